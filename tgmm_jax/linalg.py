@@ -1,0 +1,107 @@
+"""Weighted moments and leading directions of one set of points.
+
+What both the classical solvers and the networks need, below both.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+# Above this dimension a few subspace iterations replace the full
+# eigendecomposition, which costs O(d^3) and whose cost we would not use.
+_MAX_DENSE_DIM = 16
+_NUM_SUBSPACE_ITERS = 8
+
+
+def weighted_mean(points: jax.Array, sample_weight: jax.Array) -> jax.Array:
+  """Mean of `points [N, d]` under `sample_weight [N]`, `[d]`.
+
+  With no weight at all it is 0.
+  """
+  total = jnp.sum(sample_weight)
+  normalised = sample_weight / jnp.where(total > 0, total, 1.0)
+  return normalised @ points
+
+
+def weighted_covariance(
+  points: jax.Array, sample_weight: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """Mean `[d]` and covariance `[d, d]` (divisor: the total weight).
+
+  In centred form, so that float32 points far from the origin stay right.
+  """
+  mean = weighted_mean(points, sample_weight)
+  centred = points - mean
+  total = jnp.sum(sample_weight)
+  normalised = sample_weight / jnp.where(total > 0, total, 1.0)
+  return mean, (centred * normalised[:, None]).T @ centred
+
+
+class PrincipalSubspace(NamedTuple):
+  """The leading principal directions of a set of points.
+
+  Attributes:
+    mean: `[d]`.
+    directions: `[d, r]`, orthonormal columns; zero columns beyond d.
+    eigenvalues: `[r]`, variance along each, descending; 0 beyond d.
+  """
+
+  mean: jax.Array
+  directions: jax.Array
+  eigenvalues: jax.Array
+
+
+def principal_subspace(
+  points: jax.Array, sample_weight: jax.Array, rank: int
+) -> PrincipalSubspace:
+  """The `rank` leading principal directions of weighted points.
+
+  For d > 16 by subspace iteration from a fixed start, so the directions are
+  those of the sample covariance only up to the gap between its eigenvalues:
+  means of a mixture stand far above the noise.
+
+  Args:
+    points: `[N, d]`.
+    sample_weight: `[N]`.
+    rank: r, static; may exceed d, the rest is zero.
+  """
+  dim = points.shape[-1]
+  kept = min(rank, dim)
+  if dim <= _MAX_DENSE_DIM:
+    mean, covariance = weighted_covariance(points, sample_weight)
+    eigenvalues, vectors = jnp.linalg.eigh(covariance)
+    eigenvalues = eigenvalues[::-1][:kept]
+    directions = vectors[:, ::-1][:, :kept]
+  else:
+    mean, eigenvalues, directions = _subspace_iteration(
+      points, sample_weight, kept
+    )
+  return PrincipalSubspace(
+    mean=mean,
+    directions=jnp.pad(directions, ((0, 0), (0, rank - kept))),
+    eigenvalues=jnp.pad(jnp.maximum(eigenvalues, 0.0), (0, rank - kept)),
+  )
+
+
+def _subspace_iteration(points, sample_weight, rank):
+  """Orthogonal iteration on X^T X without forming it, then Rayleigh-Ritz."""
+  mean = weighted_mean(points, sample_weight)
+  total = jnp.sum(sample_weight)
+  normalised = sample_weight / jnp.where(total > 0, total, 1.0)
+  scaled = (points - mean) * jnp.sqrt(normalised)[:, None]
+  # A few more columns than asked for: the last directions converge at the
+  # ratio of the eigenvalue after the block to their own.
+  dim = points.shape[-1]
+  block = min(rank + 4, dim)
+  start = jax.random.normal(jax.random.key(0), (dim, block), points.dtype)
+
+  def iterate(_, basis):
+    product = scaled.T @ (scaled @ basis)
+    return jnp.linalg.qr(product)[0]
+
+  basis = jax.lax.fori_loop(0, _NUM_SUBSPACE_ITERS, iterate, start)
+  projected = scaled @ basis
+  eigenvalues, vectors = jnp.linalg.eigh(projected.T @ projected)
+  eigenvalues = eigenvalues[::-1][:rank]
+  return mean, eigenvalues, basis @ vectors[:, ::-1][:, :rank]

@@ -1,0 +1,197 @@
+"""How far an estimated mixture is from the true one.
+
+Components have no order, so estimates are first aligned with the truth by the
+assignment of least squared distance between means. Every function takes one
+problem and vmaps; K is padded and `num_components` says how many are real.
+"""
+
+import itertools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from tgmm_jax import gmm, types
+
+# A task whose l2_error is above counts as failed: some mean is in a wrong
+# place, since the label limit is a tenth of it.
+FAILURE_THRESHOLD = 0.5
+
+# Enumerating permutations beats the Hungarian algorithm up to here: 2.4 ms
+# against 3.2 ms for 2,048 problems with K = 5, 83 against 9 with K = 6.
+_MAX_ENUMERATED = 5
+
+
+def align(cost: jax.Array, num_components: jax.Array | int) -> jax.Array:
+  """Finds the assignment of least total cost.
+
+  Args:
+    cost: `[K, K]`; `cost[i, j]` is the price of matching estimate i with true
+      component j. Non-finite prices count as very high ones.
+    num_components: how many leading rows and columns are real.
+
+  Returns:
+    `[K]` int32: `permutation[i]` is the true component matched to estimate i.
+    Padded components are matched to themselves.
+  """
+  size = cost.shape[0]
+  is_component = jnp.arange(size) < num_components
+  is_real = is_component[:, None] & is_component[None, :]
+  is_finite = jnp.isfinite(cost)
+  highest = jnp.max(jnp.where(is_real & is_finite, cost, 0.0))
+  lowest = jnp.min(jnp.where(is_real & is_finite, cost, 0.0))
+  # From 0 to 1, so that the prices of padding are out of reach whatever the
+  # unit: 0 on the diagonal, more than any assignment elsewhere.
+  span = jnp.maximum(highest - lowest, jnp.finfo(cost.dtype).tiny)
+  price = jnp.where(is_finite, (cost - lowest) / span, 2.0)
+  price = jnp.where(is_real, price, 4.0 * size * (1.0 - jnp.eye(size)))
+  if size <= _MAX_ENUMERATED:
+    table = np.array(list(itertools.permutations(range(size))), np.int32)
+    totals = jnp.sum(price[np.arange(size), table], axis=-1)
+    return jnp.asarray(table)[jnp.argmin(totals)]
+  rows, columns = optax.assignment.hungarian_algorithm(price)
+  # Its pairs come in an order of its own: rows are not sorted.
+  return jnp.zeros(size, jnp.int32).at[rows].set(columns.astype(jnp.int32))
+
+
+def mean_distances(estimate: jax.Array, truth: jax.Array) -> jax.Array:
+  """Squared distances between means, `[K, K]` from `[K, d]` and `[K, d]`."""
+  return jnp.sum((estimate[:, None, :] - truth[None, :, :]) ** 2, axis=-1)
+
+
+def l2_error(
+  estimate: jax.Array, truth: jax.Array, num_components: jax.Array | int
+) -> jax.Array:
+  """Squared error of the means per component and coordinate, aligned.
+
+  Args:
+    estimate: `[K, d]`, in any order of the components.
+    truth: `[K, d]`.
+    num_components: how many are real.
+  """
+  permutation = align(mean_distances(estimate, truth), num_components)
+  return _mean_squared(estimate, truth[permutation], num_components)
+
+
+def l2_error_released(
+  estimate: jax.Array, truth: jax.Array, num_components: jax.Array | int
+) -> jax.Array:
+  """`l2_error` as the published evaluation computes it.
+
+  It finds the right assignment and then applies its inverse: right answers
+  in another order are scored as wrong for K > 2. Kept to compare with the
+  published figures.
+  """
+  permutation = align(mean_distances(estimate, truth), num_components)
+  # estimate[permutation] pairs estimate permutation[i] with truth i; the right
+  # pairing is estimate i with truth permutation[i].
+  return _mean_squared(estimate[permutation], truth, num_components)
+
+
+def _mean_squared(estimate, truth, num_components):
+  is_component = jnp.arange(truth.shape[0]) < num_components
+  squared = jnp.where(is_component[:, None], (estimate - truth) ** 2, 0.0)
+  return jnp.sum(squared) / (num_components * truth.shape[1])
+
+
+class Scores(NamedTuple):
+  """The metrics of one solution, each `[]`.
+
+  Attributes:
+    l2_error: squared error of the means, by the right alignment.
+    l2_error_released: the same by the published evaluation's alignment.
+    weight_error: squared error of the weights, averaged over components.
+    accuracy: share of the points' weight whose component is found, under the
+      best matching of predicted with true labels.
+    log_likelihood: mean log density of the points that were solved.
+    log_likelihood_fresh: mean log density of points drawn for the purpose.
+    failure: 1 where l2_error is above `FAILURE_THRESHOLD` or not finite.
+  """
+
+  l2_error: jax.Array
+  l2_error_released: jax.Array
+  weight_error: jax.Array
+  accuracy: jax.Array
+  log_likelihood: jax.Array
+  log_likelihood_fresh: jax.Array
+  failure: jax.Array
+
+
+def clustering_accuracy(
+  predicted: jax.Array,
+  labels: jax.Array,
+  sample_weight: jax.Array,
+  max_components: int,
+) -> jax.Array:
+  """Share of weight on the right cluster under the best matching of labels.
+
+  Args:
+    predicted: `[N]` int, in any naming of the clusters.
+    labels: `[N]` int; what stands on padding (weight 0) does not matter.
+    sample_weight: `[N]`.
+    max_components: K, static.
+  """
+  one_hot_predicted = jax.nn.one_hot(predicted, max_components)
+  one_hot_labels = jax.nn.one_hot(labels, max_components)
+  counts = jnp.einsum(
+    "n,ni,nj->ij", sample_weight, one_hot_predicted, one_hot_labels
+  )
+  permutation = align(-counts, max_components)
+  hits = counts[jnp.arange(max_components), permutation]
+  return jnp.sum(hits) / jnp.sum(sample_weight)
+
+
+def score(
+  estimate: types.Mixture,
+  task: types.TaskBatch,
+  fresh_points: jax.Array,
+  *,
+  covariance_type: str = "unit",
+) -> Scores:
+  """All metrics of an estimate of one task.
+
+  Args:
+    estimate: the mixture to judge.
+    task: a `TaskBatch` without the axis B.
+    fresh_points: `[M, d]` points drawn from `task.mixture`.
+    covariance_type: how both mixtures' covariances are read.
+  """
+  truth, num_components = task.mixture, task.num_components
+  max_components = truth.weights.shape[0]
+  permutation = align(
+    mean_distances(estimate.means, truth.means), num_components
+  )
+  error = _mean_squared(
+    estimate.means, truth.means[permutation], num_components
+  )
+  weight_error = _mean_squared(
+    estimate.weights[:, None],
+    truth.weights[permutation][:, None],
+    num_components,
+  )
+  joint = gmm.log_joint(task.points, estimate, covariance_type=covariance_type)
+  return Scores(
+    l2_error=error,
+    l2_error_released=_mean_squared(
+      estimate.means[permutation], truth.means, num_components
+    ),
+    weight_error=weight_error,
+    accuracy=clustering_accuracy(
+      jnp.argmax(joint, axis=-1),
+      task.labels,
+      task.sample_weight,
+      max_components,
+    ),
+    log_likelihood=gmm.log_likelihood(
+      task.points,
+      estimate,
+      sample_weight=task.sample_weight,
+      covariance_type=covariance_type,
+    ),
+    log_likelihood_fresh=gmm.log_likelihood(
+      fresh_points, estimate, covariance_type=covariance_type
+    ),
+    failure=1.0 - (error <= FAILURE_THRESHOLD),
+  )

@@ -1,0 +1,255 @@
+"""The TGMM paper's distribution of mixture problems (arXiv 2505.11918).
+
+A task draws K, the means (uniform in a box, drawn again while two of them
+point in nearly the same direction), the weights (uniform, sorted, divided by
+their sum), N, labels and noise. Everything is padded to static sizes, so one
+compiled program draws every batch.
+"""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+
+from tgmm_jax import gmm, types
+
+# Acceptance below this is refused at set-up: the sampler would run for ever.
+_MIN_ACCEPTANCE = 1e-4
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskConfig:
+  """The law of a task. The defaults are the paper's.
+
+  Attributes:
+    dim: d.
+    num_components: the set of K, each equally likely.
+    min_points: the smallest N; N is uniform on the integers from here on.
+    max_points: the largest N, to which all tasks are padded.
+    covariance_type: "unit" (isotropic, known) or "diag" (anisotropic: per
+      component and coordinate a standard deviation 2 softplus(u / 5), u
+      uniform on [-5, 5]).
+    shift: sigma_p, standard deviation of a normal perturbation of the means.
+    mean_range: entries of the means are uniform on [-mean_range, mean_range].
+    max_cosine: means are drawn again until every pairwise cosine is below.
+    min_weight: lower end of the weights before they are divided by their sum.
+    max_weight: upper end.
+    max_components: static K of the padded arrays; 0 takes the largest K.
+  """
+
+  dim: int
+  num_components: tuple[int, ...] = (2, 3, 4, 5)
+  min_points: int = 64
+  max_points: int = 128
+  covariance_type: str = "unit"
+  shift: float = 0.0
+  mean_range: float = 5.0
+  max_cosine: float = 0.8
+  min_weight: float = 0.2
+  max_weight: float = 0.8
+  max_components: int = 0
+
+  def __post_init__(self):
+    """Refuses what cannot be sampled, before anything is compiled."""
+    if self.dim < 1:
+      raise ValueError(f"dim is {self.dim}, takes an integer >= 1")
+    if not self.num_components:
+      raise ValueError("num_components is empty, takes at least one K >= 1")
+    if min(self.num_components) < 1:
+      raise ValueError(
+        f"num_components is {self.num_components}, takes integers K >= 1"
+      )
+    if not 1 <= self.min_points <= self.max_points:
+      raise ValueError(
+        f"min_points, max_points are {self.min_points}, {self.max_points};"
+        " takes 1 <= min_points <= max_points"
+      )
+    if self.covariance_type not in ("unit", "diag"):
+      raise ValueError(
+        f"covariance_type is {self.covariance_type!r}, takes 'unit' or 'diag'"
+      )
+    if not 0 <= self.shift < math.inf:
+      raise ValueError(f"shift is {self.shift}, takes a finite number >= 0")
+    if not 0 < self.mean_range < math.inf:
+      raise ValueError(f"mean_range is {self.mean_range}, takes a number > 0")
+    if not 0 < self.min_weight <= self.max_weight < math.inf:
+      raise ValueError(
+        f"min_weight, max_weight are {self.min_weight}, {self.max_weight};"
+        " takes 0 < min_weight <= max_weight"
+      )
+    if self.max_components and self.max_components < max(self.num_components):
+      raise ValueError(
+        f"max_components is {self.max_components}, takes 0 or at least the"
+        f" largest of num_components, {max(self.num_components)}"
+      )
+    acceptance = self.acceptance(max(self.num_components))
+    if acceptance < _MIN_ACCEPTANCE:
+      raise ValueError(
+        f"num_components is {self.num_components} with dim {self.dim}: a"
+        f" share of {acceptance:.1g} of the means passes max_cosine ="
+        f" {self.max_cosine}, takes settings where {_MIN_ACCEPTANCE:g} do"
+      )
+
+  @property
+  def padded_components(self) -> int:
+    """Static K of the arrays."""
+    return self.max_components or max(self.num_components)
+
+  def acceptance(self, num_components: int) -> float:
+    """About the share of draws of K means that pass the cosine rule.
+
+    For d = 2 and directions uniform on the circle it is exact, 0.057 for
+    K = 5; above, pairs are taken as independent, which errs low.
+    """
+    num_pairs = num_components * (num_components - 1) // 2
+    if not num_pairs or self.max_cosine >= 1:
+      return 1.0
+    if self.dim == 1:  # every cosine is 1 or -1
+      return 0.5 if num_components == 2 and self.max_cosine > -1 else 0.0
+    angle = math.acos(max(self.max_cosine, -1.0))
+    if self.dim == 2:
+      gap = num_components * angle / (2.0 * math.pi)
+      return max(1.0 - gap, 0.0) ** (num_components - 1)
+    return (1.0 - _cap_share(self.dim, angle)) ** num_pairs
+
+  @property
+  def num_proposals(self) -> int:
+    """Draws of the means tried at once: nine tasks in ten need one round."""
+    acceptance = self.acceptance(max(self.num_components))
+    if acceptance >= 0.9:
+      return 2
+    rounds = math.log(0.1) / math.log1p(-acceptance)
+    return min(math.ceil(rounds), 64)
+
+
+def _cap_share(dim: int, angle: float, num_steps: int = 2000) -> float:
+  """Share of the sphere in R^dim within `angle` of a direction."""
+  step = math.pi / num_steps
+  grid = [(i + 0.5) * step for i in range(num_steps)]
+  density = [math.sin(theta) ** (dim - 2) for theta in grid]
+  within = sum(p for theta, p in zip(grid, density, strict=True) if theta < angle)
+  return within / sum(density)
+
+
+def sample_task(
+  key: jax.Array, config: TaskConfig, num_components: jax.Array | int
+) -> types.TaskBatch:
+  """Draws one task with a given number of components.
+
+  Args:
+    key: consumed; split by purpose into means, weights, scales, N, points.
+    config: the law.
+    num_components: K, may be traced; must be in `config.num_components`.
+
+  Returns:
+    A `TaskBatch` without the axis B.
+  """
+  mean_key, weight_key, scale_key, size_key, point_key = jax.random.split(
+    key, 5
+  )
+  shape = (config.padded_components, config.dim)
+  is_component = jnp.arange(shape[0]) < num_components
+  means = _sample_means(mean_key, config, num_components)
+  weights = jax.random.uniform(
+    weight_key, shape[:1], minval=config.min_weight, maxval=config.max_weight
+  )
+  weights = jnp.sort(jnp.where(is_component, weights, jnp.inf))
+  weights = jnp.where(is_component, weights, 0.0)
+  weights = weights / jnp.sum(weights)
+  covariances = None
+  if config.covariance_type == "diag":
+    uniform = jax.random.uniform(scale_key, shape, minval=-5.0, maxval=5.0)
+    scales = 2.0 * jax.nn.softplus(uniform / 5.0)
+    # Padding keeps variance 1, so that densities stay finite.
+    covariances = jnp.where(is_component[:, None], scales**2, 1.0)
+  mixture = types.Mixture(weights, means, covariances)
+  num_points = jax.random.randint(
+    size_key, (), config.min_points, config.max_points + 1
+  )
+  points, labels = gmm.sample(
+    point_key,
+    mixture,
+    config.max_points,
+    covariance_type=config.covariance_type,
+  )
+  is_point = jnp.arange(config.max_points) < num_points
+  return types.TaskBatch(
+    points=jnp.where(is_point[:, None], points, 0.0),
+    sample_weight=is_point.astype(points.dtype),
+    num_components=jnp.asarray(num_components, jnp.int32),
+    mixture=mixture,
+    labels=jnp.where(is_point, labels, -1),
+  )
+
+
+def sample_batch(
+  key: jax.Array, config: TaskConfig, batch_size: int
+) -> types.TaskBatch:
+  """Draws a full batch of tasks, K of each drawn from the config's set.
+
+  Task i depends on `key` and i only: not on the batch size, nor on the number
+  of devices over which the batch is sharded.
+
+  Args:
+    key: consumed; folded with the index of each task.
+    config: the law.
+    batch_size: B, static.
+
+  Returns:
+    A `TaskBatch`, padded to `config.max_points` and
+    `config.padded_components`.
+  """
+  choices = jnp.asarray(config.num_components, jnp.int32)
+
+  def sample_one(index):
+    choice_key, task_key = jax.random.split(jax.random.fold_in(key, index))
+    choice = jax.random.randint(choice_key, (), 0, choices.size)
+    return sample_task(task_key, config, choices[choice])
+
+  return jax.vmap(sample_one)(jnp.arange(batch_size))
+
+
+def _sample_means(key, config, num_components):
+  """Draws means until their largest pairwise cosine is below the bound.
+
+  Many proposals at once and the first that passes: one at a time would make
+  a vmapped loop wait for the unluckiest task (acceptance 0.057 at d = 2,
+  K = 5).
+  """
+  num_padded = config.padded_components
+  is_component = jnp.arange(num_padded) < num_components
+  is_pair = (
+    is_component[:, None] & is_component[None, :] & ~jnp.eye(num_padded, dtype=bool)
+  )
+  shape = (config.num_proposals, num_padded, config.dim)
+
+  def propose(round_index):
+    uniform_key, shift_key = jax.random.split(
+      jax.random.fold_in(key, round_index)
+    )
+    bound = config.mean_range
+    proposals = jax.random.uniform(
+      uniform_key, shape, minval=-bound, maxval=bound
+    )
+    if config.shift:
+      proposals += config.shift * jax.random.normal(shift_key, shape)
+    # The cosine of two means exceeds c if <a, b> > c |a| |b|; no division, so
+    # that a mean at the origin is no trouble.
+    gram = jnp.einsum("pid,pjd->pij", proposals, proposals)
+    norms = jnp.sqrt(jnp.diagonal(gram, axis1=1, axis2=2))
+    bounds = config.max_cosine * norms[:, :, None] * norms[:, None, :]
+    is_valid = jnp.all((gram < bounds) | ~is_pair, axis=(1, 2))
+    first = jnp.argmax(is_valid)
+    return proposals[first], is_valid[first]
+
+  def keep_going(carry):
+    return ~carry[2]
+
+  def next_round(carry):
+    means, is_valid = propose(carry[0])
+    return carry[0] + 1, means, is_valid
+
+  start = (0, jnp.zeros(shape[1:]), jnp.asarray(False))
+  _, means, _ = jax.lax.while_loop(keep_going, next_round, start)
+  return jnp.where(is_component[:, None], means, 0.0)
