@@ -1,0 +1,218 @@
+"""Every field of an experiment's config, and what the library makes of it.
+
+An experiment file has `get_config(variant)`, which starts from `get_config`
+here, and `sweep(config)`, the overrides of its job array.
+"""
+
+from typing import Any, NamedTuple
+
+import ml_collections
+from ml_collections import config_dict
+
+from tgmm_jax import evaluate, optim, train_step
+from tgmm_jax.models import factory
+from tgmm_jax.tasks import mixtures
+
+# The only run of an experiment that trains nothing.
+BASELINES = "baselines"
+
+# What may change between two starts of one run: it does not touch the result.
+FREE_KEYS = ("only", "max_to_keep", "restore_dir")
+
+
+def get_config() -> ml_collections.ConfigDict:
+  """The fields that all experiments have; `runs` is still empty."""
+  config = ml_collections.ConfigDict()
+  config.title = ""  # of the report
+  config.question = ""  # one paragraph, shown in the report
+  config.variant = ""  # "", "quick", "smoke", ...
+  config.seed = 0  # of initialisation and training tasks
+  config.only = ""  # name of the one run to do, or "baselines"; "" does all
+  config.num_devices = 0  # devices to train on; 0 takes all
+  config.state_sharding = "replicated"  # or "sharded": split over the devices
+  config.max_skipped_in_row = 20  # updates not finite before a run gives up
+  config.max_to_keep = 3  # checkpoints of each run
+  config.restore_dir = ""  # folder of an earlier run to start from
+
+  # The law of the tasks, for training; the defaults are the paper's.
+  config.tasks = ml_collections.ConfigDict()
+  config.tasks.num_components = (2, 3, 4, 5)  # the set of K
+  config.tasks.min_points = 64  # smallest N
+  config.tasks.max_points = 128  # largest N, to which tasks are padded
+  config.tasks.mean_range = 5.0  # means are uniform on [-5, 5]
+  config.tasks.max_cosine = 0.8  # means are drawn again until all are below
+  config.tasks.min_weight = 0.2  # weights before they are divided by their sum
+  config.tasks.max_weight = 0.8
+
+  config.evaluation = ml_collections.ConfigDict()
+  config.evaluation.dims = (2, 8, 32, 128)  # d of the cells
+  config.evaluation.num_components = (2, 3, 4, 5)  # K of the cells
+  config.evaluation.num_points = (128,)  # N of the cells
+  config.evaluation.shifts = (0.0,)  # sigma_p of the cells
+  config.evaluation.num_tasks = 1280  # tasks in each cell
+  config.evaluation.seed = 20_000  # of tasks and of solvers' draws
+  config.evaluation.with_baselines = True  # score the classical solvers too
+
+  config.runs = ml_collections.ConfigDict()  # name -> tgmm_run or refiner_run
+  return config
+
+
+def tgmm_run(dim: int) -> ml_collections.ConfigDict:
+  """One training of the paper's network; the defaults are the paper's."""
+  run = _run("tgmm", (dim,), (64,))
+  run.model.width = 128  # D
+  run.model.num_layers = 12  # L
+  run.model.num_heads = 4  # H
+  run.model.embedding_width = 128  # of the embedding of K
+  run.model.is_causal = False  # True: causal, learned positions, as released
+  run.model.compute_dtype = "float32"  # "bfloat16" on accelerators
+  return run
+
+
+def refiner_run() -> ml_collections.ConfigDict:
+  """One training of the refiner, for every dimension at once."""
+  run = _run("refiner", (2, 3, 5, 8, 32, 128), (10, 5, 5, 5, 4, 3))
+  run.optimizer.learning_rate = 1.5e-3
+  run.optimizer.schedule = "cosine"
+  run.optimizer.num_warmup_steps = 200
+  run.optimizer.b2 = 0.98
+  run.optimizer.max_grad_norm = 1.0
+  run.model.rank = 4  # r, coordinates of the frame
+  run.model.width = 64  # D
+  run.model.num_layers = 5  # L
+  run.model.num_heads = 4  # H
+  run.model.origin_rate = 0.7  # share of tasks that know where the origin is
+  run.model.compute_dtype = "float32"  # "bfloat16" on accelerators
+  return run
+
+
+def _run(network, dims, batch_sizes):
+  run = ml_collections.ConfigDict()
+  run.network = network  # "tgmm" or "refiner"
+  run.solver = network  # its name in the tables
+  run.dims = dims  # d of the tasks in a batch
+  run.batch_sizes = batch_sizes  # tasks of each of them
+  run.loss = "matched"  # or "sorted" (the paper's), "likelihood"
+  run.stage_weight = 0.3  # in the loss, of all stages but the last
+  run.num_steps = 1_000_000
+  run.steps_per_call = 20  # steps in one compiled call
+  run.checkpoint_every = 10_000  # steps, a multiple of steps_per_call
+  run.validate_every = 10_000  # steps, a multiple of steps_per_call
+  run.num_validation_tasks = 256  # for each dimension
+  run.optimizer = ml_collections.ConfigDict()
+  run.optimizer.learning_rate = 1e-4  # peak
+  run.optimizer.schedule = "constant"  # or "cosine"
+  run.optimizer.num_warmup_steps = 0
+  run.optimizer.weight_decay = 1e-4
+  run.optimizer.b2 = 0.999
+  run.optimizer.max_grad_norm = 0.0  # 0: gradients are not clipped
+  run.model = ml_collections.ConfigDict()
+  return run
+
+
+class Run(NamedTuple):
+  """One training, as the library takes it."""
+
+  name: str
+  solver: str
+  model: factory.ModelConfig
+  train: train_step.TrainConfig
+
+
+class Plan(NamedTuple):
+  """A whole experiment, checked."""
+
+  runs: tuple[Run, ...]
+  evaluation: evaluate.EvaluationConfig
+
+
+def identity(config: ml_collections.ConfigDict) -> dict[str, Any]:
+  """The config as JSON holds it."""
+  return config_dict.ConfigDict(config).to_dict()
+
+
+def make_plan(config: ml_collections.ConfigDict) -> Plan:
+  """Checks the whole config and builds what the library takes.
+
+  Raises:
+    ValueError: a value is out of range; the message names the field.
+  """
+  runs = tuple(_make_run(config, name) for name in sorted(config.runs))
+  names = [run.name for run in runs]
+  if config.only and config.only not in (*names, BASELINES):
+    raise ValueError(
+      f"config.only is {config.only!r}, takes '' or one of"
+      f" {[*names, BASELINES]}"
+    )
+  if config.max_to_keep < 1:
+    raise ValueError(f"config.max_to_keep is {config.max_to_keep}, takes >= 1")
+  cells = dict(config.evaluation)
+  cells.pop("with_baselines")
+  evaluation = _named(
+    "config.evaluation",
+    evaluate.EvaluationConfig,
+    tasks=_law(config, config.evaluation.dims[:1] or (1,))[0],
+    **cells,
+  )
+  served = set(config.tasks.num_components)
+  if not served.issuperset(evaluation.num_components):
+    raise ValueError(
+      f"config.evaluation.num_components is {evaluation.num_components}, takes"
+      f" a subset of config.tasks.num_components = {tuple(sorted(served))}"
+    )
+  return Plan(runs, evaluation)
+
+
+def _make_run(config, name):
+  run = config.runs[name]
+  field = f"config.runs.{name}"
+  if run.network not in factory.CONFIGS:
+    raise ValueError(
+      f"{field}.network is {run.network!r}, takes one of"
+      f" {sorted(factory.CONFIGS)}"
+    )
+  optimizer = _named(
+    f"{field}.optimizer", optim.OptimizerConfig, **run.optimizer
+  )
+  model = dict(run.model, num_components=config.tasks.num_components)
+  if run.network == "tgmm":
+    if len(run.dims) != 1:
+      raise ValueError(f"{field}.dims is {run.dims}, takes one d for a tgmm")
+    model.update(dim=run.dims[0], max_points=config.tasks.max_points)
+  return Run(
+    name=name,
+    solver=run.solver,
+    model=_named(f"{field}.model", factory.CONFIGS[run.network], **model),
+    train=_named(
+      field,
+      train_step.TrainConfig,
+      tasks=_law(config, run.dims),
+      batch_sizes=run.batch_sizes,
+      num_steps=run.num_steps,
+      steps_per_call=run.steps_per_call,
+      loss=run.loss,
+      stage_weight=run.stage_weight,
+      optimizer=optimizer,
+      seed=config.seed,
+      max_skipped_in_row=config.max_skipped_in_row,
+      checkpoint_every=run.checkpoint_every,
+      validate_every=run.validate_every,
+      num_validation_tasks=run.num_validation_tasks,
+      state_sharding=config.state_sharding,
+    ),
+  )
+
+
+def _law(config, dims):
+  return tuple(
+    _named("config.tasks", mixtures.TaskConfig, dim=dim, **config.tasks)
+    for dim in dims
+  )
+
+
+def _named(field, make, **values):
+  """Builds a record; its error also says where in the config the value is."""
+  try:
+    return make(**values)
+  except ValueError as error:
+    raise ValueError(f"{field}: {error}") from error

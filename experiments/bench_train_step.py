@@ -1,0 +1,250 @@
+"""Times the train step, beside the machine's matmul rate and PyTorch.
+
+  python -m experiments.bench_train_step
+
+Each time is the median of repeated calls after compilation, in which the
+variants take turns. FLOP/s count matrix products only, from the shapes of the
+step's own products (attention included; what is masked counts in full),
+against the rate of one 2048 x 2048 product in the same dtype. The sampler's
+share is its time alone over that of a step; at d = 2 it costs most. With torch
+and transformers installed (extra `bench`), the released variant of the paper's
+network (causal GPT-2, sorted loss) is timed in both, after a check that the
+same weights and tasks give the same loss. PyTorch is spared the sampling and
+gets the fused form of GPT-2's gelu.
+"""
+
+import dataclasses
+import importlib.metadata
+import importlib.util
+import math
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.extend
+import jax.numpy as jnp
+import rich.console
+import rich.table
+from absl import app, flags
+
+from experiments import base, rq1
+from tgmm_jax import sharding, train_step
+from tgmm_jax.models import factory
+
+_REPEATS = flags.DEFINE_integer(
+  "repeats", 5, "timed calls of each variant", lower_bound=1
+)
+_MATMUL_SIZE = 2048
+_PEER_PACKAGES = ("torch", "transformers")
+
+
+class Case(NamedTuple):
+  """One network at one size."""
+
+  name: str
+  model: factory.Model
+  config: train_step.TrainConfig
+
+
+def make_case(name: str, run: base.Run, steps_per_call: int) -> Case:
+  """A case from an experiment's run."""
+  config = dataclasses.replace(
+    run.train,
+    steps_per_call=steps_per_call,
+    num_steps=steps_per_call,
+    checkpoint_every=steps_per_call,
+    validate_every=steps_per_call,
+  )
+  return Case(name, factory.build(run.model), config)
+
+
+def paper_cases() -> tuple[Case, Case, Case]:
+  """The paper's network, its released variant, and the quick refiner."""
+  # One step takes a second on a CPU; elsewhere dispatch must not show.
+  steps = 2 if jax.default_backend() == "cpu" else 20
+  runs = {
+    (variant, run.name): run
+    for variant in ("", "released", "quick")
+    for run in base.make_plan(rq1.get_config(variant)).runs
+  }
+  refiner = runs["quick", "refiner"]
+  return (
+    make_case("tgmm, paper's size, d = 2", runs["", "tgmm-d2"], steps),
+    make_case("the same as released", runs["released", "tgmm-d2"], steps),
+    make_case("refiner, quick", refiner, refiner.train.steps_per_call),
+  )
+
+
+def product_flops(jaxpr: jax.extend.core.Jaxpr) -> float:
+  """FLOPs of all matrix products of a jaxpr; a `while_loop` counts once."""
+  total = 0.0
+  for equation in jaxpr.eqns:
+    if equation.primitive.name == "dot_general":
+      left, right = (variable.aval.shape for variable in equation.invars)
+      (contracting, _), (batch, _) = equation.params["dimension_numbers"]
+      shared = math.prod(left[axis] for axis in (*contracting, *batch))
+      total += 2.0 * math.prod(left) * math.prod(right) / shared
+      continue
+    times = equation.params.get("length", 1)
+    for inner in jax.extend.core.jaxprs_in_params(equation.params):
+      total += times * product_flops(inner)
+  return total
+
+
+def step_flops(case: Case, mesh: jax.sharding.Mesh) -> float:
+  """FLOPs of the products of one train step of all devices."""
+  step = train_step.make_train_step(case.model, case.config, mesh)
+  state = train_step.abstract_state(case.model, case.config)
+  return product_flops(jax.make_jaxpr(step)(state).jaxpr)
+
+
+def make_steps(case: Case, mesh: jax.sharding.Mesh) -> Callable[[], None]:
+  """A function that makes `steps_per_call` train steps."""
+  call = train_step.make_train_call(case.model, case.config, mesh)
+  state = jax.jit(lambda: train_step.init_state(case.model, case.config))()
+  state = jax.device_put(state, sharding.replicated(mesh))
+
+  def run():
+    nonlocal state
+    state, scalars = call(state)
+    jax.block_until_ready(scalars)
+
+  return run
+
+
+def make_sampling(case: Case) -> Callable[[], None]:
+  """A function that draws the tasks of `steps_per_call` steps."""
+
+  def draw(step):
+    examples = train_step.sample_examples(
+      jax.random.fold_in(jax.random.key(0), step),
+      case.model,
+      case.config.tasks,
+      case.config.batch_sizes,
+    )
+    # Something of everything, lest the compiler drop it.
+    return sum(jnp.sum(leaf) for leaf in jax.tree.leaves(examples))
+
+  steps = jnp.arange(case.config.steps_per_call)
+  call = jax.jit(lambda: jax.lax.map(draw, steps))
+  return lambda: jax.block_until_ready(call())
+
+
+def make_matmul(dtype: str) -> Callable[[], None]:
+  """One large product in a network's dtype."""
+  matrix = jnp.ones((_MATMUL_SIZE, _MATMUL_SIZE), dtype)
+  call = jax.jit(jnp.matmul)
+  return lambda: jax.block_until_ready(call(matrix, matrix))
+
+
+def median_seconds(
+  functions: dict[str, Callable[[], None]], repeats: int
+) -> dict[str, float]:
+  """Median time of each; they take turns, so that a busy machine hits all."""
+  seconds = {name: [] for name in functions}
+  for function in functions.values():
+    function()
+  for _ in range(repeats):
+    for name, function in functions.items():
+      start = time.perf_counter()
+      function()
+      seconds[name].append(time.perf_counter() - start)
+  return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def measure(case: Case, mesh: jax.sharding.Mesh, repeats: int) -> list[str]:
+  """The row of the table for a case."""
+  seconds = median_seconds(
+    {
+      "step": make_steps(case, mesh),
+      "sampler": make_sampling(case),
+      "matmul": make_matmul(case.model.config.compute_dtype),
+    },
+    repeats,
+  )
+  step = seconds["step"] / case.config.steps_per_call
+  num_tasks = sum(case.config.batch_sizes)
+  rate = step_flops(case, mesh) / step
+  peak = 2.0 * _MATMUL_SIZE**3 / seconds["matmul"] * mesh.size
+  return [
+    case.name,
+    f"{1.0 / step:.3g}",
+    f"{num_tasks / step:,.0f}",
+    f"{rate / 1e9:,.0f}",
+    f"{peak / 1e9:,.0f}",
+    f"{rate / peak:.0%}",
+    f"{seconds['sampler'] / seconds['step']:.2%}",
+  ]
+
+
+def compare(case: Case, mesh: jax.sharding.Mesh, repeats: int) -> str:
+  """One line: the time of a step of ours and of PyTorch's, and their ratio."""
+  # Imported here: the extra `bench` may not be installed.
+  from experiments import torch_peer
+
+  peer = torch_peer.Peer(case.model, case.config)
+  ours, theirs = peer.losses()
+  if not math.isclose(ours, theirs, rel_tol=1e-4):
+    raise ValueError(f"losses of the two networks are {ours} and {theirs}")
+  seconds = median_seconds(
+    {"ours": make_steps(case, mesh), "theirs": peer.step}, repeats
+  )
+  step = seconds["ours"] / case.config.steps_per_call
+  ratio = seconds["theirs"] / step
+  return (
+    f"{case.name}, one step: ours {step:.3f} s (with sampling), PyTorch"
+    f" {seconds['theirs']:.3f} s; ours is {ratio:.2f} times as fast"
+    f" (loss at the same weights {ours:.6f}, {theirs:.6f})"
+  )
+
+
+def describe() -> str:
+  """Versions and devices."""
+  packages = ["jax", "jaxlib", "flax", "optax"]
+  packages += [name for name in _PEER_PACKAGES if _is_installed(name)]
+  versions = [f"{name} {importlib.metadata.version(name)}" for name in packages]
+  devices = f"{jax.device_count()} x {jax.devices()[0].device_kind}"
+  return (
+    f"Python {platform.python_version()}, {', '.join(versions)}; {devices},"
+    f" {platform.machine()}"
+  )
+
+
+def _is_installed(name):
+  return importlib.util.find_spec(name) is not None
+
+
+def main(argv):
+  """Measures all cases and prints the table."""
+  if len(argv) > 1:
+    raise app.UsageError(f"arguments are {argv[1:]}, takes flags only")
+  console = rich.console.Console()
+  console.print(describe(), highlight=False)
+  mesh = sharding.make_mesh()
+  paper, released, refiner = paper_cases()
+  table = rich.table.Table("network", title="Train step")
+  for heading in (
+    "steps/s",
+    "tasks/s",
+    "GFLOP/s",
+    "matmul GFLOP/s",
+    "share",
+    "sampler",
+  ):
+    table.add_column(heading, justify="right")
+  for case in (paper, released, refiner):
+    table.add_row(*measure(case, mesh, _REPEATS.value))
+  console.print(table)
+  if jax.default_backend() != "cpu":
+    console.print("PyTorch is compared on CPU only")
+  elif all(_is_installed(name) for name in _PEER_PACKAGES):
+    console.print(compare(released, mesh, _REPEATS.value), highlight=False)
+  else:
+    console.print("PyTorch: install the extra `bench` to compare")
+
+
+if __name__ == "__main__":
+  app.run(main)

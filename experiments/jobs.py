@@ -1,0 +1,298 @@
+"""What a mode of `experiments.main` does, run by run.
+
+The work folder holds one folder for each training and one for the baselines;
+each keeps its own `results.csv`, so that job arrays share nothing but files.
+The report joins what is there.
+"""
+
+import contextlib
+import json
+import pathlib
+
+import jax
+import numpy as np
+import rich.console
+from absl import logging
+
+from experiments import base, progress
+from tgmm_jax import (
+  checkpoints,
+  evaluate,
+  figure_style,
+  figures,
+  interrupts,
+  metric_writer,
+  report,
+  results,
+  run_folder,
+  sharding,
+  train,
+  train_step,
+)
+from tgmm_jax.models import factory, parameters
+
+RESULTS = "results.csv"
+PARAMETERS = "parameters.json"
+SETTINGS = "evaluation.json"
+METRICS = (
+  "l2_error",
+  "l2_error_released",
+  "weight_error",
+  "accuracy",
+  "log_likelihood",
+  "log_likelihood_fresh",
+)
+# A training that would take longer than this on a CPU is likely a mistake.
+_LONG_HOURS = 2.0
+
+
+class Experiment:
+  """One experiment in one work folder."""
+
+  def __init__(self, config, workdir):
+    """Checks the config whole; touches neither disk nor devices' memory."""
+    self._config = config
+    self._plan = base.make_plan(config)
+    self._mesh = sharding.make_mesh(config.num_devices)
+    for run in self._plan.runs:
+      sharding.check_divisible(sum(run.train.batch_sizes), self._mesh)
+    self._workdir = pathlib.Path(workdir)
+    self._identity = base.identity(config)
+
+  def run(self, mode: str) -> None:
+    """Does what a mode says; the folder is locked meanwhile."""
+    with contextlib.ExitStack() as stack:
+      if not self._config.only:
+        stack.enter_context(run_folder.lock(self._workdir))
+      run_folder.check_identity(
+        self._workdir, self._identity, free_keys=base.FREE_KEYS
+      )
+      if mode != "report":
+        run_folder.write_versions(self._workdir)
+        self._do_runs(mode)
+      if mode == "report" or (mode != "train" and not self._config.only):
+        self._report()
+
+  def _do_runs(self, mode):
+    only = self._config.only
+    with interrupts.StopRequest() as stop:
+      for run in self._plan.runs:
+        if only in ("", run.name):
+          folder = self._workdir / run.name
+          with run_folder.lock(folder):
+            self._do_run(run, folder, mode, stop)
+      if mode == "train" or only not in ("", base.BASELINES):
+        return
+      if self._config.evaluation.with_baselines:
+        folder = self._workdir / base.BASELINES
+        with run_folder.lock(folder):
+          dims = self._plan.evaluation.dims
+          self._evaluate(folder, evaluate.baselines(), dims, stop)
+
+  def _do_run(self, run, folder, mode, stop):
+    model = factory.build(run.model)
+    if mode == "evaluate":
+      params = _read_params(folder, model, run.train)
+    else:
+      with progress.Progress() as shown:
+        params = train.run(
+          folder,
+          model,
+          run.train,
+          self._mesh,
+          identity=self._identity,
+          stop=stop,
+          restore_dir=self._restore_dir(run),
+          max_to_keep=self._config.max_to_keep,
+          on_progress=_Reporter(run.name, shown),
+        )
+      table = folder / PARAMETERS
+      if not table.exists() and jax.process_index() == 0:
+        run_folder.write_json(table, parameters.count(params)._asdict())
+    if mode != "train":
+      dims = [d for d in self._plan.evaluation.dims if d in _dims(run)]
+      # Params may be spread over a mesh; evaluation is for one device.
+      group = evaluate.network(run.solver, model, jax.device_get(params))
+      self._evaluate(folder, {run.solver: group}, dims, stop)
+
+  def _restore_dir(self, run):
+    if not self._config.restore_dir:
+      return ""
+    return pathlib.Path(self._config.restore_dir) / run.name
+
+  def _evaluate(self, folder, groups, dims, stop):
+    """Scores solvers in the cells with these dimensions, once."""
+    settings = self._identity["evaluation"]
+    if _is_evaluated(folder, settings) or not dims or jax.process_index():
+      return
+
+    def on_group(name):
+      if stop.is_requested():
+        raise train.StoppedError("stopped by a signal during the evaluation")
+      logging.info("evaluating %s at d = %d", name, law.dim)
+
+    rows = []
+    config = self._plan.evaluation
+    for law in config.laws():
+      if law.dim in dims:
+        rows += evaluate.evaluate(
+          groups, law, config.num_tasks, config.seed, on_group=on_group
+        )
+    results.write_csv(folder / RESULTS, rows)
+    run_folder.write_json(folder / SETTINGS, settings)
+
+  def _report(self):
+    """Joins the runs' tables into one, draws it and writes the page."""
+    if jax.process_index():
+      return
+    runs = {run.name: run for run in self._plan.runs}
+    folders = [self._workdir / name for name in (*runs, base.BASELINES)]
+    tables = [path for path in (f / RESULTS for f in folders) if path.exists()]
+    newest = max((path.stat().st_mtime_ns for path in tables), default=0)
+    page = self._workdir / "report.html"
+    if page.exists() and page.stat().st_mtime_ns > newest:
+      logging.info("%s is up to date", page)
+      return
+    rows = results.join(tables)
+    results.write_csv(self._workdir / RESULTS, rows)
+    curves = {
+      name: metric_writer.read_metrics(path)
+      for name in runs
+      if (path := self._workdir / name / metric_writer.METRICS_FILE).exists()
+    }
+    report.write_html(
+      page,
+      title=self._config.title,
+      question=self._config.question,
+      rows=rows,
+      figures=_draw(rows, curves, self._workdir / "figures"),
+      config=self._identity,
+      versions=_read_json(self._workdir / "versions.json"),
+      parameters={
+        name: _read_json(self._workdir / name / PARAMETERS) for name in runs
+      },
+      expected=self._expected(),
+      training={name: self._training(run) for name, run in runs.items()},
+    )
+    console = rich.console.Console()
+    if rows:
+      console.print(report.terminal_table(rows))
+    console.print(f"report: {page}")
+
+  def _expected(self):
+    """All planned cells: those without a row are shown as missing."""
+    config = self._plan.evaluation
+    names = [
+      (name, dim)
+      for run in self._plan.runs
+      for name in evaluate.network_names(run.solver, run.model)
+      for dim in config.dims
+      if dim in _dims(run)
+    ]
+    if self._config.evaluation.with_baselines:
+      names += [
+        (name, dim)
+        for name in evaluate.BASELINE_NAMES
+        for dim in config.dims
+      ]
+    return [
+      (name, dim, num_components, metric)
+      for name, dim in names
+      for num_components in config.num_components
+      for metric in METRICS
+    ]
+
+  def _training(self, run):
+    """What the report says of one training."""
+    folder = self._workdir / run.name
+    path = folder / metric_writer.METRICS_FILE
+    if not path.exists():
+      return "missing"
+    scalars = metric_writer.read_metrics(path)
+    said = {
+      "steps": f"{scalars['step'][-1]:,} of {run.train.num_steps:,}",
+      "loss of the last call": f"{scalars['loss'][-1]:.4g}",
+      "skipped updates": int(scalars["num_skipped"][-1]),
+    }
+    timing = folder / metric_writer.TIMING_FILE
+    if timing.exists():
+      speeds = metric_writer.read_metrics(timing)["steps_per_second"]
+      speed = float(np.median(speeds))
+      said["steps per second, median"] = f"{speed:.3g}"
+      said["time of all steps"] = progress.format_time_left(
+        run.train.num_steps, speed
+      )
+    return said
+
+
+class _Reporter:
+  """Passes progress on; warns once where a CPU would take hours."""
+
+  def __init__(self, name, shown):
+    self._name = name
+    self._shown = shown
+    self._is_first = True
+
+  def __call__(self, update: train.Progress) -> None:
+    self._shown(
+      self._name,
+      update.step,
+      update.num_steps,
+      update.scalars,
+      update.steps_per_second,
+    )
+    num_left = update.num_steps - update.step
+    hours = num_left / update.steps_per_second / 3600
+    is_cpu = jax.default_backend() == "cpu"
+    if self._is_first and is_cpu and hours > _LONG_HOURS:
+      logging.warning(
+        "%s will take %s on this CPU; the config's variant :quick is made for"
+        " CPUs and takes minutes",
+        self._name,
+        progress.format_time_left(num_left, update.steps_per_second),
+      )
+    self._is_first = False
+
+
+def _read_params(folder, model, config):
+  """Parameters of the newest checkpoint of a training."""
+  abstract = train_step.abstract_state(model, config).params
+  return checkpoints.restore(
+    folder / train.CHECKPOINTS, abstract, subtree="params"
+  ).state
+
+
+def _is_evaluated(folder, settings):
+  path = folder / SETTINGS
+  has_results = path.exists() and (folder / RESULTS).exists()
+  return has_results and _read_json(path) == json.loads(json.dumps(settings))
+
+
+def _draw(rows, curves, folder):
+  """Draws what there is data for; by caption, the paths of the PNG files."""
+  folder.mkdir(exist_ok=True)
+  drawn = {}
+  if rows:
+    drawn["Error of the means against the number of components"] = (
+      "error",
+      figures.error_against_components(rows),
+    )
+    drawn["The same under the published evaluation's alignment"] = (
+      "alignment",
+      figures.alignment_contrast(rows),
+    )
+    drawn["The finding"] = ("front", figures.front_picture(rows))
+  if curves:
+    drawn["Training"] = ("learning_curves", figures.learning_curves(curves))
+  return {
+    caption: figure_style.save(figure, folder / name)[0]
+    for caption, (name, figure) in drawn.items()
+  }
+
+
+def _read_json(path):
+  return json.loads(path.read_text()) if path.exists() else {}
+
+
+def _dims(run):
+  return [tasks.dim for tasks in run.train.tasks]

@@ -1,0 +1,96 @@
+"""Runs an experiment: trains, evaluates and reports.
+
+  python -m experiments.main --config=experiments/rq1.py:quick
+
+The config file is Python code and is executed. Exit status: 0 done, 75 stopped
+by a signal with the state saved (start again with the same command to go on),
+1 anything else.
+"""
+
+import contextlib
+import os
+import pathlib
+import sys
+
+import jax
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from experiments import command_line, jobs
+from tgmm_jax import checkpoints, interrupts, run_folder, train
+
+_CONFIG = config_flags.DEFINE_config_file(
+  "config", None, "File of the experiment, with :VARIANT behind it."
+)
+_WORKDIR = flags.DEFINE_string(
+  "workdir", None, "Folder of the run; by default runs/FILE-VARIANT."
+)
+_MODE = flags.DEFINE_enum(
+  "mode",
+  "train_and_evaluate",
+  ["train_and_evaluate", "train", "evaluate", "report"],
+  "What to do; report joins the results that are there.",
+)
+_SWEEP_INDEX = flags.DEFINE_integer(
+  "sweep_index", None, "Element of the config's sweep() to do, from 0."
+)
+_ERRORS = (
+  ValueError,
+  OSError,
+  run_folder.RunFolderError,
+  checkpoints.CheckpointError,
+  train.NonFiniteError,
+)
+
+
+def main(argv):
+  """Does what the flags say and returns the exit status."""
+  del argv
+  with contextlib.suppress(ValueError):  # what it raises on a single host
+    jax.distributed.initialize()
+  try:
+    config, workdir = _resolve()
+    jobs.Experiment(config, workdir).run(_MODE.value)
+  except train.StoppedError as stopped:
+    logging.warning("%s; start again with the same command", stopped)
+    return interrupts.EXIT_STOPPED
+  except _ERRORS as error:
+    return _fail(error)
+  return 0
+
+
+def _resolve():
+  """The config, with the element of the sweep, and the work folder."""
+  config = _CONFIG.value
+  if config is None:
+    raise ValueError("--config is missing, takes e.g. experiments/rq1.py:quick")
+  name = config_flags.get_config_filename(flags.FLAGS["config"])
+  workdir = _WORKDIR.value
+  if workdir is None:
+    stem = pathlib.Path(name.split(":")[0]).stem
+    workdir = os.path.join("runs", f"{stem}-{config.variant or 'full'}")
+  index = _SWEEP_INDEX.value
+  if index is not None:
+    sweep = command_line.load_module(name).sweep(config)
+    if not 0 <= index < len(sweep):
+      raise ValueError(
+        f"--sweep_index is {index}, takes 0 to {len(sweep) - 1}"
+      )
+    config.update_from_flattened_dict(sweep[index])
+  return config, workdir
+
+
+def _parse(argv):
+  try:
+    return command_line.parse(argv)
+  except command_line.UsageError as error:
+    sys.exit(_fail(error))
+
+
+def _fail(error):
+  print(f"error: {error}", file=sys.stderr)  # noqa: T201
+  return 1
+
+
+if __name__ == "__main__":
+  app.run(main, flags_parser=_parse)

@@ -1,0 +1,27 @@
+import numpy as np
+
+from tgmm_jax.models import parameters
+
+PARAMS = {
+  "backbone": {"blocks": {"0": {"kernel": np.zeros((4, 6))}}},
+  "readout": {"kernel": np.zeros((3, 4, 7)), "bias": np.zeros((3, 7))},
+  "tasks": {"embedding": np.zeros((3, 5))},
+}
+
+
+def test_counts_by_task():
+  counts = parameters.count(PARAMS)
+  assert counts.shared == 24
+  assert counts.per_task == 84 + 21 + 15
+  assert counts.total == 24 + 120
+
+
+def test_table_has_a_row_for_each_leaf():
+  rows = parameters.table(PARAMS)
+  assert rows[0] == ("backbone/blocks/0/kernel", (4, 6), 24)
+  assert [name for name, _, _ in rows[1:]] == [
+    "readout/bias",
+    "readout/kernel",
+    "tasks/embedding",
+  ]
+  assert sum(size for _, _, size in rows) == parameters.count(PARAMS).total

@@ -1,0 +1,181 @@
+"""Builds a network into pure functions over a params pytree.
+
+The only place that splits and merges NNX modules. Everything else sees a
+`Model`: params are nested dicts of arrays with string keys.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from tgmm_jax import gmm, types
+from tgmm_jax.models import frame as frame_lib
+from tgmm_jax.models import prediction as prediction_lib
+from tgmm_jax.models import refiner, tgmm
+
+Params = dict[str, Any]
+ModelConfig = refiner.RefinerConfig | tgmm.TGMMConfig
+
+CONFIGS = {"refiner": refiner.RefinerConfig, "tgmm": tgmm.TGMMConfig}
+
+
+class Model(NamedTuple):
+  """A network as pure functions of one problem.
+
+  Attributes:
+    config: its sizes.
+    init: `key -> params`.
+    encode: `(key, points [N, d], sample_weight, num_components) ->
+      (Problem, Frame | None)`. The key draws the view.
+    apply: `(params, Problem) -> Prediction` with an axis of stages.
+  """
+
+  config: ModelConfig
+  init: Callable[[jax.Array], Params]
+  encode: Callable[..., tuple[prediction_lib.Problem, frame_lib.Frame | None]]
+  apply: Callable[[Params, prediction_lib.Problem], prediction_lib.Prediction]
+
+
+def build(config: ModelConfig) -> Model:
+  """Builds the network that a config describes; allocates nothing."""
+  make = tgmm.TGMM if isinstance(config, tgmm.TGMMConfig) else refiner.Refiner
+  abstract = nnx.eval_shape(lambda: make(config, rngs=nnx.Rngs(0)))
+  graphdef, abstract_state = nnx.split(abstract, nnx.Param)
+
+  def init(key):
+    state = nnx.state(make(config, rngs=nnx.Rngs(params=key)), nnx.Param)
+    return _string_keys(nnx.to_pure_dict(state))
+
+  def apply(params, problem):
+    leaves = jax.tree.leaves(_original_keys(params))
+    state = jax.tree.unflatten(jax.tree.structure(abstract_state), leaves)
+    return nnx.merge(graphdef, state)(problem)
+
+  if isinstance(config, tgmm.TGMMConfig):
+    encode = _encode_as_is
+  else:
+    encode = _make_encode_in_frame(config.rank)
+  return Model(config, init, encode, apply)
+
+
+def _encode_as_is(key, points, sample_weight, num_components):
+  del key
+  dim = jnp.asarray(points.shape[-1], points.dtype)
+  return (
+    prediction_lib.Problem(points, sample_weight, num_components, dim),
+    None,
+  )
+
+
+def _make_encode_in_frame(rank):
+  def encode(key, points, sample_weight, num_components):
+    points = jnp.where((sample_weight > 0)[:, None], points, 0.0)
+    frame = frame_lib.fit(key, points, sample_weight, rank)
+    problem = prediction_lib.Problem(
+      points=frame_lib.project(frame, points),
+      sample_weight=sample_weight,
+      num_components=num_components,
+      dim=jnp.asarray(points.shape[-1], points.dtype),
+      variances=frame.variances,
+      origin=frame_lib.project(frame, jnp.zeros_like(frame.center)),
+      knows_origin=jnp.ones((), points.dtype),
+    )
+    return problem, frame
+
+  return encode
+
+
+def encode_mixture(
+  mixture: types.Mixture, frame: frame_lib.Frame | None
+) -> types.Mixture:
+  """The true mixture in the coordinates in which the network predicts."""
+  if frame is None:
+    return mixture
+  is_component = mixture.weights > 0
+  means = frame_lib.project(frame, mixture.means)
+  return mixture._replace(means=jnp.where(is_component[:, None], means, 0.0))
+
+
+def solver(
+  model: Model, params: Params, *, knows_origin: bool = True
+) -> types.Solver:
+  """The trained network as a solver of one problem.
+
+  Args:
+    model: the network.
+    params: its parameters.
+    knows_origin: whether the data are known to come from a prior centred at
+      the origin; False makes a refiner's answer shift-invariant.
+
+  Returns:
+    `(key, points, num_components, *, sample_weight) -> SolverResult`; the key
+    draws the view (rotation of the frame), which a network without a frame
+    ignores. Status CONVERGED; INVALID_INPUT for points that are not finite,
+    no weight, or K that the network does not serve; the mixture is finite in
+    any case.
+  """
+  served = jnp.asarray(model.config.num_components)
+
+  def solve(key, points, num_components, *, sample_weight=None):
+    if sample_weight is None:
+      sample_weight = jnp.ones(points.shape[:1], points.dtype)
+    num_components = jnp.asarray(num_components, jnp.int32)
+    is_point = sample_weight > 0
+    is_valid = (
+      jnp.all(jnp.isfinite(points) | ~is_point[:, None])
+      & jnp.any(is_point)
+      & jnp.any(num_components == served)
+    )
+    # An invalid problem is replaced by one that cannot fail.
+    points = jnp.where(is_point[:, None] & is_valid, points, 0.0)
+    sample_weight = jnp.where(is_valid, sample_weight, 1.0)
+    count = jnp.where(is_valid, num_components, served[0])
+    problem, frame = model.encode(key, points, sample_weight, count)
+    if problem.knows_origin is not None:
+      problem = problem._replace(
+        knows_origin=jnp.asarray(knows_origin, points.dtype)
+      )
+    prediction = model.apply(params, problem)
+    last = jax.tree.map(lambda leaf: leaf[-1], prediction)
+    mixture = prediction_lib.to_mixture(last, count)
+    if frame is not None:
+      means = frame_lib.lift(frame, mixture.means)
+      is_component = mixture.weights > 0
+      mixture = mixture._replace(
+        means=jnp.where(is_component[:, None], means, 0.0)
+      )
+    covariance_type = "unit" if mixture.covariances is None else "diag"
+    return types.SolverResult(
+      mixture=mixture,
+      log_likelihood=gmm.log_likelihood(
+        points,
+        mixture,
+        sample_weight=sample_weight,
+        covariance_type=covariance_type,
+      ),
+      num_iters=jnp.zeros((), jnp.int32),
+      status=jnp.where(
+        is_valid, types.Status.CONVERGED, types.Status.INVALID_INPUT
+      ).astype(jnp.int32),
+    )
+
+  return solve
+
+
+def _string_keys(tree):
+  if not isinstance(tree, dict):
+    return tree
+  return {str(key): _string_keys(value) for key, value in tree.items()}
+
+
+def _original_keys(tree):
+  """Integer keys of an `nnx.List` again, so that leaves sort as in NNX."""
+  if not isinstance(tree, dict):
+    return tree
+  return {
+    int(key) if key.isdecimal() else key: _original_keys(value)
+    for key, value in tree.items()
+  }

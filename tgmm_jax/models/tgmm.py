@@ -1,0 +1,166 @@
+"""The TGMM paper's network (arXiv 2505.11918, Section 3).
+
+A linear map of each point and the embedding of K, a transformer over the
+points, and attentive pooling with a module for each K. Unlike the released
+code, which is GPT-2 as it comes (`is_causal=True`), the default follows the
+paper's definition: bidirectional and without positions, so that the order of
+the points does not matter.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from tgmm_jax.models import layers, readout, transformer
+from tgmm_jax.models import prediction as prediction_lib
+
+
+@dataclasses.dataclass(frozen=True)
+class TGMMConfig:
+  """Sizes of the paper's network. The defaults are the paper's.
+
+  Attributes:
+    dim: d, of the data; one network serves one d.
+    num_components: the set of K served, a readout for each.
+    width: D.
+    num_layers: L.
+    num_heads: H, divides D.
+    is_causal: causal attention and learned positions, the released variant.
+    max_points: the largest N of that variant; the other takes any.
+    embedding_width: of the embedding of K.
+    has_scales: whether standard deviations are predicted (anisotropic tasks).
+    compute_dtype: "float32" or "bfloat16" for the backbone's products with
+      weights; parameters, residual stream, softmax, layer norms, read-in and
+      readout are float32.
+  """
+
+  dim: int
+  num_components: tuple[int, ...] = (2, 3, 4, 5)
+  width: int = 128
+  num_layers: int = 12
+  num_heads: int = 4
+  is_causal: bool = False
+  max_points: int = 128
+  embedding_width: int = 128
+  has_scales: bool = False
+  compute_dtype: str = "float32"
+
+  def __post_init__(self):
+    """Refuses sizes that cannot be built."""
+    if not self.num_components or min(self.num_components) < 1:
+      raise ValueError(
+        f"num_components is {self.num_components}, takes integers K >= 1"
+      )
+    if len(set(self.num_components)) < len(self.num_components):
+      raise ValueError(
+        f"num_components is {self.num_components}, takes each K once"
+      )
+    for name in (
+      "dim",
+      "width",
+      "num_layers",
+      "num_heads",
+      "max_points",
+      "embedding_width",
+    ):
+      if getattr(self, name) < 1:
+        raise ValueError(
+          f"{name} is {getattr(self, name)}, takes an integer >= 1"
+        )
+    if self.width % self.num_heads:
+      raise ValueError(
+        f"width is {self.width}, takes a multiple of num_heads ="
+        f" {self.num_heads}"
+      )
+    if self.compute_dtype not in ("float32", "bfloat16"):
+      raise ValueError(
+        f"compute_dtype is {self.compute_dtype!r}, takes 'float32' or"
+        " 'bfloat16'"
+      )
+
+  @property
+  def max_components(self) -> int:
+    """Static K of the answer."""
+    return max(self.num_components)
+
+
+class TGMM(nnx.Module):
+  """See the module's docstring."""
+
+  def __init__(self, config: TGMMConfig, *, rngs: nnx.Rngs):
+    """Initialises the parameters from `rngs.params`."""
+    self.config = config
+    # One linear map of [point, embedding] in two parts, so that the second is
+    # made once for a problem and not for each point.
+    init = nnx.initializers.normal(
+      (config.dim + config.embedding_width) ** -0.5
+    )
+    self.tasks = nnx.Embed(
+      len(config.num_components), config.embedding_width, rngs=rngs
+    )
+    self.read_in_task = layers.Linear(
+      config.embedding_width,
+      config.width,
+      use_bias=False,
+      kernel_init=init,
+      rngs=rngs,
+    )
+    self.read_in = layers.Linear(
+      config.dim, config.width, kernel_init=init, rngs=rngs
+    )
+    self.backbone = transformer.Transformer(
+      config.width,
+      config.num_layers,
+      config.num_heads,
+      max_positions=config.max_points if config.is_causal else None,
+      dtype=jnp.dtype(config.compute_dtype),
+      rngs=rngs,
+    )
+    self.readout = readout.AttentiveReadout(
+      config.width,
+      config.dim,
+      config.num_components,
+      has_scales=config.has_scales,
+      rngs=rngs,
+    )
+
+  def __call__(
+    self, problem: prediction_lib.Problem
+  ) -> prediction_lib.Prediction:
+    """Predicts the mixture of one problem, or of a batch in one call.
+
+    A padded point may be anything, NaN too: it has no effect and its gradient
+    is exactly 0. A batch in one call gives the numbers of `vmap`, faster
+    (`models.layers`).
+
+    Args:
+      problem: points `[N, d]`; a batch has leading axes on every field.
+
+    Returns:
+      A `Prediction` with an axis of one stage: log_weights `[1, K]`, means and
+      scales `[1, K, d]`, after the batch's axes.
+
+    Raises:
+      ValueError: where d is not the network's, or N above `max_points` with
+        learned positions.
+    """
+    config = self.config
+    if problem.points.shape[-1] != config.dim:
+      raise ValueError(
+        f"points has shape {problem.points.shape}, takes a last axis of dim ="
+        f" {config.dim}"
+      )
+    is_point = problem.sample_weight > 0
+    points = jnp.where(is_point[..., None], problem.points, 0.0)
+    num_components = jnp.asarray(problem.num_components)
+    served = jnp.asarray(config.num_components)
+    index = jnp.argmax(num_components[..., None] == served, axis=-1)
+    task = self.read_in_task(self.tasks(index))
+    hidden = self.read_in(points) + task[..., None, :]
+    hidden = self.backbone(hidden, is_point)
+    prediction = self.readout(hidden, is_point, num_components)
+    return jax.tree.map(
+      lambda leaf: jnp.expand_dims(leaf, num_components.ndim), prediction
+    )

@@ -1,0 +1,283 @@
+"""The tidy table of a run: one row per solver, cell and metric.
+
+A cell is a setting of the tasks: dimension, K, N and shift. Every mean comes
+with its standard error and the number of failed tasks; nothing is dropped.
+"""
+
+import csv
+import io
+import math
+import os
+import pathlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+# Depends on the machine, so two tables of the same evaluation differ in it.
+_TIMING_METRICS = ("milliseconds",)
+
+
+class Row(NamedTuple):
+  """One metric of one solver in one cell; the columns of `results.csv`.
+
+  Attributes:
+    solver: name, as in `refiner+em5`.
+    dim: d.
+    num_components: K.
+    num_points: N.
+    shift: how far the means are from the law of training.
+    metric: name, as in `l2_error`.
+    mean: over the tasks; nan where the metric of any task is not finite.
+    standard_error: of the mean; nan where the mean is, or for one task.
+    count: number of tasks.
+    failures: number of failed tasks of this solver in this cell, whatever the
+      metric.
+  """
+
+  solver: str
+  dim: int
+  num_components: int
+  num_points: int
+  shift: float
+  metric: str
+  mean: float
+  standard_error: float
+  count: int
+  failures: int
+
+
+class Setting(NamedTuple):
+  """What the cells of one table or panel have in common: all but K."""
+
+  dim: int
+  num_points: int
+  shift: float
+
+
+def setting_of(row: Row) -> Setting:
+  """The setting of a row."""
+  return Setting(row.dim, row.num_points, row.shift)
+
+
+def settings_of(rows: Iterable[Row]) -> list[Setting]:
+  """The settings that occur in rows, ascending."""
+  return sorted({setting_of(row) for row in rows})
+
+
+def _key(row):
+  return (*setting_of(row), row.num_components, row.solver, row.metric)
+
+
+def summarise(
+  values: Mapping[str, np.ndarray],
+  *,
+  solver: str,
+  dim: int,
+  num_components: int,
+  num_points: int,
+  shift: float,
+  failed: np.ndarray,
+) -> list[Row]:
+  """Reduces the metrics of a solver's tasks in one cell to rows.
+
+  A value that is not finite is not dropped: its task counts as failed, and
+  the metric's mean is nan, so that nobody reads past it.
+
+  Args:
+    values: by metric, `[tasks]`.
+    solver: name of the solver.
+    dim: d of the cell.
+    num_components: K of the cell.
+    num_points: N of the cell.
+    shift: shift of the cell.
+    failed: `[tasks]` bool.
+
+  Returns:
+    One row per metric, in the order of `values`.
+
+  Raises:
+    ValueError: a metric has another shape than `failed`.
+  """
+  has_failed = np.array(failed, bool)
+  arrays = {name: np.asarray(array, float) for name, array in values.items()}
+  for name, array in arrays.items():
+    if array.shape != has_failed.shape or array.ndim != 1:
+      raise ValueError(
+        f"values[{name!r}] has shape {array.shape}, takes the shape of "
+        f"failed, {has_failed.shape}, with one axis"
+      )
+    has_failed |= ~np.isfinite(array)
+  rows = []
+  for name, array in arrays.items():
+    mean, standard_error = _mean_and_standard_error(array)
+    rows.append(
+      Row(
+        solver=solver,
+        dim=int(dim),
+        num_components=int(num_components),
+        num_points=int(num_points),
+        shift=float(shift),
+        metric=name,
+        mean=mean,
+        standard_error=standard_error,
+        count=array.size,
+        failures=int(has_failed.sum()),
+      )
+    )
+  return rows
+
+
+def _mean_and_standard_error(array):
+  if array.size == 0 or not np.isfinite(array).all():
+    return math.nan, math.nan
+  if array.size == 1:
+    return float(array[0]), math.nan
+  return float(array.mean()), float(array.std(ddof=1) / math.sqrt(array.size))
+
+
+def write_csv(path: str | os.PathLike, rows: Iterable[Row]) -> None:
+  """Writes rows, sorted by cell, solver and metric; whole or not at all.
+
+  Floats have the digits that give the same number back; the same rows in any
+  order give the same bytes.
+
+  Args:
+    path: of the file; an old one is replaced.
+    rows: what to write.
+
+  Raises:
+    ValueError: two rows for the same solver, cell and metric.
+  """
+  buffer = io.StringIO()
+  writer = csv.writer(buffer, lineterminator="\n")
+  writer.writerow(Row._fields)
+  last = None
+  for row in sorted(rows, key=_key):
+    if _key(row) == last:
+      raise ValueError(
+        f"rows has {row.solver}, {row.metric} twice for d = {row.dim}, "
+        f"K = {row.num_components}, N = {row.num_points}, "
+        f"shift {row.shift:g}, takes one row for each"
+      )
+    last = _key(row)
+    writer.writerow(
+      repr(value) if isinstance(value, float) else value for value in row
+    )
+  write_file(path, buffer.getvalue().encode())
+
+
+def read_csv(path: str | os.PathLike) -> list[Row]:
+  """Reads what `write_csv` wrote.
+
+  Args:
+    path: of the file.
+
+  Returns:
+    The rows in the file's order.
+
+  Raises:
+    ValueError: other columns, or a value that does not fit its column.
+  """
+  types = list(Row.__annotations__.values())
+  with open(path, newline="", encoding="utf-8") as file:
+    reader = csv.reader(file)
+    header = tuple(next(reader, ()))
+    if header != Row._fields:
+      raise ValueError(
+        f"{path} has columns {','.join(header)!r}, takes "
+        f"{','.join(Row._fields)!r}"
+      )
+    rows = []
+    for cells in reader:
+      try:
+        pairs = zip(types, cells, strict=True)
+        rows.append(Row(*(convert(cell) for convert, cell in pairs)))
+      except ValueError as error:
+        raise ValueError(
+          f"{path}, line {reader.line_num}, is {','.join(cells)!r}, takes "
+          f"{len(types)} values as {','.join(Row._fields)}"
+        ) from error
+  return rows
+
+
+def join(paths: Sequence[str | os.PathLike]) -> list[Row]:
+  """Joins the tables of several runs, such as the elements of a sweep.
+
+  Where files share a cell of a solver (each element of a sweep evaluates the
+  baselines) the first file's row stands, and the others must agree with it:
+  the same counts, and means within one standard error. The tasks are the
+  same, so more than rounding between machines means two different solvers
+  under one name. Timings are exempt.
+
+  Args:
+    paths: of the files.
+
+  Returns:
+    The rows, those of the first file first.
+
+  Raises:
+    ValueError: two files disagree.
+  """
+  joined, origin = {}, {}
+  for path in paths:
+    for row in read_csv(path):
+      first = joined.setdefault(_key(row), row)
+      origin.setdefault(_key(row), path)
+      if not _agree(first, row):
+        raise ValueError(
+          f"{path} has {row.mean:g} as {row.metric} of {row.solver} for "
+          f"d = {row.dim}, K = {row.num_components}, takes {first.mean:g} "
+          f"as in {origin[_key(row)]}"
+        )
+  return list(joined.values())
+
+
+def _agree(first, other):
+  if first.metric in _TIMING_METRICS:
+    return True
+  if first.count != other.count:
+    return False
+  if math.isnan(first.mean) or math.isnan(other.mean):
+    return math.isnan(first.mean) and math.isnan(other.mean)
+  # Not the error itself where it is nan, as for one task, or 0.
+  margin = np.nan_to_num(first.standard_error) + 1e-5 * abs(first.mean)
+  return abs(first.mean - other.mean) <= margin
+
+
+def missing(
+  rows: Iterable[Row], expected: Iterable[tuple[str, int, int, str]]
+) -> list[tuple[str, int, int, str]]:
+  """Planned cells without a row.
+
+  Args:
+    rows: what there is.
+    expected: what was planned, each as (solver, d, K, metric).
+
+  Returns:
+    Those without a row at any N and shift, in the order of `expected`.
+  """
+  present = {
+    (row.solver, row.dim, row.num_components, row.metric) for row in rows
+  }
+  return [cell for cell in dict.fromkeys(expected) if cell not in present]
+
+
+def write_file(path: str | os.PathLike, content: bytes) -> None:
+  """Writes a file whole or not at all, making its folder if need be.
+
+  Args:
+    path: of the file; an old one is replaced.
+    content: the bytes.
+  """
+  path = pathlib.Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+  try:
+    with open(temporary, "wb") as file:
+      file.write(content)
+      file.flush()
+      os.fsync(file.fileno())
+    os.replace(temporary, path)
+  finally:
+    temporary.unlink(missing_ok=True)

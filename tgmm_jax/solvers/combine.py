@@ -1,0 +1,77 @@
+"""Solvers made of solvers."""
+
+import jax
+import jax.numpy as jnp
+
+from tgmm_jax import types
+from tgmm_jax.solvers import em
+
+
+def then_em(
+  solve: types.Solver, *, max_iter: int, tol: float = 0.0
+) -> types.Solver:
+  """A solver whose answer is refined by EM.
+
+  Means beyond the range of the points in some coordinate are first put on
+  its border. No M-step would put a mean there, and one far outside would get
+  no points and never come back.
+
+  Args:
+    solve: any solver.
+    max_iter: EM steps; with `tol` 0 exactly as many.
+    tol: as in `em.fit`.
+  """
+
+  def refined(key, points, num_components, *, sample_weight=None, **options):
+    solve_key, em_key = jax.random.split(key)
+    first = solve(
+      solve_key,
+      points,
+      num_components,
+      sample_weight=sample_weight,
+      **options,
+    )
+    means = _clip_to_range(first.mixture.means, points, sample_weight)
+    second = em.fit(
+      em_key,
+      points,
+      num_components,
+      sample_weight=sample_weight,
+      max_components=means.shape[0],
+      init=first.mixture._replace(means=means, covariances=None),
+      max_iter=max_iter,
+      tol=tol,
+    )
+    return second._replace(num_iters=first.num_iters + second.num_iters)
+
+  return refined
+
+
+def best_of(solve: types.Solver, num_tries: int) -> types.Solver:
+  """A solver that tries several keys and returns the most likely answer.
+
+  Args:
+    solve: any solver that uses its key.
+    num_tries: how often; one vmapped axis.
+  """
+  if num_tries < 1:
+    raise ValueError(f"num_tries is {num_tries}, takes an integer >= 1")
+
+  def repeated(key, points, num_components, **options):
+    results = jax.vmap(
+      lambda key: solve(key, points, num_components, **options)
+    )(jax.random.split(key, num_tries))
+    best = jnp.argmax(results.log_likelihood)
+    return jax.tree.map(lambda leaf: leaf[best], results)
+
+  return repeated
+
+
+def _clip_to_range(means, points, sample_weight):
+  """Means put into the bounding box of the points of positive weight."""
+  is_point = jnp.ones(points.shape[0], bool)
+  if sample_weight is not None:
+    is_point = sample_weight > 0
+  lowest = jnp.where(is_point[:, None], points, jnp.inf).min(axis=0)
+  highest = jnp.where(is_point[:, None], points, -jnp.inf).max(axis=0)
+  return jnp.clip(means, lowest, highest)
