@@ -4,6 +4,8 @@ An experiment file has `get_config(variant)`, which starts from `get_config`
 here, and `sweep(config)`, the overrides of its job array.
 """
 
+import re
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import ml_collections
@@ -16,8 +18,20 @@ from tgmm_jax.tasks import mixtures
 # The only run of an experiment that trains nothing.
 BASELINES = "baselines"
 
-# What may change between two starts of one run: it does not touch the result.
-FREE_KEYS = ("only", "max_to_keep", "restore_dir")
+# What may change between two starts of one run: it does not touch the training;
+# tables are made anew where the evaluation is another.
+FREE_KEYS = (
+  "only",
+  "max_to_keep",
+  "restore_dir",
+  "evaluation",
+  "title",
+  "question",
+)
+
+# Names become folders and files; these two are taken.
+_NAME = re.compile(r"\w[\w-]*")
+_TAKEN_NAMES = (BASELINES, "figures")
 
 
 def get_config() -> ml_collections.ConfigDict:
@@ -97,8 +111,6 @@ def _run(network, dims, batch_sizes):
   run.num_steps = 1_000_000
   run.steps_per_call = 20  # steps in one compiled call
   run.checkpoint_every = 10_000  # steps, a multiple of steps_per_call
-  run.validate_every = 10_000  # steps, a multiple of steps_per_call
-  run.num_validation_tasks = 256  # for each dimension
   run.optimizer = ml_collections.ConfigDict()
   run.optimizer.learning_rate = 1e-4  # peak
   run.optimizer.schedule = "constant"  # or "cosine"
@@ -137,6 +149,8 @@ def make_plan(config: ml_collections.ConfigDict) -> Plan:
   Raises:
     ValueError: a value is out of range; the message names the field.
   """
+  _check_types("config", config, get_config())
+  _check_name("config.variant", config.variant or "none")
   runs = tuple(_make_run(config, name) for name in sorted(config.runs))
   names = [run.name for run in runs]
   if config.only and config.only not in (*names, BASELINES):
@@ -148,10 +162,10 @@ def make_plan(config: ml_collections.ConfigDict) -> Plan:
     raise ValueError(f"config.max_to_keep is {config.max_to_keep}, takes >= 1")
   cells = dict(config.evaluation)
   cells.pop("with_baselines")
-  evaluation = _named(
+  evaluation = named(
     "config.evaluation",
     evaluate.EvaluationConfig,
-    tasks=_law(config, config.evaluation.dims[:1] or (1,))[0],
+    tasks=_law(config, "config.evaluation", config.evaluation.dims)[0],
     **cells,
   )
   served = set(config.tasks.num_components)
@@ -160,18 +174,23 @@ def make_plan(config: ml_collections.ConfigDict) -> Plan:
       f"config.evaluation.num_components is {evaluation.num_components}, takes"
       f" a subset of config.tasks.num_components = {tuple(sorted(served))}"
     )
+  _check_solvers(runs, evaluation, config.evaluation.with_baselines)
   return Plan(runs, evaluation)
 
 
 def _make_run(config, name):
   run = config.runs[name]
   field = f"config.runs.{name}"
+  _check_name(field, name)
   if run.network not in factory.CONFIGS:
     raise ValueError(
       f"{field}.network is {run.network!r}, takes one of"
       f" {sorted(factory.CONFIGS)}"
     )
-  optimizer = _named(
+  template = tgmm_run(2) if run.network == "tgmm" else refiner_run()
+  _check_types(field, run, template)
+  _check_name(f"{field}.solver", run.solver)
+  optimizer = named(
     f"{field}.optimizer", optim.OptimizerConfig, **run.optimizer
   )
   model = dict(run.model, num_components=config.tasks.num_components)
@@ -182,11 +201,11 @@ def _make_run(config, name):
   return Run(
     name=name,
     solver=run.solver,
-    model=_named(f"{field}.model", factory.CONFIGS[run.network], **model),
-    train=_named(
+    model=named(f"{field}.model", factory.CONFIGS[run.network], **model),
+    train=named(
       field,
       train_step.TrainConfig,
-      tasks=_law(config, run.dims),
+      tasks=_law(config, field, run.dims),
       batch_sizes=run.batch_sizes,
       num_steps=run.num_steps,
       steps_per_call=run.steps_per_call,
@@ -196,23 +215,68 @@ def _make_run(config, name):
       seed=config.seed,
       max_skipped_in_row=config.max_skipped_in_row,
       checkpoint_every=run.checkpoint_every,
-      validate_every=run.validate_every,
-      num_validation_tasks=run.num_validation_tasks,
       state_sharding=config.state_sharding,
     ),
   )
 
 
-def _law(config, dims):
+def _check_types(field, values, template):
+  """Raises where a value is of another type than the default's."""
+  for name, default in template.items():
+    key = f"{field}.{name}"
+    if isinstance(default, ml_collections.ConfigDict):
+      _check_types(key, values[name], default)
+    elif not _is_like(values[name], default):
+      raise ValueError(
+        f"{key} is {values[name]!r}, takes {type(default).__name__} as in"
+        f" {default!r}"
+      )
+
+
+def _is_like(value, default):
+  if isinstance(default, tuple):
+    return isinstance(value, tuple) and all(
+      _is_like(item, default[0]) for item in value
+    )
+  if isinstance(default, float):
+    return type(value) in (int, float)
+  return type(value) is type(default)
+
+
+def _check_name(field, name):
+  if not _NAME.fullmatch(name) or name in _TAKEN_NAMES:
+    raise ValueError(
+      f"{field} is {name!r}, takes letters, digits, _ and -, but none of"
+      f" {_TAKEN_NAMES}"
+    )
+
+
+def _check_solvers(runs, evaluation, with_baselines):
+  """Raises where two rows of the table would have one name."""
+  seen = set(evaluate.BASELINE_NAMES if with_baselines else ())
+  for run in runs:
+    for tasks in run.train.tasks:
+      for name in evaluate.network_names(run.solver, run.model):
+        if name in seen or (name, tasks.dim) in seen:
+          raise ValueError(
+            f"config.runs.{run.name}.solver is {run.solver!r}, takes a name"
+            f" that no other solver has at d = {tasks.dim}"
+          )
+        seen.add((name, tasks.dim))
+
+
+def _law(config, field, dims):
+  if not dims or min(dims) < 1:
+    raise ValueError(f"{field}.dims is {dims}, takes integers d >= 1")
   return tuple(
-    _named("config.tasks", mixtures.TaskConfig, dim=dim, **config.tasks)
+    named("config.tasks", mixtures.TaskConfig, dim=dim, **config.tasks)
     for dim in dims
   )
 
 
-def _named(field, make, **values):
-  """Builds a record; its error also says where in the config the value is."""
+def named(field: str, make: Callable[..., Any], *args, **values) -> Any:
+  """Calls `make`; its error also says where in the config the value is."""
   try:
-    return make(**values)
+    return make(*args, **values)
   except ValueError as error:
     raise ValueError(f"{field}: {error}") from error

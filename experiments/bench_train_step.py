@@ -56,7 +56,6 @@ def make_case(name: str, run: base.Run, steps_per_call: int) -> Case:
     steps_per_call=steps_per_call,
     num_steps=steps_per_call,
     checkpoint_every=steps_per_call,
-    validate_every=steps_per_call,
   )
   return Case(name, factory.build(run.model), config)
 

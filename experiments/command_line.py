@@ -1,12 +1,18 @@
-"""The command line's errors: one line each, before anything is done."""
+"""What the command line shows: its errors, one line each, and the log."""
 
 import difflib
 import importlib.util
+import itertools
 import pathlib
 import re
 from types import ModuleType
 
-from absl import flags
+from absl import flags, logging
+
+import tgmm_jax
+
+# The folders whose log lines are shown.
+_OWN = (pathlib.Path(__file__).parent, pathlib.Path(tgmm_jax.__file__).parent)
 
 # What config_flags puts around the message of an error in a config file.
 _LAST_LINE = re.compile(r"^\w*(?:Error|Exception): (.+)$", re.MULTILINE)
@@ -23,12 +29,20 @@ def parse(argv: list[str]) -> list[str]:
     UsageError: an unknown flag or config key, a value of another type, a
       config file that does not exist or a variant that it does not have.
   """
+  given = _config_flag(argv)
+  path = pathlib.Path((given or "").split(":")[0])
+  if given is not None and not (path.suffix == ".py" and path.is_file()):
+    raise UsageError(
+      f"--config is {given!r}, takes a Python file that exists, such as"
+      " experiments/rq1.py, with :VARIANT behind it"
+    )
   try:
     rest = flags.FLAGS(argv)
-  except AttributeError as error:
-    raise UsageError(_unknown_key(argv, str(error).strip("\"'"))) from error
-  except OSError as error:
-    raise UsageError(_no_file(argv)) from error
+  except (AttributeError, KeyError, ValueError) as error:
+    message = _unknown_key(argv)
+    if message is None:  # a mistake in the config file
+      raise
+    raise UsageError(message) from error
   except flags.Error as error:
     text = str(error)
     inner = _LAST_LINE.findall(text)
@@ -50,26 +64,40 @@ def load_module(config_flag: str) -> ModuleType:
   return module
 
 
+def log_own_lines() -> None:
+  """Shows the log of this project from INFO on, of its libraries warnings."""
+
+  def is_shown(record):
+    folders = pathlib.Path(record.pathname).parents
+    is_own = any(own in folders for own in _OWN)
+    return is_own or record.levelno >= logging.converter.STANDARD_WARNING
+
+  logging.set_verbosity(logging.INFO)
+  logging.get_absl_handler().addFilter(is_shown)
+
+
 def _config_flag(argv):
-  """The value of `--config` as it was given."""
-  for argument, following in zip(argv[1:], [*argv[2:], ""], strict=True):
-    name, equals, value = argument.lstrip("-").partition("=")
-    if name == "config":
+  """The value of `--config` as it was given, None if there is none."""
+  for argument, following in itertools.pairwise([*argv[1:], None]):
+    name, equals, value = argument.partition("=")
+    if name in ("-config", "--config"):
       return value if equals else following
-  return ""
+  return None
 
 
-def _unknown_key(argv, name):
+def _unknown_key(argv):
+  """What to say of the first override that the config has no place for."""
   file, _, variant = _config_flag(argv).partition(":")
   config = load_module(file).get_config(*([variant] if variant else []))
   keys = _keys(config.to_dict())
-  wrong = [
-    argument.split("=")[0].removeprefix("--config.")
+  overrides = [
+    argument.lstrip("-").partition("=")[0].removeprefix("config.")
     for argument in argv[1:]
-    if argument.startswith("--config.")
+    if argument.startswith(("-config.", "--config."))
   ]
-  wrong = [key for key in wrong if key not in keys and name in key.split(".")]
-  wrong = wrong[0] if wrong else name
+  wrong = next((key for key in overrides if key not in keys), None)
+  if wrong is None:
+    return None
   nearest = difflib.get_close_matches(wrong, keys, n=3, cutoff=0.5)
   # A name right in itself may stand at the wrong place.
   last = wrong.rpartition(".")[2]
@@ -79,16 +107,10 @@ def _unknown_key(argv, name):
 
 
 def _keys(tree, prefix=""):
+  """The flags' names of all fields below."""
   keys = []
   for name, value in tree.items():
-    below = isinstance(value, dict)
-    keys += _keys(value, f"{prefix}{name}.") if below else [prefix + name]
+    key = f".{name}" if name.isidentifier() else f"[{name!r}]"
+    key = prefix + key if prefix or key[0] == "[" else name
+    keys += _keys(value, key) if isinstance(value, dict) else [key]
   return keys
-
-
-def _no_file(argv):
-  file = _config_flag(argv)
-  return (
-    f"--config is {file!r}, takes a Python file that exists, such as"
-    " experiments/rq1.py, with :VARIANT behind it"
-  )

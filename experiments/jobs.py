@@ -53,14 +53,20 @@ class Experiment:
     """Checks the config whole; touches neither disk nor devices' memory."""
     self._config = config
     self._plan = base.make_plan(config)
-    self._mesh = sharding.make_mesh(config.num_devices)
+    self._mesh = base.named("config", sharding.make_mesh, config.num_devices)
     for run in self._plan.runs:
-      sharding.check_divisible(sum(run.train.batch_sizes), self._mesh)
+      base.named(
+        f"config.runs.{run.name}",
+        sharding.check_divisible,
+        sum(run.train.batch_sizes),
+        self._mesh,
+      )
     self._workdir = pathlib.Path(workdir)
     self._identity = base.identity(config)
 
   def run(self, mode: str) -> None:
     """Does what a mode says; the folder is locked meanwhile."""
+    self._check_sources(mode)
     with contextlib.ExitStack() as stack:
       if not self._config.only:
         stack.enter_context(run_folder.lock(self._workdir))
@@ -72,6 +78,33 @@ class Experiment:
         self._do_runs(mode)
       if mode == "report" or (mode != "train" and not self._config.only):
         self._report()
+
+  def _check_sources(self, mode):
+    """Raises, before a folder is made, where what is to be read is not there.
+
+    A checkpoint must also be of the network that the config describes.
+    """
+    if mode == "report" and not self._workdir.is_dir():
+      raise ValueError(
+        f"--workdir is {str(self._workdir)!r}, takes the folder of a run for"
+        " --mode=report"
+      )
+    if mode == "evaluate":
+      parent = self._workdir
+    elif mode != "report" and self._config.restore_dir:
+      parent = pathlib.Path(self._config.restore_dir)
+      if not parent.is_dir():
+        raise ValueError(
+          f"config.restore_dir is {str(parent)!r}, takes the folder of an"
+          " earlier run"
+        )
+    else:
+      return
+    for run in self._plan.runs:
+      own = self._workdir / run.name / train.CHECKPOINTS
+      is_read = mode == "evaluate" or not own.exists()
+      if is_read and self._config.only in ("", run.name):
+        _read_params(parent / run.name, factory.build(run.model), run.train)
 
   def _do_runs(self, mode):
     only = self._config.only
@@ -191,9 +224,7 @@ class Experiment:
     ]
     if self._config.evaluation.with_baselines:
       names += [
-        (name, dim)
-        for name in evaluate.BASELINE_NAMES
-        for dim in config.dims
+        (name, dim) for name in evaluate.BASELINE_NAMES for dim in config.dims
       ]
     return [
       (name, dim, num_components, metric)

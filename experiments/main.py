@@ -46,6 +46,7 @@ _ERRORS = (
 def main(argv):
   """Does what the flags say and returns the exit status."""
   del argv
+  command_line.log_own_lines()
   with contextlib.suppress(ValueError):  # what it raises on a single host
     jax.distributed.initialize()
   try:
@@ -66,6 +67,8 @@ def _resolve():
     raise ValueError("--config is missing, takes e.g. experiments/rq1.py:quick")
   name = config_flags.get_config_filename(flags.FLAGS["config"])
   workdir = _WORKDIR.value
+  if workdir == "":
+    raise ValueError("--workdir is empty, takes a folder")
   if workdir is None:
     stem = pathlib.Path(name.split(":")[0]).stem
     workdir = os.path.join("runs", f"{stem}-{config.variant or 'full'}")
@@ -73,9 +76,7 @@ def _resolve():
   if index is not None:
     sweep = command_line.load_module(name).sweep(config)
     if not 0 <= index < len(sweep):
-      raise ValueError(
-        f"--sweep_index is {index}, takes 0 to {len(sweep) - 1}"
-      )
+      raise ValueError(f"--sweep_index is {index}, takes 0 to {len(sweep) - 1}")
     config.update_from_flattened_dict(sweep[index])
   return config, workdir
 

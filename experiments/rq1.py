@@ -2,15 +2,13 @@
 
   python -m experiments.main --config=experiments/rq1.py[:VARIANT]
 
-| variant  | what it trains                                | hardware, time      |
-|----------|-----------------------------------------------|---------------------|
-| (none)   | tgmm for d = 2, 8, 32, 128 (the paper's size, | accelerator         |
-|          | matched loss) and one refiner for all d       |                     |
-| released | the published recipe to the letter: causal,   | accelerator         |
-|          | positions, sorted loss                        |                     |
-| quick    | one refiner for all d; a small tgmm with the  | 2 CPU cores, 10 min |
-|          | published recipe at d = 2 for the contrast    |                     |
-| smoke    | goes through everything in seconds            | CPU, for the tests  |
+No variant: `tgmm` for d = 2, 8, 32, 128 at the paper's size with the matched
+loss, and one `refiner` for all d. An accelerator's work.
+`:released`: the published recipe to the letter (causal, positions, sorted
+loss). An accelerator's work.
+`:quick`: one `refiner` for all d and, for the contrast, a small `tgmm` with
+the published recipe at d = 2. Ten minutes on 2 CPU cores.
+`:smoke`: goes through everything in seconds, for the tests.
 """
 
 import ml_collections
@@ -74,7 +72,6 @@ def _add_quick(config):
   refiner.num_steps = 12_000
   refiner.steps_per_call = 50
   refiner.checkpoint_every = 2_000
-  refiner.validate_every = 1_000
   config.runs.refiner = refiner
 
   released = base.tgmm_run(2)
@@ -89,7 +86,6 @@ def _add_quick(config):
   released.num_steps = 1_500
   released.steps_per_call = 50
   released.checkpoint_every = 500
-  released.validate_every = 250
   config.runs["tgmm-released-d2"] = released
 
 
@@ -118,5 +114,3 @@ def _add_smoke(config):
     run.num_steps = 40
     run.steps_per_call = 5
     run.checkpoint_every = 10
-    run.validate_every = 20
-    run.num_validation_tasks = 16

@@ -126,7 +126,7 @@ class Peer:
     loss = train_step.make_loss(
       self._model, self._config.loss, self._config.stage_weight
     )
-    ours = jax.jit(loss)(self._params, self._examples)
+    ours, _ = jax.jit(loss)(self._params, self._examples)
     with torch.no_grad():
       return float(ours), float(self._loss())
 

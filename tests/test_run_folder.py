@@ -129,14 +129,15 @@ def test_another_config_is_refused_and_nothing_written(tmp_path):
   assert _contents(tmp_path) == before
 
 
-def test_free_keys_may_change_and_are_kept_up_to_date(tmp_path):
+def test_free_keys_may_differ(tmp_path):
   run_folder.check_identity(tmp_path, _CONFIG)
+  before = _contents(tmp_path)
   other = {"model": {"width": 9}, "steps": 20, "log_every": 1}
   free = ("steps", "log_every", "model")
   run_folder.check_identity(tmp_path, other, free_keys=free)
-  assert json.loads((tmp_path / "config.json").read_text()) == other
+  assert _contents(tmp_path) == before
   with pytest.raises(run_folder.RunFolderError, match="model.width"):
-    run_folder.check_identity(tmp_path, _CONFIG, free_keys=("step", "mod"))
+    run_folder.check_identity(tmp_path, other, free_keys=("step", "mod"))
 
 
 def test_damaged_config_is_named(tmp_path):
@@ -151,9 +152,6 @@ def test_json_is_written_whole_or_not_at_all(tmp_path):
   with pytest.raises(TypeError):
     run_folder.write_json(file, {"a": object()})
   assert _contents(tmp_path) == {"value.json": b'{\n  "a": 1\n}\n'}
-  (tmp_path / ".value.json.tmp").write_text("left by a killed run")
-  run_folder.write_json(file, {"a": 2})
-  assert list(_contents(tmp_path)) == ["value.json"]
 
 
 def test_versions_are_plain_and_complete(tmp_path):

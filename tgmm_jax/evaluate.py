@@ -55,10 +55,15 @@ class EvaluationConfig:
   def __post_init__(self):
     """Refuses cells that cannot be sampled."""
     for name in ("dims", "num_components", "num_points", "shifts"):
-      if not getattr(self, name):
+      values = getattr(self, name)
+      if not values:
         raise ValueError(f"{name} is empty, takes at least one value")
+      if len(set(values)) < len(values):
+        raise ValueError(f"{name} is {values}, takes each value once")
     if self.num_tasks < 2:
       raise ValueError(f"num_tasks is {self.num_tasks}, takes >= 2")
+    if not 0 <= self.seed < 2**32:
+      raise ValueError(f"seed is {self.seed}, takes 0 to 2**32 - 1")
     for _ in self.laws():
       pass
 
@@ -80,8 +85,9 @@ class EvaluationConfig:
           )
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1))
 def sample_tasks(
-  law: mixtures.TaskConfig, num_tasks: int, seed: int
+  law: mixtures.TaskConfig, num_tasks: int, seed: jax.Array | int
 ) -> tuple[types.TaskBatch, jax.Array]:
   """The tasks of the cells of one law, and fresh points of each task.
 
@@ -104,8 +110,8 @@ def sample_tasks(
     )
     return task, fresh
 
-  sample = jax.jit(jax.vmap(sample_one))
-  return sample(jnp.tile(index, len(law.num_components)), counts)
+  indices = jnp.tile(index, len(law.num_components))
+  return jax.vmap(sample_one)(indices, counts)
 
 
 def baselines() -> dict[str, SolverGroup]:
@@ -187,17 +193,20 @@ def evaluate(
     For each solver, K and metric a row.
   """
   batch, fresh = sample_tasks(law, num_tasks, seed)
-  keys = jax.random.split(jax.random.fold_in(_cell_key(seed, law), 2), 1)
-  score = _make_score(law.covariance_type)
+  key = jax.random.fold_in(_cell_key(seed, law), 2)
   rows = []
   for group_name, group in groups.items():
     on_group(group_name)
-    for name, result in group(keys[0], batch).items():
-      scores = jax.device_get(score(result.mixture, batch, fresh))
-      values = scores._asdict()
+    for name, result in group(key, batch).items():
+      scores = _score(
+        result.mixture, batch, fresh, covariance_type=law.covariance_type
+      )
+      values = jax.device_get(scores)._asdict()
       has_failed = values.pop("failure") > 0
       values["num_iters"] = np.asarray(result.num_iters)
-      values["degenerate"] = np.asarray(result.status) >= types.Status.DEGENERATE
+      values["degenerate"] = (
+        np.asarray(result.status) >= types.Status.DEGENERATE
+      )
       for index, num_components in enumerate(law.num_components):
         part = slice(index * num_tasks, (index + 1) * num_tasks)
         rows += results.summarise(
@@ -279,14 +288,11 @@ def _spectral_group(key, batch):
   return {"spectral": first, "spectral+em": second._replace(status=status)}
 
 
-def _make_score(covariance_type):
+@functools.partial(jax.jit, static_argnames="covariance_type")
+def _score(estimates, batch, fresh, *, covariance_type):
   score_one = functools.partial(metrics.score, covariance_type=covariance_type)
-
-  def score(mixtures_, batch, fresh):
-    return jax.lax.map(
-      lambda inputs: score_one(*inputs),
-      (mixtures_, batch, fresh),
-      batch_size=_BATCH_SIZE,
-    )
-
-  return jax.jit(score)
+  return jax.lax.map(
+    lambda inputs: score_one(*inputs),
+    (estimates, batch, fresh),
+    batch_size=_BATCH_SIZE,
+  )

@@ -71,7 +71,7 @@ def component_log_density(
 def log_joint(
   points: jax.Array, mixture: types.Mixture, *, covariance_type: str = "unit"
 ) -> jax.Array:
-  """`log(weight_k) + log density_k(x_n)`, `[N, K]`; -inf where a weight is 0."""
+  """`log(weight_k) + log density_k(x_n)`, `[N, K]`; -inf for weight 0."""
   is_present = mixture.weights > 0
   log_weights = jnp.log(jnp.where(is_present, mixture.weights, 1.0))
   log_density_of = component_log_density(
@@ -113,12 +113,15 @@ def log_likelihood(
     sample_weight: `[N]`, or None for ones; must not be all zero.
     covariance_type: one of `COVARIANCE_TYPES`.
   """
+  if sample_weight is not None:
+    # Padding may hold anything, NaN too: 0 times it would be NaN, in the
+    # gradient even where the value itself is left out.
+    points = jnp.where((sample_weight > 0)[:, None], points, 0.0)
   values = log_density(points, mixture, covariance_type=covariance_type)
   if sample_weight is None:
     return jnp.mean(values)
-  # A padded point may be anything: it must not turn 0 times inf into NaN.
   values = jnp.where(sample_weight > 0, values, 0.0)
-  return jnp.sum(sample_weight * values) / jnp.sum(sample_weight)
+  return jnp.sum(sample_weight / jnp.sum(sample_weight) * values)
 
 
 def sample(

@@ -3,6 +3,7 @@
 What both the classical solvers and the networks need, below both.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 # eigendecomposition, which costs O(d^3) and whose cost we would not use.
 _MAX_DENSE_DIM = 16
 _NUM_SUBSPACE_ITERS = 8
+_EXTRA_COLUMNS = 12
 
 
 def weighted_mean(points: jax.Array, sample_weight: jax.Array) -> jax.Array:
@@ -93,8 +95,7 @@ def leading_directions(
   dim = rows.shape[-1]
   kept = min(rank, dim)
   if dim <= _MAX_DENSE_DIM:
-    gram = jnp.matmul(rows.T, rows, precision=jax.lax.Precision.HIGHEST)
-    eigenvalues, vectors = jnp.linalg.eigh(gram)
+    eigenvalues, vectors = jnp.linalg.eigh(_matmul(rows.T, rows))
     eigenvalues = eigenvalues[::-1][:kept]
     directions = vectors[:, ::-1][:, :kept]
   else:
@@ -106,18 +107,26 @@ def leading_directions(
 
 
 def _subspace_iteration(rows, rank):
-  """Orthogonal iteration on X^T X without forming it, then Rayleigh-Ritz."""
-  # A few more columns than asked for: the last directions converge at the
-  # ratio of the eigenvalue after the block to their own.
-  dim = rows.shape[-1]
-  block = min(rank + 4, dim)
-  start = jax.random.normal(jax.random.key(0), (dim, block), rows.dtype)
+  """Orthogonal iteration on X^T X, then Rayleigh-Ritz."""
+  num_rows, dim = rows.shape
+  # More columns than asked for: a direction converges at the ratio of the
+  # eigenvalue after the block to its own, and noise eigenvalues are dense.
+  block = min(rank + _EXTRA_COLUMNS, dim)
+  basis = jax.random.normal(jax.random.key(0), (dim, block), rows.dtype)
+  gram = _matmul(rows.T, rows) if dim <= num_rows else None
 
   def iterate(_, basis):
-    product = rows.T @ (rows @ basis)
+    if gram is None:
+      product = _matmul(rows.T, _matmul(rows, basis))
+    else:
+      product = _matmul(gram, basis)
     return jnp.linalg.qr(product)[0]
 
-  basis = jax.lax.fori_loop(0, _NUM_SUBSPACE_ITERS, iterate, start)
-  projected = rows @ basis
-  eigenvalues, vectors = jnp.linalg.eigh(projected.T @ projected)
-  return eigenvalues[::-1][:rank], basis @ vectors[:, ::-1][:, :rank]
+  basis = jax.lax.fori_loop(0, _NUM_SUBSPACE_ITERS, iterate, basis)
+  projected = _matmul(rows, basis)
+  eigenvalues, vectors = jnp.linalg.eigh(_matmul(projected.T, projected))
+  directions = _matmul(basis, vectors[:, ::-1][:, :rank])
+  return eigenvalues[::-1][:rank], directions
+
+
+_matmul = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)

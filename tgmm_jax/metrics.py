@@ -29,7 +29,8 @@ def align(cost: jax.Array, num_components: jax.Array | int) -> jax.Array:
 
   Args:
     cost: `[K, K]`; `cost[i, j]` is the price of matching estimate i with true
-      component j. Non-finite prices count as very high ones.
+      component j. One that is not finite counts as more than all others
+      together.
     num_components: how many leading rows and columns are real.
 
   Returns:
@@ -42,11 +43,12 @@ def align(cost: jax.Array, num_components: jax.Array | int) -> jax.Array:
   is_finite = jnp.isfinite(cost)
   highest = jnp.max(jnp.where(is_real & is_finite, cost, 0.0))
   lowest = jnp.min(jnp.where(is_real & is_finite, cost, 0.0))
-  # From 0 to 1, so that the prices of padding are out of reach whatever the
-  # unit: 0 on the diagonal, more than any assignment elsewhere.
+  # From 0 to 1, so that bad prices and those of padding are out of reach
+  # whatever the unit: padding has 0 on the diagonal, more than any assignment
+  # elsewhere.
   span = jnp.maximum(highest - lowest, jnp.finfo(cost.dtype).tiny)
-  price = jnp.where(is_finite, (cost - lowest) / span, 2.0)
-  price = jnp.where(is_real, price, 4.0 * size * (1.0 - jnp.eye(size)))
+  price = jnp.where(is_finite, (cost - lowest) / span, 2.0 * size)
+  price = jnp.where(is_real, price, 4.0 * size**2 * (1.0 - jnp.eye(size)))
   if size <= _MAX_ENUMERATED:
     table = np.array(list(itertools.permutations(range(size))), np.int32)
     totals = jnp.sum(price[np.arange(size), table], axis=-1)

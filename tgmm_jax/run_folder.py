@@ -108,9 +108,8 @@ def check_identity(
 ):
   """Makes sure that the folder holds the run of this config, or none.
 
-  The first start writes `config.json`. A later one may differ in `free_keys`
-  only; the file then takes the new values, since it describes the run as it
-  goes on.
+  The first start writes `config.json`; a later one may differ from it in
+  `free_keys` only, and leaves it as it is.
 
   Args:
     path: the run's folder; made if it does not exist.
@@ -127,19 +126,19 @@ def check_identity(
     stored = json.loads(file.read_text()) if file.exists() else None
   except ValueError as error:
     raise RunFolderError(f"{file} is damaged: {error}") from error
-  if stored is not None:
-    difference = {
-      key: values
-      for key, values in config_difference(stored, config).items()
-      if not any(f"{key}.".startswith(f"{free}.") for free in free_keys)
-    }
-    if difference:
-      raise RunFolderError(
-        f"{path} holds another config's run: {format_difference(difference)};"
-        " give another workdir or the stored config"
-      )
-  if stored is None or config_difference(stored, config):
+  if stored is None:
     write_json(file, config)
+    return
+  difference = {
+    key: values
+    for key, values in config_difference(stored, config).items()
+    if not any(f"{key}.".startswith(f"{free}.") for free in free_keys)
+  }
+  if difference:
+    raise RunFolderError(
+      f"{path} holds another config's run: {format_difference(difference)};"
+      " give another workdir or the stored config"
+    )
 
 
 def config_difference(
@@ -189,7 +188,8 @@ def write_json(path: str | os.PathLike, value: Any):
   """
   path = pathlib.Path(path)
   text = json.dumps(value, indent=2) + "\n"
-  temporary = path.with_name(f".{path.name}.tmp")
+  # Jobs of one array may write the same file at once.
+  temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
   try:
     with open(temporary, "w") as file:
       file.write(text)

@@ -10,6 +10,7 @@ import jax
 from jax.sharding import AxisType, Mesh, NamedSharding
 
 DATA = "data"
+RULES = ("replicated", "sharded")
 
 
 def make_mesh(num_devices: int = 0) -> Mesh:
@@ -57,8 +58,8 @@ def state_shardings(abstract_state: Any, mesh: Mesh, *, rule: str) -> Any:
       dimension that the number of devices divides is split, where there is
       one; memory for parameters and optimiser falls by that number.
   """
-  if rule not in ("replicated", "sharded"):
-    raise ValueError(f"rule is {rule!r}, takes 'replicated' or 'sharded'")
+  if rule not in RULES:
+    raise ValueError(f"rule is {rule!r}, takes one of {RULES}")
   num_devices = mesh.shape[DATA]
 
   def place(leaf):

@@ -1,4 +1,4 @@
-"""The training loop of one network: dispatch, log, validate, save, stop.
+"""The training loop of one network: dispatch, log, save, stop.
 
 All randomness is in `train_step`; here is what the host does between two
 compiled calls. A run killed at any moment and started again ends with the
@@ -42,7 +42,7 @@ class Progress(NamedTuple):
     step: steps done.
     num_steps: steps of the whole run.
     steps_per_second: of the last call, from the end of the one before.
-    scalars: means over the last call, validation errors where there are any.
+    scalars: means over the steps of the last call.
   """
 
   step: int
@@ -132,7 +132,6 @@ class _Loop:
     self._make_call = functools.partial(
       train_step.make_train_call, model, config, mesh
     )
-    self._validate = train_step.make_validate(model, config)
     self._checkpointer = checkpointer
     self._writer = writer
     self._on_progress = on_progress
@@ -150,11 +149,8 @@ class _Loop:
       # Read while the device works on this call, so that it never waits for
       # the host.
       self._flush()
-      self._pending = (step, scalars, {})
-      is_last = step >= config.num_steps
-      if is_last or step % config.validate_every == 0:
-        self._pending = (step, scalars, self._validate(state.params))
-      if is_last or step % config.checkpoint_every == 0:
+      self._pending = (step, scalars)
+      if step >= config.num_steps or step % config.checkpoint_every == 0:
         self._flush()
         self._checkpointer.save(step, state)
     self._flush()
@@ -168,19 +164,16 @@ class _Loop:
     """Waits for the pending call and writes its scalars."""
     if self._pending is None:
       return
-    step, scalars, errors = jax.device_get(self._pending)
+    step, scalars = jax.device_get(self._pending)
     self._pending = None
     _check_finite(step, scalars["num_skipped_in_row"], self._config)
     now = time.monotonic()
     speed = self._config.steps_per_call / (now - self._last_time)
     self._last_time = now
-    means = {
-      "loss": np.mean(scalars["loss"]),
-      "grad_norm": np.mean(scalars["grad_norm"]),
-      "num_skipped": scalars["num_skipped"][-1],
-      **errors,
-    }
-    means = {name: float(value) for name, value in means.items()}
+    del scalars["num_skipped_in_row"]
+    num_skipped = int(scalars.pop("num_skipped")[-1])
+    means = {name: float(np.mean(values)) for name, values in scalars.items()}
+    means["num_skipped"] = num_skipped
     self._writer.write(step, means, timing={"steps_per_second": speed})
     self._on_progress(Progress(step, self._config.num_steps, speed, means))
 

@@ -5,11 +5,13 @@ that was never stopped and the tasks do not depend on the devices.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from tgmm_jax import losses, metrics, optim, sharding, types
@@ -18,7 +20,7 @@ from tgmm_jax.models import prediction as prediction_lib
 from tgmm_jax.tasks import mixtures
 
 # Purposes of a run's random streams; never renumber.
-_INIT, _TASKS, _VALIDATION = range(3)
+_INIT, _TASKS = range(2)
 
 
 class TrainState(NamedTuple):
@@ -48,16 +50,14 @@ class TrainConfig:
     tasks: the law of the tasks for each dimension in a batch.
     batch_sizes: tasks of each of them in a batch.
     num_steps: length of the run.
-    steps_per_call: steps in one compiled call; divides the four counts of
-      steps here.
+    steps_per_call: steps in one compiled call; divides the other two
+      counts of steps.
     loss: a name in `losses.LOSSES`.
     stage_weight: weight in the loss of every stage but the last (weight 1).
     optimizer: AdamW's settings.
     seed: of all random streams.
     max_skipped_in_row: the run stops at so many updates that were not finite.
     checkpoint_every: steps between saves.
-    validate_every: steps between evaluations on a fixed batch.
-    num_validation_tasks: size of that batch for each dimension.
     state_sharding: "replicated" or "sharded" (`sharding.state_shardings`).
   """
 
@@ -71,8 +71,6 @@ class TrainConfig:
   seed: int = 0
   max_skipped_in_row: int = 20
   checkpoint_every: int = 10_000
-  validate_every: int = 10_000
-  num_validation_tasks: int = 256
   state_sharding: str = "replicated"
 
   def __post_init__(self):
@@ -90,16 +88,31 @@ class TrainConfig:
       )
     if self.steps_per_call < 1:
       raise ValueError(f"steps_per_call is {self.steps_per_call}, takes >= 1")
-    for name in ("num_steps", "checkpoint_every", "validate_every"):
+    for name in ("num_steps", "checkpoint_every"):
       value = getattr(self, name)
       if value < 1 or value % self.steps_per_call:
         raise ValueError(
           f"{name} is {value}, takes a positive multiple of steps_per_call ="
           f" {self.steps_per_call}"
         )
-    for name in ("max_skipped_in_row", "num_validation_tasks"):
-      if getattr(self, name) < 1:
-        raise ValueError(f"{name} is {getattr(self, name)}, takes >= 1")
+    dims = tuple(tasks.dim for tasks in self.tasks)
+    if len(set(dims)) < len(dims):
+      raise ValueError(f"dims is {dims}, takes each d once")
+    if not 0 <= self.stage_weight < math.inf:
+      raise ValueError(
+        f"stage_weight is {self.stage_weight}, takes a finite number >= 0"
+      )
+    if not 0 <= self.seed < 2**32:
+      raise ValueError(f"seed is {self.seed}, takes 0 to 2**32 - 1")
+    if self.state_sharding not in sharding.RULES:
+      raise ValueError(
+        f"state_sharding is {self.state_sharding!r}, takes one of"
+        f" {sharding.RULES}"
+      )
+    if self.max_skipped_in_row < 1:
+      raise ValueError(
+        f"max_skipped_in_row is {self.max_skipped_in_row}, takes >= 1"
+      )
 
 
 class Examples(NamedTuple):
@@ -151,20 +164,33 @@ def sample_examples(
 
 def make_loss(
   model: factory.Model, loss: str, stage_weight: float
-) -> Callable[[factory.Params, Examples], jax.Array]:
-  """Mean over tasks of the loss, all stages weighted."""
+) -> Callable[[factory.Params, Examples], tuple[jax.Array, jax.Array]]:
+  """Mean over tasks of the loss of all stages, weighted.
+
+  Beside it the `metrics.l2_error` of each task, `[B]`, after the last stage,
+  in the network's coordinates. Tasks are drawn once and never again, so
+  errors in training are errors on unseen tasks.
+  """
   loss_of_stage = losses.LOSSES[loss]
 
-  def loss_of_one(params, problem, target):
-    prediction = model.apply(params, problem)
+  def loss_of_one(prediction, target, problem):
     values = jax.vmap(loss_of_stage, in_axes=(0, None, None))(
       prediction, target, problem
     )
-    return values[-1] + stage_weight * jnp.sum(values[:-1])
+    error = metrics.l2_error(
+      jax.lax.stop_gradient(prediction.means[-1]),
+      target.means,
+      problem.num_components,
+    )
+    # The frame has r coordinates; the error counts per coordinate of the data.
+    error *= problem.points.shape[-1] / problem.dim
+    return values[-1] + stage_weight * jnp.sum(values[:-1]), error
 
   def loss_of_batch(params, examples):
-    values = jax.vmap(loss_of_one, in_axes=(None, 0, 0))(params, *examples)
-    return jnp.mean(values)
+    problems, targets = examples
+    predictions = model.apply(params, problems)
+    values, errors = jax.vmap(loss_of_one)(predictions, targets, problems)
+    return jnp.mean(values), errors
 
   return loss_of_batch
 
@@ -187,7 +213,9 @@ def make_train_step(
     key = jax.random.fold_in(_stream(config.seed, _TASKS), state.step)
     examples = sample_examples(key, model, config.tasks, config.batch_sizes)
     examples = jax.lax.with_sharding_constraint(examples, over_tasks)
-    loss, grads = jax.value_and_grad(loss_of_batch)(state.params, examples)
+    (loss, errors), grads = jax.value_and_grad(loss_of_batch, has_aux=True)(
+      state.params, examples
+    )
     params = optim.to_vector(state.params)
     grads = optim.to_vector(grads)
     updates, opt_state = optimizer.update(grads, state.opt_state, params)
@@ -215,7 +243,10 @@ def make_train_step(
       num_skipped=state.num_skipped + ~is_good,
       num_skipped_in_row=in_row,
     )
+    ends = np.cumsum(config.batch_sizes)[:-1]
+    by_dim = zip(config.tasks, jnp.split(errors, ends), strict=True)
     scalars = {
+      **{f"l2_error/d{tasks.dim}": jnp.mean(part) for tasks, part in by_dim},
       "loss": loss,
       "grad_norm": jnp.linalg.norm(grads),
       "num_skipped": new_state.num_skipped,
@@ -268,31 +299,6 @@ def init_state(model: factory.Model, config: TrainConfig) -> TrainState:
 def abstract_state(model: factory.Model, config: TrainConfig) -> TrainState:
   """Shapes and dtypes of the state; allocates nothing."""
   return jax.eval_shape(lambda: init_state(model, config))
-
-
-def make_validate(
-  model: factory.Model, config: TrainConfig
-) -> Callable[[factory.Params], dict[str, jax.Array]]:
-  """A compiled `params -> {"l2_error/d2": ...}` on tasks that never change."""
-
-  def validate(params):
-    errors = {}
-    for tasks in config.tasks:
-      key = jax.random.fold_in(_stream(config.seed, _VALIDATION), tasks.dim)
-      batch = mixtures.sample_batch(key, tasks, config.num_validation_tasks)
-      results = jax.vmap(factory.solver(model, params))(
-        jax.random.split(key, config.num_validation_tasks),
-        batch.points,
-        batch.num_components,
-        sample_weight=batch.sample_weight,
-      )
-      values = jax.vmap(metrics.l2_error)(
-        results.mixture.means, batch.mixture.means, batch.num_components
-      )
-      errors[f"l2_error/d{tasks.dim}"] = jnp.mean(values)
-    return errors
-
-  return jax.jit(validate)
 
 
 def _stream(seed: int, purpose: int) -> jax.Array:

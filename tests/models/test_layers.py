@@ -30,7 +30,7 @@ def numpy_attention(query, key, value, bias):
 def test_attend_is_softmax_attention(batch):
   arguments = heads(batch=batch)
   np.testing.assert_allclose(
-    layers.attend(*arguments), numpy_attention(*arguments), atol=2e-6
+    jax.jit(layers.attend)(*arguments), numpy_attention(*arguments), atol=2e-6
   )
 
 
@@ -47,8 +47,8 @@ def test_gradient_is_that_of_jax_nn():
   def ours(query, key, value):
     return jnp.sum(target * layers.attend(query, key, value, bias))
 
-  expected = jax.grad(reference, (0, 1, 2))(query, key, value)
-  actual = jax.grad(ours, (0, 1, 2))(query, key, value)
+  expected = jax.jit(jax.grad(reference, (0, 1, 2)))(query, key, value)
+  actual = jax.jit(jax.grad(ours, (0, 1, 2)))(query, key, value)
   for one, other in zip(actual, expected, strict=True):
     np.testing.assert_allclose(one, other, atol=1e-5)
   # Hidden keys and values: exactly no gradient.
@@ -71,20 +71,21 @@ def test_with_everything_hidden_it_stays_finite():
   def total(query):
     return jnp.sum(layers.attend(query, key, value, hidden))
 
-  result, gradient = jax.value_and_grad(total)(query)
+  result, gradient = jax.jit(jax.value_and_grad(total))(query)
   assert np.isfinite(result)
   assert np.all(np.isfinite(gradient))
 
 
-def test_bfloat16_attention_sums_in_float32():
-  # 1000 equal weights: a running sum in bfloat16 would stop at 256.
-  shape = (1, 1000, 4)
-  ones = jnp.ones(shape, jnp.bfloat16)
-  outputs = layers.attend(
-    0 * ones, 0 * ones, ones, jnp.zeros((1, 1, 1000), jnp.float32)
-  )
+def test_softmax_of_bfloat16_attention_is_float32():
+  # Both logits round to 100 in bfloat16: the answer would be a half.
+  zeros = jnp.zeros((1, 2, 4), jnp.bfloat16)
+  value = jnp.array([[[0.0] * 4, [1.0] * 4]], jnp.bfloat16)
+  bias = jnp.array([[[100.0, 100.3]]], jnp.float32)
+  outputs = layers.attend(zeros, zeros, value, bias)
   assert outputs.dtype == jnp.bfloat16
-  np.testing.assert_array_equal(outputs.astype(jnp.float32), np.ones(shape))
+  np.testing.assert_allclose(
+    outputs.astype(jnp.float32), 1.0 / (1.0 + np.exp(-0.3)), atol=4e-3
+  )
 
 
 @pytest.mark.parametrize("shape", [(4,), (5, 4), (2, 5, 4)])

@@ -25,19 +25,20 @@ SMALL = {
 def network(**changes):
   """A compiled `(params, problem) -> Prediction` and its params."""
   config = tgmm.TGMMConfig(**{**SMALL, **changes})
-  graphdef, params = nnx.split(tgmm.TGMM(config, rngs=nnx.Rngs(0)), nnx.Param)
-  leaves, structure = jax.tree.flatten(params)
-  keys = jax.random.split(jax.random.key(1), len(leaves))
+  abstract = nnx.eval_shape(lambda: tgmm.TGMM(config, rngs=nnx.Rngs(0)))
+  graphdef, params = nnx.split(abstract, nnx.Param)
   # Wider than at the start of a training, so that everything shows.
-  leaves = [
-    leaf + 0.3 * jax.random.normal(key, leaf.shape)
-    for key, leaf in zip(keys, leaves, strict=True)
-  ]
+  generator = np.random.default_rng(1)
+
+  def draw(path, leaf):
+    is_scale = "scale" in jax.tree_util.keystr(path)
+    values = is_scale + 0.3 * generator.normal(size=leaf.shape)
+    return jnp.asarray(values, leaf.dtype)
 
   def apply(params, problem):
     return nnx.merge(graphdef, params)(problem)
 
-  return jax.jit(apply), jax.tree.unflatten(structure, leaves)
+  return jax.jit(apply), jax.tree.map_with_path(draw, params)
 
 
 def problem_of(points, sample_weight, num_components):
@@ -133,7 +134,7 @@ def test_what_stands_in_padding_has_no_effect(padding, is_causal):
     def of(params, points):
       return loss(apply(params, problem._replace(points=points)))
 
-    return jax.value_and_grad(of, (0, 1))(params, problem.points)
+    return jax.jit(jax.value_and_grad(of, (0, 1)))(params, problem.points)
 
   for one, other in zip(
     jax.tree.leaves(value_and_grads(dirty)),
@@ -173,16 +174,20 @@ def test_a_batch_in_one_call_is_vmap_and_one_at_a_time():
   def mapped(params, problems):
     return jax.vmap(apply, in_axes=(None, 0))(params, problems)
 
+  def pick(tree, index):
+    return jax.tree.map(lambda leaf: leaf[index], tree)
+
+  def gradient(function):
+    return jax.jit(jax.grad(lambda params: loss(function(params, problems))))(
+      params
+    )
+
   together = apply(params, problems)
   assert_close(together, mapped(params, problems))
   for index in range(4):
-    alone = apply(params, jax.tree.map(lambda leaf: leaf[index], problems))
-    assert_close(alone, jax.tree.map(lambda leaf: leaf[index], together))
-  one, other = (
-    jax.grad(lambda params: loss(f(params, problems)))(params)
-    for f in (apply, mapped)
-  )
-  assert_close(one, other)
+    alone = apply(params, pick(problems, index))
+    assert_close(alone, pick(together, index))
+  assert_close(gradient(apply), gradient(mapped))
 
 
 def test_answer_does_not_depend_on_the_neighbours():

@@ -11,28 +11,31 @@ from tgmm_jax.models import layers, transformer
 GOLDEN = pathlib.Path(__file__).with_name("golden") / "gpt2.npz"
 
 
-def make(max_positions=None, dtype=jnp.float32, num_layers=2, seed=0):
-  return transformer.Transformer(
-    16,
-    num_layers,
-    4,
-    max_positions=max_positions,
-    dtype=dtype,
-    rngs=nnx.Rngs(seed),
+def make(max_positions=None, dtype=jnp.float32):
+  """A compiled `(hidden, is_point) -> hidden` and its weights.
+
+  They are wide and have biases, so that every part of a block shows.
+  """
+  graphdef, state = nnx.split(
+    nnx.eval_shape(
+      lambda: transformer.Transformer(
+        16, 2, 4, max_positions=max_positions, dtype=dtype, rngs=nnx.Rngs(0)
+      )
+    ),
+    nnx.Param,
   )
+  generator = np.random.default_rng(1)
+  state = jax.tree.map(
+    lambda leaf: jnp.asarray(0.4 * generator.normal(size=leaf.shape), "f4"),
+    state,
+  )
+  return compiled(graphdef, state), nnx.to_pure_dict(state)
 
 
-def randomise(module, seed=1):
-  """Wide weights and biases, so that every part of a block shows."""
-  state = nnx.state(module, nnx.Param)
-  leaves, structure = jax.tree.flatten(state)
-  keys = jax.random.split(jax.random.key(seed), len(leaves))
-  leaves = [
-    0.4 * jax.random.normal(key, leaf.shape)
-    for key, leaf in zip(keys, leaves, strict=True)
-  ]
-  nnx.update(module, jax.tree.unflatten(structure, leaves))
-  return module
+def compiled(graphdef, state):
+  return jax.jit(
+    lambda hidden, is_point: nnx.merge(graphdef, state)(hidden, is_point)
+  )
 
 
 def hidden_states(seed=2, num_points=7):
@@ -75,11 +78,8 @@ def numpy_block(inputs, block, num_seen, num_heads=4):
 
 
 def test_bidirectional_backbone_is_a_numpy_loop():
-  module = randomise(make())
-  weights = jax.tree.map(
-    lambda leaf: np.asarray(leaf, np.float64),
-    nnx.to_pure_dict(nnx.state(module, nnx.Param)),
-  )
+  module, weights = make()
+  weights = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), weights)
   inputs = hidden_states()
   expected = np.asarray(inputs, np.float64)
   for index in range(2):
@@ -125,23 +125,28 @@ def gpt2_weights(golden):
 def test_causal_backbone_is_hugging_faces_gpt2():
   with np.load(GOLDEN) as golden:
     golden = dict(golden)
-  module = make(max_positions=9)
-  state = nnx.state(module, nnx.Param)
+  graphdef, state = nnx.split(
+    transformer.Transformer(
+      16, 2, 4, max_positions=9, dtype=jnp.float32, rngs=nnx.Rngs(0)
+    ),
+    nnx.Param,
+  )
   weights = gpt2_weights(golden)
   assert jax.tree.map(jnp.shape, nnx.to_pure_dict(state)) == jax.tree.map(
     np.shape, weights
   )
   nnx.replace_by_pure_dict(state, jax.tree.map(jnp.asarray, weights))
-  nnx.update(module, state)
   is_point = golden["mask"] > 0
-  actual = module(jnp.asarray(golden["inputs"]), jnp.asarray(is_point))
+  actual = compiled(graphdef, state)(
+    jnp.asarray(golden["inputs"]), jnp.asarray(is_point)
+  )
   np.testing.assert_allclose(
     actual[is_point], golden["hidden"][is_point], atol=2e-5
   )
 
 
 def test_bidirectional_follows_a_permutation_of_the_points():
-  module, inputs = randomise(make()), hidden_states()
+  (module, _), inputs = make(), hidden_states()
   is_point = jnp.arange(7) != 3
   order = jnp.array([4, 2, 6, 0, 3, 1, 5])
   straight = module(inputs, is_point)
@@ -150,27 +155,27 @@ def test_bidirectional_follows_a_permutation_of_the_points():
 
 
 def test_causal_states_depend_on_earlier_points_only():
-  module, inputs = randomise(make(max_positions=9)), hidden_states()
+  (module, _), inputs = make(max_positions=9), hidden_states()
   jacobian = jax.jacobian(lambda x: module(x, jnp.ones(7, bool)))(inputs)
   influence = np.abs(jacobian).sum((1, 3))  # [to, from]
   np.testing.assert_array_equal(influence > 0, np.tri(7, dtype=bool))
 
 
 def test_every_point_sees_every_real_point_and_no_padding():
-  module, inputs = randomise(make()), hidden_states()
+  (module, _), inputs = make(), hidden_states()
   jacobian = jax.jacobian(lambda x: module(x, jnp.arange(7) < 5))(inputs)
   influence = np.abs(jacobian).sum((1, 3))[:5]
   np.testing.assert_array_equal(influence > 0, np.arange(7)[None] < [[5]] * 5)
 
 
 def test_more_points_than_positions_are_refused():
-  module = make(max_positions=6)
+  module, _ = make(max_positions=6)
   with pytest.raises(ValueError, match=r"7 rows.*max_points = 6"):
     module(hidden_states(), jnp.ones(7, bool))
 
 
 def test_positions_of_a_shorter_problem_are_the_first():
-  module, inputs = randomise(make(max_positions=9)), hidden_states()
+  (module, _), inputs = make(max_positions=9), hidden_states()
   whole = module(inputs, jnp.ones(7, bool))
   part = module(inputs[:4], jnp.ones(4, bool))
   np.testing.assert_allclose(part, whole[:4], atol=2e-5)
@@ -196,12 +201,10 @@ def test_initialisation_is_gpt2s():
   np.testing.assert_array_equal(block.mlp_norm.scale[...], np.ones(64))
 
 
-def test_bfloat16_keeps_parameters_and_residuals_in_float32():
-  module = randomise(make(dtype=jnp.bfloat16))
-  reference = randomise(make())
+def test_bfloat16_is_close_and_keeps_residuals_in_float32():
+  module, _ = make(dtype=jnp.bfloat16)
+  reference, _ = make()
   inputs, is_point = hidden_states(), jnp.ones(7, bool)
-  for leaf in jax.tree.leaves(nnx.state(module, nnx.Param)):
-    assert leaf.dtype == jnp.float32
   actual = module(inputs, is_point)
   assert actual.dtype == jnp.float32
   difference = np.asarray(actual - reference(inputs, is_point))

@@ -14,55 +14,78 @@ import numpy as np
 import pytest
 
 from tgmm_jax import metrics
-from tgmm_jax.solvers import combine, em, reference, spectral
+from tgmm_jax.solvers import combine, em, reference, spectral, work_queue
 from tgmm_jax.tasks import mixtures
 
 NUM_TASKS = 1280
-STANDARD_ERRORS = 3.0
-PATH = pathlib.Path(__file__).with_name("limits.csv")
-EM_METHODS = {
+MAX_COMPONENTS = 5  # K is padded, so that each method compiles once per d
+EM_OPTIONS = {
   "em/normal": {"init": "normal"},
   "em/normal x10": {"init": "normal", "num_init": 10},
   "em/random_points": {"init": "random_points"},
   "em/k-means++": {"init": "k-means++"},
   "em/k-means++ x10": {"init": "k-means++", "num_init": 10},
 }
+# The mean of so few wild errors says nothing: its median and failures do.
+HEAVY_TAILED = [
+  ((0, 2, 2), "spectral (variance known)"),
+  ((0, 2, 2), "spectral (variance estimated)"),
+]
 
 
 def read_limits():
   cells = {}
-  with PATH.open() as file:
+  path = pathlib.Path(__file__).with_name("limits.csv")
+  with path.open() as file:
     for row in csv.DictReader(file):
       cell = (int(row["shift"]), int(row["dim"]), int(row["num_components"]))
-      values = {
-        name: float(row[name])
-        for name in ("l2_error", "l2_error_se", "l2_error_median", "failures")
-      }
-      cells.setdefault(cell, {})[row["method"]] = values
+      cells.setdefault(cell, {})[row["method"]] = row
   return cells
 
 
 LIMITS = read_limits()
 
 
-@functools.partial(jax.jit, static_argnames=("cell",))
-def draw(cell):
-  shift, dim, num_components = cell
+@functools.partial(jax.jit, static_argnames=("shift", "dim"))
+def draw(key, num_components, *, shift, dim):
   config = mixtures.TaskConfig(
     dim=dim,
-    num_components=(num_components,),
+    num_components=(2, 3, 4, MAX_COMPONENTS),
     min_points=128,
     max_points=128,
     shift=float(shift),
   )
-  key = jax.random.fold_in(jax.random.key(2024), 1000 * shift + dim)
-  key = jax.random.fold_in(key, num_components)
-  return mixtures.sample_batch(key, config, NUM_TASKS)
+  return jax.vmap(mixtures.sample_task, in_axes=(0, None, None))(
+    jax.random.split(key, NUM_TASKS), config, num_components
+  )
+
+
+def draw_cell(cell):
+  shift, dim, num_components = cell
+  key = jax.random.key(1000 * shift + 10 * dim + num_components)
+  return draw(key, num_components, shift=shift, dim=dim)
+
+
+@functools.partial(jax.jit, static_argnames=("variance",))
+def solve_spectral(key, batch, *, variance):
+  def solve(inputs):
+    key, points, num_components, sample_weight = inputs
+    return spectral.fit(
+      key,
+      points,
+      num_components,
+      sample_weight=sample_weight,
+      max_components=MAX_COMPONENTS,
+      variance=variance,
+    )
+
+  keys = jax.random.split(key, NUM_TASKS)
+  inputs = (keys, batch.points, batch.num_components, batch.sample_weight)
+  return work_queue.map_in_chunks(solve, inputs, 64)
 
 
 def solve(method, batch):
   """All tasks by one method, as the table names it."""
-  num_components = batch.mixture.weights.shape[1]
   key = jax.random.key(7)
   fit = functools.partial(
     em.fit_batch,
@@ -70,33 +93,21 @@ def solve(method, batch):
     batch.points,
     batch.num_components,
     sample_weight=batch.sample_weight,
-    max_components=num_components,
+    max_components=MAX_COMPONENTS,
   )
-  if method in EM_METHODS:
-    return fit(**EM_METHODS[method])
+  if method in EM_OPTIONS:
+    return fit(**EM_OPTIONS[method])
   if method == "em/oracle":
     return fit(init=batch.mixture)
   if method == "labels":
-    return jax.jit(jax.vmap(reference.label_limit))(batch)
+    return jax.vmap(reference.label_limit)(batch)
   variance = None if "estimated" in method else 1.0
-  solver = functools.partial(
-    spectral.fit, variance=variance, max_components=num_components
-  )
+  result = solve_spectral(key, batch, variance=variance)
   if method == "spectral + em":
-    solver = combine.then_em(solver, max_iter=100, tol=1e-7)
-  return solve_in_chunks(solver, key, batch)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def solve_in_chunks(solver, key, batch):
-  keys = jax.random.split(key, NUM_TASKS)
-
-  def solve_one(inputs):
-    key, points, num_components, sample_weight = inputs
-    return solver(key, points, num_components, sample_weight=sample_weight)
-
-  inputs = (keys, batch.points, batch.num_components, batch.sample_weight)
-  return jax.lax.map(solve_one, inputs, batch_size=64)
+    clip = jax.vmap(combine.clip_to_range)
+    means = clip(result.mixture.means, batch.points, batch.sample_weight)
+    return fit(init=result.mixture._replace(means=means))
+  return result
 
 
 @jax.jit
@@ -106,12 +117,64 @@ def errors_of(means, batch):
   )
 
 
-def compare(cell, method, batch):
-  """None, or a line that says how the method's cell differs."""
-  expected = LIMITS[cell][method]
-  errors = np.asarray(errors_of(solve(method, batch).mixture.means, batch))
-  assert np.all(np.isfinite(errors))
-  mean, error = errors.mean(), errors.std(ddof=1) / NUM_TASKS**0.5
-  combined = np.hypot(error, expected["l2_error_se"])
-  score = (mean - expected["l2_error"]) / combined
-  return score, mean, error, expected
+def score_mean(errors, row):
+  """Difference of the means in standard errors."""
+  variance = errors.var(ddof=1) / errors.size + float(row["l2_error_se"]) ** 2
+  return (errors.mean() - float(row["l2_error"])) / variance**0.5
+
+
+def score_failures(errors, row):
+  """Difference of the shares of failures in standard errors."""
+  share, expected = np.mean(errors > 0.5), float(row["failures"])
+  pooled = (share + expected) / 2.0
+  variance = 2.0 * pooled * (1.0 - pooled) / errors.size
+  return (share - expected) / max(variance, 1e-12) ** 0.5
+
+
+def score_median(errors, row):
+  """Difference of the medians in standard errors (bootstrapped)."""
+  generator = np.random.default_rng(0)
+  medians = np.median(generator.choice(errors, (200, errors.size)), axis=1)
+  difference = np.median(errors) - float(row["l2_error_median"])
+  return difference / (2.0**0.5 * medians.std())
+
+
+def compare(cell, methods):
+  """Scores of the cell's methods, by method and what is compared."""
+  batch = draw_cell(cell)
+  scores = {}
+  for method in methods:
+    errors = np.asarray(
+      errors_of(solve(method, batch).mixture.means, batch), np.float64
+    )
+    assert np.all(np.isfinite(errors)), method
+    row = LIMITS[cell][method]
+    if (cell, method) in HEAVY_TAILED:
+      scores[cell, method, "failures"] = score_failures(errors, row)
+      scores[cell, method, "median"] = score_median(errors, row)
+    else:
+      scores[cell, method, "mean"] = score_mean(errors, row)
+  return scores
+
+
+def assert_agree(scores):
+  beyond = {name: score for name, score in scores.items() if abs(score) > 3.0}
+  assert not beyond
+
+
+@pytest.mark.parametrize("num_components", [2, 5])
+def test_two_methods_reproduce_the_table_at_d_2(num_components):
+  cell = (0, 2, num_components)
+  assert_agree(compare(cell, ["em/k-means++", "em/oracle"]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  ("shift", "dim"), sorted({cell[:2] for cell in LIMITS})
+)
+def test_every_cell_reproduces_the_table(shift, dim):
+  scores = {}
+  for cell, methods in LIMITS.items():
+    if cell[:2] == (shift, dim):
+      scores.update(compare(cell, methods))
+  assert_agree(scores)

@@ -30,7 +30,9 @@ class Model(NamedTuple):
     init: `key -> params`.
     encode: `(key, points [N, d], sample_weight, num_components) ->
       (Problem, Frame | None)`. The key draws the view.
-    apply: `(params, Problem) -> Prediction` with an axis of stages.
+    apply: `(params, Problem) -> Prediction`, with an axis of stages before
+      that of the components. Problems may have leading axes: a batch in one
+      call is faster than under `vmap` (see `layers`).
   """
 
   config: ModelConfig
@@ -113,9 +115,10 @@ def solver(
   Returns:
     `(key, points, num_components, *, sample_weight) -> SolverResult`; the key
     draws the view (rotation of the frame), which a network without a frame
-    ignores. Status CONVERGED; INVALID_INPUT for points that are not finite,
-    no weight, or K that the network does not serve; the mixture is finite in
-    any case.
+    ignores. Status CONVERGED; INVALID_INPUT for points that are not finite
+    or too large to be squared, weights that are negative, not finite or all
+    zero, or K that the network does not serve; the mixture is finite in any
+    case.
   """
   served = jnp.asarray(model.config.num_components)
 
@@ -123,14 +126,19 @@ def solver(
     if sample_weight is None:
       sample_weight = jnp.ones(points.shape[:1], points.dtype)
     num_components = jnp.asarray(num_components, jnp.int32)
-    is_point = sample_weight > 0
+    points = jnp.where((sample_weight > 0)[:, None], points, 0.0)
+    total = jnp.sum(sample_weight)
+    largest = jnp.finfo(points.dtype).max
+    # The bound keeps every squared distance within the range of the dtype.
     is_valid = (
-      jnp.all(jnp.isfinite(points) | ~is_point[:, None])
-      & jnp.any(is_point)
+      jnp.all(jnp.sum(points**2, axis=-1) < 1e-3 * largest)
+      & jnp.all(sample_weight >= 0)
+      & (total > 0)
+      & (total < largest)
       & jnp.any(num_components == served)
     )
     # An invalid problem is replaced by one that cannot fail.
-    points = jnp.where(is_point[:, None] & is_valid, points, 0.0)
+    points = jnp.where(is_valid, points, 0.0)
     sample_weight = jnp.where(is_valid, sample_weight, 1.0)
     count = jnp.where(is_valid, num_components, served[0])
     problem, frame = model.encode(key, points, sample_weight, count)

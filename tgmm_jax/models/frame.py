@@ -28,11 +28,6 @@ class Frame(NamedTuple):
   directions: jax.Array
   variances: jax.Array
 
-  @property
-  def dim(self) -> int:
-    """d."""
-    return self.center.shape[-1]
-
 
 def fit(
   key: jax.Array, points: jax.Array, sample_weight: jax.Array, rank: int

@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from tgmm_jax.models import layers
 from tgmm_jax.models import prediction as prediction_lib
 
-_MASKED = -1e9
 _FREQUENCIES = (1.0, 2.0, 4.0)
 
 
@@ -71,24 +71,23 @@ class _Points(nnx.Module):
   """Pointwise features: Fourier features, then one hidden layer."""
 
   def __init__(self, config, num_context, *, rngs):
-    dtype = jnp.dtype(config.compute_dtype)
+    width, dtype = config.width, jnp.dtype(config.compute_dtype)
     num_features = config.rank * (1 + 2 * len(_FREQUENCIES))
-    self.read_in = nnx.Linear(
-      num_features, 2 * config.width, dtype=dtype, rngs=rngs
+    self.read_in = layers.Linear(
+      num_features, 2 * width, dtype=dtype, rngs=rngs
     )
-    self.context = nnx.Linear(
-      num_context, 2 * config.width, use_bias=False, dtype=dtype, rngs=rngs
+    self.context = layers.Linear(
+      num_context, 2 * width, use_bias=False, dtype=dtype, rngs=rngs
     )
-    self.read_out = nnx.Linear(
-      2 * config.width, config.width, dtype=dtype, rngs=rngs
-    )
+    self.read_out = layers.Linear(2 * width, width, dtype=dtype, rngs=rngs)
 
-  def __call__(self, scaled, context):
-    waves = [scaled * frequency for frequency in _FREQUENCIES]
+  def __call__(self, points, context):
+    """Takes `[..., N, r]` and `[..., C]`, gives `[..., N, D]`."""
+    waves = [points * frequency for frequency in _FREQUENCIES]
     features = jnp.concatenate(
-      [scaled] + [jnp.sin(w) for w in waves] + [jnp.cos(w) for w in waves], -1
+      [points] + [jnp.sin(w) for w in waves] + [jnp.cos(w) for w in waves], -1
     )
-    hidden = self.read_in(features) + self.context(context)
+    hidden = self.read_in(features) + self.context(context)[..., None, :]
     return self.read_out(jax.nn.gelu(hidden))
 
 
@@ -104,35 +103,42 @@ class _Attention(nnx.Module):
     width, num_heads = config.width, config.num_heads
     dtype = jnp.dtype(config.compute_dtype)
     self.num_heads = num_heads
-    self.query = nnx.Linear(width, num_heads * width, dtype=dtype, rngs=rngs)
-    self.output = nnx.Linear(num_heads * width, width, dtype=dtype, rngs=rngs)
+    self.query = layers.Linear(
+      width, num_heads * width, dtype=dtype, rngs=rngs
+    )
+    self.output = layers.Linear(
+      num_heads * width, width, dtype=dtype, rngs=rngs
+    )
 
   def __call__(self, queries, points, bias):
-    """Args: `[K, D]`, `[N, D]`, and the logits' bias `[K, H, N]`."""
-    num_queries, width = queries.shape
-    query = self.query(queries).reshape(num_queries, self.num_heads, width)
-    logits = jnp.einsum("khd,nd->khn", query, points) / width**0.5
-    weights = jax.nn.softmax(logits.astype(jnp.float32) + bias, axis=-1)
-    average = jnp.einsum("khn,nd->khd", weights.astype(points.dtype), points)
-    return self.output(average.reshape(num_queries, -1))
+    """Takes `[..., K, D]`, `[..., N, D]` and a bias for `[..., K, H, N]`."""
+    *batch, num_queries, width = queries.shape
+    # A head of a query is a row: with all heads on the same points, attention
+    # is two products for each problem.
+    rows = self.query(queries).reshape(*batch, -1, width)
+    shape = (*batch, num_queries, self.num_heads, points.shape[-2])
+    bias = jnp.broadcast_to(bias, shape).reshape(*batch, -1, shape[-1])
+    average = layers.attend(rows, points, points, bias)
+    return self.output(average.reshape(*batch, num_queries, -1))
 
 
 class _Shared(NamedTuple):
   """What all layers read, in scaled coordinates (divided by `scale`)."""
 
-  points: jax.Array  # [N, r]
-  features: jax.Array  # [N, D]
-  sample_weight: jax.Array  # [N], sums to 1
-  is_component: jax.Array  # [K]
-  scale: jax.Array  # [], of the unit noise's inverse
+  points: jax.Array  # [..., N, r]
+  features: jax.Array  # [..., N, D]
+  sample_weight: jax.Array  # [..., N], sums to 1
+  log_weight: jax.Array  # [..., N], of the weights as given; MASKED for 0
+  is_component: jax.Array  # [..., K]
+  scale: jax.Array  # [..., 1, 1]; the unit noise's is 1 / scale
 
 
 class _Estimate(NamedTuple):
   """The mixture so far, and the points' distances to it in noise units."""
 
-  means: jax.Array  # [K, r]
-  log_weights: jax.Array  # [K]
-  distances: jax.Array  # [K, N]
+  means: jax.Array  # [..., K, r]
+  log_weights: jax.Array  # [..., K]
+  distances: jax.Array  # [..., K, N]
 
 
 class _Layer(nnx.Module):
@@ -141,7 +147,7 @@ class _Layer(nnx.Module):
   def __init__(self, config, *, is_first, rngs):
     width, dtype = config.width, jnp.dtype(config.compute_dtype)
     if not is_first:
-      self.em_features = nnx.Linear(
+      self.em_features = layers.Linear(
         3 * config.rank + 1, width, dtype=dtype, rngs=rngs
       )
       # exp of these: the E-step's inverse temperature, and how closely each
@@ -153,34 +159,36 @@ class _Layer(nnx.Module):
     self.query_norm = nnx.LayerNorm(width, rngs=rngs)
     self.among_queries = _Attention(config, rngs=rngs)
     self.mlp_norm = nnx.LayerNorm(width, rngs=rngs)
-    self.mlp_in = nnx.Linear(width, 4 * width, dtype=dtype, rngs=rngs)
-    self.mlp_out = nnx.Linear(4 * width, width, dtype=dtype, rngs=rngs)
+    self.mlp_in = layers.Linear(width, 4 * width, dtype=dtype, rngs=rngs)
+    self.mlp_out = layers.Linear(4 * width, width, dtype=dtype, rngs=rngs)
     self.mean_norm = nnx.LayerNorm(width, rngs=rngs)
-    self.to_mean = nnx.Linear(width, config.rank, dtype=dtype, rngs=rngs)
+    self.to_mean = layers.Linear(width, config.rank, dtype=dtype, rngs=rngs)
 
   def __call__(self, queries, estimate, shared):
-    """Takes `[K, D]` and the estimate so far, None before the first layer."""
-    bias = jnp.where(shared.sample_weight > 0, 0.0, _MASKED)[None, None, :]
+    """Takes `[..., K, D]` and the estimate so far, None at the first layer."""
+    bias = shared.log_weight[..., None, None, :]
     base = 0.0
     if estimate is not None:
       base, features = self._em_step(estimate, shared)
       queries = queries + self.em_features(features)
-      locality = 0.5 * jnp.exp(self.log_locality[...])
-      bias = bias - locality[None, :, None] * estimate.distances[:, None, :]
+      locality = 0.5 * jnp.exp(self.log_locality[...])[:, None]
+      bias = bias - locality * estimate.distances[..., :, None, :]
     queries = queries + self.to_points(
       self.point_norm(queries), shared.features, bias
     )
     normed = self.query_norm(queries)
-    among = jnp.where(shared.is_component, 0.0, _MASKED)[None, None, :]
-    queries = queries + self.among_queries(normed, normed, among)
+    among = jnp.where(shared.is_component, 0.0, layers.MASKED)
+    queries = queries + self.among_queries(
+      normed, normed, among[..., None, None, :]
+    )
     hidden = jax.nn.gelu(self.mlp_in(self.mlp_norm(queries)))
     queries = queries + self.mlp_out(hidden)
     correction = self.to_mean(self.mean_norm(queries)).astype(jnp.float32)
-    is_component = shared.is_component[:, None]
+    is_component = shared.is_component[..., None]
     return queries, jnp.where(is_component, base + correction, 0.0)
 
   def _em_step(self, estimate, shared):
-    """EM's means `[K, r]` and, for each query, what the step tells it."""
+    """EM's means `[..., K, r]` and, for each query, what the step tells it."""
     inverse_temperature = jnp.exp(self.log_inverse_temperature[...])
     posterior = _responsibilities(
       estimate.log_weights, inverse_temperature * estimate.distances, shared
@@ -200,18 +208,20 @@ class _Layer(nnx.Module):
 
 
 def _responsibilities(log_weights, distances, shared):
-  """Posterior of each component times the points' weights, `[K, N]`."""
-  logits = log_weights[:, None] - 0.5 * distances
-  logits = jnp.where(shared.is_component[:, None], logits, _MASKED)
-  return jax.nn.softmax(logits, axis=0) * shared.sample_weight
+  """Posterior of each component times the points' weights, `[..., K, N]`."""
+  logits = log_weights[..., None] - 0.5 * distances
+  logits = jnp.where(shared.is_component[..., None], logits, layers.MASKED)
+  posterior = jax.nn.softmax(logits, axis=-2)
+  return posterior * shared.sample_weight[..., None, :]
 
 
 def _estimate(means, log_weights, shared):
   """Completes means to an estimate: weights by one E-step."""
-  difference = means[:, None, :] - shared.points[None, :, :]
+  difference = means[..., :, None, :] - shared.points[..., None, :, :]
   distances = shared.scale**2 * jnp.sum(difference**2, axis=-1)
   mass = jnp.sum(_responsibilities(log_weights, distances, shared), axis=-1)
-  log_weights = jnp.where(shared.is_component, jnp.log(mass + 1e-6), _MASKED)
+  log_weights = jnp.log(mass + 1e-6)
+  log_weights = jnp.where(shared.is_component, log_weights, layers.MASKED)
   return _Estimate(means, jax.nn.log_softmax(log_weights), distances)
 
 
@@ -225,7 +235,7 @@ class Refiner(nnx.Module):
     self.points = _Points(config, num_context, rngs=rngs)
     self.slots = nnx.Embed(config.max_components, config.width, rngs=rngs)
     self.tasks = nnx.Embed(config.max_components, config.width, rngs=rngs)
-    self.context = nnx.Linear(num_context, config.width, rngs=rngs)
+    self.context = layers.Linear(num_context, config.width, rngs=rngs)
     self.layers = nnx.List(
       [
         _Layer(config, is_first=index == 0, rngs=rngs)
@@ -236,49 +246,72 @@ class Refiner(nnx.Module):
   def __call__(
     self, problem: prediction_lib.Problem
   ) -> prediction_lib.Prediction:
-    """Predicts the mixture of one problem, `[L, K, ...]`, after each layer."""
-    config = self.config
-    is_point = problem.sample_weight > 0
-    points = jnp.where(is_point[:, None], problem.points, 0.0)
-    num_points = jnp.sum(problem.sample_weight)
-    scale = jnp.sqrt(jnp.maximum(problem.variances[0], 1e-6))
-    context = jnp.concatenate(
-      [
-        jnp.log1p(problem.variances),
-        problem.knows_origin * problem.origin / scale,
-        jnp.stack(
-          [
-            problem.knows_origin,
-            jnp.log(scale),
-            jnp.log(problem.dim),
-            jnp.log(num_points),
-          ]
-        ),
-      ]
-    )
-    shared = _Shared(
-      points=points / scale,
-      features=self.points(points / scale, context),
-      sample_weight=problem.sample_weight / num_points,
-      is_component=jnp.arange(config.max_components) < problem.num_components,
-      scale=scale,
-    )
-    queries = self.slots.embedding[...] + self.context(context)
-    queries = queries + self.tasks(problem.num_components - 1)
-    estimate = None
-    stages = []
+    """Predicts mixtures after each layer, `[..., L, K, ...]`.
+
+    Args:
+      problem: with any leading axes; a batch is faster in one call than under
+        `vmap` (see `layers`).
+    """
+    context = _context(problem)
+    shared = self._read(problem, context)
+    queries = self.slots.embedding[...] + self.context(context)[..., None, :]
+    queries = queries + self.tasks(problem.num_components - 1)[..., None, :]
+    log_weights = jnp.zeros(shared.is_component.shape)
+    estimate, stages = None, []
     for layer in self.layers:
       queries, means = layer(queries, estimate, shared)
       # Each layer answers for its own correction of the means it was given.
-      means_before = jax.lax.stop_gradient(means)
-      log_weights = (
-        jnp.zeros(config.max_components)
-        if estimate is None
-        else estimate.log_weights
+      estimate = _estimate(
+        jax.lax.stop_gradient(means), log_weights, shared
       )
-      estimate = _estimate(means_before, log_weights, shared)
-      stages.append((estimate.log_weights, means * scale))
-    log_weights, means = jax.tree.map(
-      lambda *leaves: jnp.stack(leaves), *stages
+      log_weights = estimate.log_weights
+      stages.append((log_weights, means * shared.scale))
+    return prediction_lib.Prediction(
+      log_weights=jnp.stack([stage[0] for stage in stages], axis=-2),
+      means=jnp.stack([stage[1] for stage in stages], axis=-3),
     )
-    return prediction_lib.Prediction(log_weights, means)
+
+  def _read(self, problem, context):
+    """Points scaled to the unit of their widest direction, and features."""
+    is_point = problem.sample_weight > 0
+    scale = _scale(problem)[..., None, None]
+    points = jnp.where(is_point[..., None], problem.points, 0.0) / scale
+    total = jnp.sum(problem.sample_weight, axis=-1, keepdims=True)
+    slots = jnp.arange(self.config.max_components)
+    return _Shared(
+      points=points,
+      features=self.points(points, context),
+      sample_weight=problem.sample_weight / total,
+      # To attend to a point of weight 2 is to attend to it twice.
+      log_weight=jnp.where(
+        is_point,
+        jnp.log(jnp.where(is_point, problem.sample_weight, 1.0)),
+        layers.MASKED,
+      ),
+      is_component=slots < problem.num_components[..., None],
+      scale=scale,
+    )
+
+
+def _scale(problem):
+  return jnp.sqrt(jnp.maximum(problem.variances[..., 0], 1e-6))
+
+
+def _context(problem):
+  """What the network is told of a whole problem, `[..., 2 r + 4]`."""
+  scale = _scale(problem)
+  knows_origin = problem.knows_origin
+  origin = problem.origin / scale[..., None]
+  scalars = jnp.stack(
+    [
+      knows_origin,
+      jnp.log(scale),
+      jnp.log(problem.dim),
+      jnp.log(jnp.sum(problem.sample_weight, axis=-1)),
+    ],
+    axis=-1,
+  )
+  return jnp.concatenate(
+    [jnp.log1p(problem.variances), knows_origin[..., None] * origin, scalars],
+    axis=-1,
+  )

@@ -31,7 +31,7 @@ def then_em(
       sample_weight=sample_weight,
       **options,
     )
-    means = _clip_to_range(first.mixture.means, points, sample_weight)
+    means = clip_to_range(first.mixture.means, points, sample_weight)
     second = em.fit(
       em_key,
       points,
@@ -67,7 +67,7 @@ def best_of(solve: types.Solver, num_tries: int) -> types.Solver:
   return repeated
 
 
-def _clip_to_range(means, points, sample_weight):
+def clip_to_range(means, points, sample_weight):
   """Means put into the bounding box of the points of positive weight."""
   is_point = jnp.ones(points.shape[0], bool)
   if sample_weight is not None:

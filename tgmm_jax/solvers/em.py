@@ -16,9 +16,11 @@ import jax
 import jax.numpy as jnp
 
 from tgmm_jax import types
-from tgmm_jax.solvers import init as init_lib
 from tgmm_jax.solvers import problem as problem_lib
 from tgmm_jax.solvers import work_queue
+
+# A mean over less than this share of the weight says nothing.
+MIN_MASS = 1e-10
 
 # A component of less weight has lost its points; two means that are closer,
 # in standard deviations, are one component.
@@ -67,16 +69,27 @@ def e_step(
   )
 
 
-def m_step(statistics: Statistics, mixture: types.Mixture) -> types.Mixture:
-  """The most likely parameters; a component without points keeps its mean."""
-  mass = statistics.mass
-  # Smaller masses have lost the precision that the quotient needs.
-  smallest = jnp.finfo(mass.dtype).tiny / jnp.finfo(mass.dtype).eps
-  has_mass = mass > smallest
-  means = statistics.sums / jnp.where(has_mass, mass, 1.0)[:, None]
+def m_step(
+  statistics: Statistics, mixture: types.Mixture, anchor: jax.Array
+) -> types.Mixture:
+  """The most likely parameters, where there are points to tell them.
+
+  A component of less than `MIN_MASS` of the weight falls back to its anchor
+  and keeps that much, so that it can come to life again; one of weight 0
+  stays without.
+
+  Args:
+    statistics: from the E-step.
+    mixture: the parameters before.
+    anchor: `[K, d]`.
+  """
+  mass = statistics.mass / jnp.sum(statistics.mass)
+  has_mass = mass >= MIN_MASS
+  means = statistics.sums / jnp.where(has_mass, statistics.mass, 1.0)[:, None]
+  weights = jnp.where(mixture.weights > 0, jnp.maximum(mass, MIN_MASS), 0.0)
   return types.Mixture(
-    weights=mass / jnp.sum(mass),
-    means=jnp.where(has_mass[:, None], means, mixture.means),
+    weights=weights / jnp.sum(weights),
+    means=jnp.where(has_mass[:, None], means, anchor),
   )
 
 
@@ -90,12 +103,13 @@ def step(
 
   Args:
     points: `[N, d]`, near the origin (see `e_step`).
-    mixture: the parameters before.
+    mixture: the parameters before; means without points stay.
     sample_weight: `[N]`, or None for ones.
   """
   if sample_weight is None:
     sample_weight = jnp.ones(points.shape[0], points.dtype)
-  return m_step(e_step(points.T, sample_weight, mixture), mixture)
+  statistics = e_step(points.T, sample_weight, mixture)
+  return m_step(statistics, mixture, mixture.means)
 
 
 def fit(
@@ -124,7 +138,8 @@ def fit(
     sample_weight: `[N]`, or None for ones; 0 is padding.
     max_components: static K of the result, or None for `num_components`.
     init: a name in `init.METHODS`, with equal weights, or the mixture from
-      which to start. "normal" is the TGMM paper's baseline.
+      which to start. "normal" is the TGMM paper's baseline. A component that
+      loses its points falls back to its start, with "normal" to the origin.
     num_init: starts; the most likely result is returned.
     max_iter: steps at most.
     tol: stop when a step changes the mean log-likelihood by less; 0 takes
@@ -133,12 +148,13 @@ def fit(
 
   Returns:
     A `SolverResult`. Its status is DEGENERATE if a component has lost all its
-    points (its mean stays where it was) or two have the same mean, MAX_ITER if the last step still
-    changed something, INVALID_INPUT for NaN, inf or numbers whose squares
-    overflow in points or `init`, a negative, infinite or zero total weight, or K
-    out of range: then log_likelihood is -inf and the parameters mean nothing.
+    points or two have the same mean; MAX_ITER if
+    the last step still changed something; INVALID_INPUT for NaN, inf or numbers
+    whose squares overflow in points or `init`, for weights that are negative or
+    sum to 0 or inf, and for K out of range: then log_likelihood is -inf and the
+    parameters mean nothing.
   """
-  options = _check_options(
+  options = problem_lib.em_options(
     points, num_components, max_components, init, num_init, max_iter, tol
   )
   given = init if isinstance(init, types.Mixture) else None
@@ -202,7 +218,7 @@ def fit_batch(
   Returns:
     A `SolverResult` with a leading axis B.
   """
-  options = _check_options(
+  options = problem_lib.em_options(
     points, num_components, max_components, init, num_init, max_iter, tol
   )
   if batch_size < 1:
@@ -225,52 +241,22 @@ def fit_batch(
   )
 
 
-def _check_options(
-  points, num_components, max_components, init, num_init, max_iter, tol
-):
-  """Refuses what no data can make right; returns the static options."""
-  max_components = problem_lib.static_components(num_components, max_components)
-  if isinstance(init, types.Mixture):
-    expected = (max_components, points.shape[-1])
-    if init.means.shape[-2:] != expected:
-      raise ValueError(
-        f"init has means of shape {init.means.shape}, takes {expected}"
-      )
-    if num_init != 1:
-      raise ValueError(f"num_init is {num_init}, takes 1 with a given init")
-  elif init not in init_lib.METHODS:
-    raise ValueError(
-      f"init is {init!r}, takes {sorted(init_lib.METHODS)} or a Mixture"
-    )
-  if num_init < 1:
-    raise ValueError(f"num_init is {num_init}, takes an integer >= 1")
-  if max_iter < 1:
-    raise ValueError(f"max_iter is {max_iter}, takes an integer >= 1")
-  if not tol >= 0:
-    raise ValueError(f"tol is {tol}, takes a number >= 0")
-  return {
-    "init": None if isinstance(init, types.Mixture) else init,
-    "max_components": max_components,
-    "num_init": num_init,
-    "max_iter": max_iter,
-    "tol": tol,
-  }
-
-
 class _Run(NamedTuple):
   """One start of one problem under way."""
 
   mixture: types.Mixture
+  anchor: jax.Array  # [K, r], see `m_step`
   log_density: jax.Array  # [N], before the last step
   num_iters: jax.Array
   is_converged: jax.Array
 
 
-def _begin(problem, mixture):
+def _begin(problem, start):
   """A run before its first step; nothing is left to do where invalid."""
   lowest = jnp.finfo(problem.columns.dtype).min
   return _Run(
-    mixture=mixture,
+    mixture=start.mixture,
+    anchor=start.anchor,
     log_density=jnp.full_like(problem.sample_weight, lowest),
     num_iters=jnp.zeros((), jnp.int32),
     is_converged=~problem.is_valid,
@@ -283,8 +269,8 @@ def _advance(columns, sample_weight, run, *, tol):
   # Differences before the mean: rounded once, the mean log-likelihood itself
   # could not show a change of 1e-7.
   change = statistics.log_density - run.log_density
-  return _Run(
-    mixture=m_step(statistics, run.mixture),
+  return run._replace(
+    mixture=m_step(statistics, run.mixture, run.anchor),
     log_density=statistics.log_density,
     num_iters=run.num_iters + 1,
     is_converged=jnp.abs(jnp.sum(sample_weight * change)) < tol,
@@ -331,35 +317,6 @@ def _finish(problem, runs):
   )
 
 
-def _set_up(
-  key,
-  points,
-  num_components,
-  sample_weight,
-  given,
-  *,
-  init,
-  max_components,
-  num_init,
-  is_projected,
-):
-  """The problem made ready, and the mixtures `[S]` from which to start."""
-  rank = None
-  if is_projected:
-    rank = max(1, min(max_components - 1, points.shape[-1]))
-  problem = problem_lib.prepare(
-    points, num_components, sample_weight, max_components, rank
-  )
-  if given is not None:
-    problem, start = problem_lib.check_start(problem, given)
-    return problem, jax.tree.map(lambda leaf: leaf[None], start)
-
-  def draw(key):
-    return problem_lib.draw_start(key, problem, init, max_components)
-
-  return problem, jax.vmap(draw)(jax.random.split(key, num_init))
-
-
 _STATIC = (
   "init",
   "max_components",
@@ -373,7 +330,7 @@ _STATIC = (
 
 @functools.partial(jax.jit, static_argnames=_STATIC)
 def _fit(*inputs, max_iter, tol, **options):
-  problem, starts = _set_up(*inputs, **options)
+  problem, starts = problem_lib.set_up(*inputs, **options)
   advance = functools.partial(
     _advance, problem.columns, problem.sample_weight, tol=tol
   )
@@ -394,7 +351,7 @@ def _fit_batch(*inputs, max_iter, tol, batch_size, **options):
   num_problems = inputs[1].shape[0]
   chunk_size = max(1, batch_size // num_init)
   problems, starts = work_queue.map_in_chunks(
-    lambda one: _set_up(*one, **options), inputs, chunk_size
+    lambda one: problem_lib.set_up(*one, **options), inputs, chunk_size
   )
 
   def load(index):
@@ -408,7 +365,7 @@ def _fit_batch(*inputs, max_iter, tol, batch_size, **options):
     load,
     lambda data, run: _advance(*data, run, tol=tol),
     functools.partial(_is_done, max_iter=max_iter),
-    lambda run: run._replace(log_density=None),
+    lambda run: run._replace(anchor=None, log_density=None),
     num_items=num_problems * num_init,
     num_slots=batch_size,
   )

@@ -105,8 +105,52 @@ def static_components(num_components, max_components):
   return max_components
 
 
+def em_options(
+  points, num_components, max_components, init, num_init, max_iter, tol
+):
+  """Refuses what no data can make right; returns the static options."""
+  max_components = static_components(num_components, max_components)
+  if isinstance(init, types.Mixture):
+    expected = (max_components, points.shape[-1])
+    if init.means.shape[-2:] != expected:
+      raise ValueError(
+        f"init has means of shape {init.means.shape}, takes {expected}"
+      )
+    if num_init != 1:
+      raise ValueError(f"num_init is {num_init}, takes 1 with a given init")
+  elif init not in init_lib.METHODS:
+    raise ValueError(
+      f"init is {init!r}, takes {sorted(init_lib.METHODS)} or a Mixture"
+    )
+  if num_init < 1:
+    raise ValueError(f"num_init is {num_init}, takes an integer >= 1")
+  if max_iter < 1:
+    raise ValueError(f"max_iter is {max_iter}, takes an integer >= 1")
+  if not tol >= 0:
+    raise ValueError(f"tol is {tol}, takes a number >= 0")
+  return {
+    "init": None if isinstance(init, types.Mixture) else init,
+    "max_components": max_components,
+    "num_init": num_init,
+    "max_iter": max_iter,
+    "tol": tol,
+  }
+
+
+class Start(NamedTuple):
+  """Where a run of EM starts, in the frame.
+
+  Attributes:
+    mixture: weights and means `[K, r]`.
+    anchor: `[K, r]`, to which components fall back that lose all their points.
+  """
+
+  mixture: types.Mixture
+  anchor: jax.Array
+
+
 def draw_start(key, problem, init, max_components):
-  """Equal weights and means drawn by the method `init`, in the frame."""
+  """Equal weights and means drawn by the method `init`."""
   columns, num_components = problem.columns, problem.num_components
   is_component = jnp.arange(max_components) < num_components
   weights = jnp.where(is_component, 1.0 / num_components, 0.0)
@@ -119,6 +163,8 @@ def draw_start(key, problem, init, max_components):
       max_components=max_components,
     )
     means = to_frame(problem, means)
+    anchor = to_frame(problem, jnp.zeros_like(problem.centre[None]))
+    anchor = jnp.broadcast_to(anchor, means.shape)
   else:
     means = init_lib.METHODS[init](
       key,
@@ -127,8 +173,9 @@ def draw_start(key, problem, init, max_components):
       sample_weight=problem.sample_weight,
       max_components=max_components,
     )
+    anchor = means
   means = jnp.where(is_component[:, None], means, 0.0)
-  return types.Mixture(weights.astype(columns.dtype), means)
+  return Start(types.Mixture(weights.astype(columns.dtype), means), anchor)
 
 
 def check_start(problem, mixture):
@@ -150,7 +197,7 @@ def check_start(problem, mixture):
   means = to_frame(problem, jnp.where(is_usable, means, 0.0))
   means = jnp.where(is_component[:, None], means, 0.0)
   problem = problem._replace(is_valid=problem.is_valid & is_usable)
-  return problem, types.Mixture(weights, means)
+  return problem, Start(types.Mixture(weights, means), means)
 
 
 def to_frame(problem, means):
@@ -167,3 +214,30 @@ def from_frame(problem, means):
     means = jnp.matmul(means, problem.directions.T, precision=PRECISION)
   is_component = jnp.arange(means.shape[0]) < problem.num_components
   return jnp.where(is_component[:, None], means + problem.centre, 0.0)
+
+
+def set_up(
+  key,
+  points,
+  num_components,
+  sample_weight,
+  given,
+  *,
+  init,
+  max_components,
+  num_init,
+  is_projected,
+):
+  """The problem made ready, and its starts `[S]`."""
+  rank = None
+  if is_projected:
+    rank = max(1, min(max_components - 1, points.shape[-1]))
+  problem = prepare(points, num_components, sample_weight, max_components, rank)
+  if given is not None:
+    problem, start = check_start(problem, given)
+    return problem, jax.tree.map(lambda leaf: leaf[None], start)
+
+  def draw(key):
+    return draw_start(key, problem, init, max_components)
+
+  return problem, jax.vmap(draw)(jax.random.split(key, num_init))

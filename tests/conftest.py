@@ -1,0 +1,17 @@
+"""What holds for every test of the suite."""
+
+import jax
+import pytest
+
+
+def pytest_configure(config):
+  """A warning that our own code causes is an error."""
+  for package in ("tgmm_jax", "experiments"):
+    config.addinivalue_line("filterwarnings", rf"error:::{package}(\.|$)")
+
+
+@pytest.fixture
+def x64():
+  """Arrays are 64 bits wide where a test says nothing else."""
+  with jax.enable_x64(True):
+    yield

@@ -1,0 +1,153 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+from tgmm_jax.models import frame as frame_lib
+
+RANK = 4
+FIT = jax.jit(frame_lib.fit, static_argnums=3)
+# Below, at and above the rank, and where directions come by iteration.
+DIMS = (1, 2, 4, 8, 32)
+
+
+def flat_points(dim, num_points=40, seed=0):
+  """Points of an affine subspace of at most four dimensions."""
+  rng = np.random.default_rng(seed)
+  size = min(dim, RANK)
+  basis = (
+    stats.ortho_group.rvs(dim, random_state=seed)[:, :size]
+    if (dim > 1)
+    else np.ones((1, 1))
+  )
+  scales = np.array([6.0, 4.0, 3.0, 2.0])[:size]
+  points = (scales * rng.normal(size=(num_points, size))) @ basis.T
+  return (points + 3.0).astype(np.float32)
+
+
+def distances(points):
+  return np.linalg.norm(points[:, None] - points[None], axis=-1)
+
+
+@functools.cache
+def fitted(dim):
+  points = flat_points(dim)
+  frame = FIT(jax.random.key(1), points, jnp.ones(len(points)), RANK)
+  return points, frame
+
+
+@pytest.mark.parametrize("dim", DIMS)
+def test_frame_is_an_isometry(dim):
+  points, frame = fitted(dim)
+  coordinates = frame_lib.project(frame, points)
+  assert coordinates.shape == (len(points), RANK)
+  np.testing.assert_allclose(
+    distances(np.asarray(coordinates)), distances(points), atol=2e-4
+  )
+  np.testing.assert_allclose(
+    frame_lib.lift(frame, coordinates), points, atol=2e-4
+  )
+  np.testing.assert_allclose(np.mean(coordinates, axis=0), 0.0, atol=1e-5)
+  np.testing.assert_array_equal(coordinates[:, dim:], 0.0)
+
+
+@pytest.mark.parametrize("dim", DIMS)
+def test_directions_and_variances_are_the_principal_ones(dim):
+  rng = np.random.default_rng(3)
+  points = flat_points(dim) + 0.3 * rng.normal(size=(40, dim))
+  points = points.astype(np.float32)
+  frame = FIT(jax.random.key(1), points, jnp.ones(40), RANK)
+  size = min(dim, RANK)
+  covariance = np.atleast_2d(np.cov(points.T, bias=True))
+  eigenvalues, vectors = np.linalg.eigh(covariance)
+  np.testing.assert_allclose(
+    frame.variances[:size], eigenvalues[::-1][:size], rtol=2e-3
+  )
+  np.testing.assert_array_equal(frame.variances[size:], 0.0)
+  directions = np.asarray(frame.directions)
+  np.testing.assert_allclose(
+    directions[:, :size].T @ directions[:, :size], np.eye(size), atol=1e-5
+  )
+  np.testing.assert_array_equal(directions[:, size:], 0.0)
+  leading = vectors[:, ::-1][:, :size]
+  np.testing.assert_allclose(
+    directions @ directions.T, leading @ leading.T, atol=5e-3
+  )
+  np.testing.assert_allclose(frame.center, points.mean(0), atol=1e-5)
+
+
+def test_a_shift_moves_the_center_only():
+  points, frame = fitted(8)
+  moved = FIT(jax.random.key(1), points + 20.0, jnp.ones(len(points)), RANK)
+  np.testing.assert_allclose(moved.center, frame.center + 20.0, rtol=1e-5)
+  np.testing.assert_allclose(
+    np.abs(frame_lib.project(moved, points + 20.0)),
+    np.abs(frame_lib.project(frame, points)),
+    atol=1e-3,
+  )
+  np.testing.assert_allclose(moved.variances, frame.variances, rtol=1e-4)
+
+
+@pytest.mark.parametrize("dim", [4, 8, 32])
+def test_a_rotation_of_the_data_changes_nothing_but_the_view(dim):
+  points, frame = fitted(dim)
+  rotation = stats.ortho_group.rvs(dim, random_state=9).astype(np.float32)
+  rotated = FIT(
+    jax.random.key(1), points @ rotation.T, jnp.ones(len(points)), RANK
+  )
+  one = np.asarray(frame_lib.project(frame, points))
+  other = np.asarray(frame_lib.project(rotated, points @ rotation.T))
+  np.testing.assert_allclose(other @ other.T, one @ one.T, atol=2e-3)
+  np.testing.assert_allclose(rotated.variances, frame.variances, rtol=1e-3)
+  np.testing.assert_allclose(rotated.center, rotation @ frame.center, atol=1e-4)
+
+
+def test_padding_and_weights_count_as_they_should():
+  points, frame = fitted(8)
+  padded = np.concatenate([points, np.full((5, 8), 99.0, np.float32)])
+  weight = (np.arange(45) < 40).astype(np.float32)
+  other = FIT(jax.random.key(1), padded, weight, RANK)
+  jax.tree.map(
+    functools.partial(np.testing.assert_allclose, atol=1e-4), other, frame
+  )
+  # A weight of 2 is the point twice.
+  twice = FIT(
+    jax.random.key(1), np.concatenate([points, points[:9]]), jnp.ones(49), RANK
+  )
+  weight = 1.0 + (np.arange(40) < 9)
+  weighted = FIT(jax.random.key(1), points, jnp.asarray(weight), RANK)
+  np.testing.assert_allclose(weighted.center, twice.center, atol=1e-4)
+  np.testing.assert_allclose(weighted.variances, twice.variances, rtol=1e-4)
+
+
+def test_views_are_uniform_over_rotations_and_reflections():
+  points = jnp.asarray(flat_points(2))
+  keys = jax.random.split(jax.random.key(0), 2000)
+  fit = jax.jit(
+    jax.vmap(lambda key: frame_lib.fit(key, points, jnp.ones(40), RANK))
+  )
+  frames = fit(keys)
+  directions = np.asarray(frames.directions[:, :, :2])
+  angle = np.arctan2(directions[:, 1, 0], directions[:, 0, 0])
+  uniform = angle / (2.0 * np.pi) + 0.5
+  assert stats.kstest(uniform, "uniform").pvalue > 1e-3
+  is_reflected = np.linalg.det(directions) < 0
+  assert abs(is_reflected.mean() - 0.5) < 0.05
+  assert stats.kstest(uniform[is_reflected], "uniform").pvalue > 1e-3
+  assert np.ptp(np.asarray(frames.variances), axis=0).max() == 0.0
+
+
+@pytest.mark.parametrize("dim", [2, 32])
+def test_points_that_span_nothing_are_survived(dim):
+  points = np.full((6, dim), 2.5, np.float32)
+  frame = FIT(jax.random.key(0), points, jnp.ones(6), RANK)
+  for leaf in jax.tree.leaves(frame):
+    assert np.all(np.isfinite(leaf))
+  np.testing.assert_allclose(frame.center, 2.5, atol=1e-6)
+  np.testing.assert_allclose(frame.variances, 0.0, atol=1e-6)
+  np.testing.assert_allclose(
+    frame_lib.lift(frame, jnp.zeros(RANK)), 2.5, atol=1e-6
+  )

@@ -1,0 +1,53 @@
+import jax
+import numpy as np
+import pytest
+
+from tgmm_jax.models import prediction as prediction_lib
+
+TO_MIXTURE = jax.jit(prediction_lib.to_mixture)
+
+
+def prediction_of(size=4, dim=2, has_scales=True, seed=0):
+  rng = np.random.default_rng(seed)
+  weights = rng.dirichlet(np.ones(size))
+  return prediction_lib.Prediction(
+    np.log(weights).astype(np.float32),
+    rng.normal(size=(size, dim)).astype(np.float32),
+    rng.uniform(0.5, 2.0, (size, dim)).astype(np.float32)
+    if has_scales
+    else None,
+  )
+
+
+@pytest.mark.parametrize("count", [1, 3, 4])
+def test_mixture_is_what_the_prediction_says(count):
+  prediction = prediction_of()
+  mixture = TO_MIXTURE(prediction, count)
+  weights = np.exp(prediction.log_weights[:count])
+  np.testing.assert_allclose(
+    mixture.weights[:count], weights / weights.sum(), rtol=1e-6
+  )
+  np.testing.assert_array_equal(mixture.means[:count], prediction.means[:count])
+  np.testing.assert_allclose(
+    mixture.covariances[:count], prediction.scales[:count] ** 2, rtol=1e-6
+  )
+  np.testing.assert_array_equal(mixture.weights[count:], 0.0)
+  np.testing.assert_array_equal(mixture.means[count:], 0.0)
+  np.testing.assert_array_equal(mixture.covariances[count:], 1.0)
+
+
+def test_padding_may_hold_anything():
+  prediction = prediction_of()
+  count = np.array(2)
+  junk = jax.tree.map(np.copy, prediction)
+  for leaf in jax.tree.leaves(junk):
+    leaf[2:] = np.nan
+  jax.tree.map(
+    np.testing.assert_array_equal,
+    TO_MIXTURE(junk, count),
+    TO_MIXTURE(prediction, count),
+  )
+
+
+def test_without_scales_the_covariance_is_the_known_one():
+  assert TO_MIXTURE(prediction_of(has_scales=False), 3).covariances is None

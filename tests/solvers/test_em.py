@@ -1,0 +1,488 @@
+"""EM against a float64 NumPy EM, and what must hold for any data."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+
+from tgmm_jax import gmm, types
+from tgmm_jax.solvers import em
+from tgmm_jax.tasks import mixtures
+
+K, DIM, NUM_POINTS = 3, 4, 40
+
+
+def numpy_em(points, sample_weight, weights, means, num_steps):
+  """The textbook, one point and component at a time."""
+  for _ in range(num_steps):
+    joint = np.empty((len(points), len(means)))
+    for n, point in enumerate(points):
+      for k, mean in enumerate(means):
+        density = np.exp(-0.5 * np.sum((point - mean) ** 2))
+        joint[n, k] = weights[k] * density
+    share = joint / joint.sum(axis=1, keepdims=True)
+    share = share * sample_weight[:, None]
+    mass = share.sum(axis=0)
+    weights = mass / mass.sum()
+    means = share.T @ points / mass[:, None]
+  return weights, means
+
+
+def numpy_log_likelihood(points, sample_weight, weights, means):
+  density = sum(
+    weight * scipy.stats.multivariate_normal(mean).pdf(points)
+    for weight, mean in zip(weights, means, strict=True)
+  )
+  return np.average(np.log(density), weights=sample_weight)
+
+
+def make_points(seed=0, spread=2.0):
+  generator = np.random.default_rng(seed)
+  centres = spread * generator.normal(size=(K, DIM))
+  labels = generator.integers(K, size=NUM_POINTS)
+  return centres[labels] + generator.normal(size=(NUM_POINTS, DIM))
+
+
+def make_start(points, seed=1):
+  generator = np.random.default_rng(seed)
+  means = points[generator.choice(len(points), K, replace=False)]
+  weights = generator.uniform(0.2, 0.8, K)
+  return types.Mixture(jnp.asarray(weights / weights.sum()), jnp.asarray(means))
+
+
+def make_batch(dim=DIM, num_tasks=12, seed=0):
+  config = mixtures.TaskConfig(
+    dim=dim, num_components=(2, 3, 4), min_points=20, max_points=NUM_POINTS
+  )
+  return mixtures.sample_batch(jax.random.key(seed), config, num_tasks)
+
+
+@pytest.mark.parametrize("num_steps", [1, 5, 30])
+def test_steps_equal_a_numpy_em_in_float64(num_steps):
+  with jax.enable_x64(True):
+    points = make_points()
+    weight = np.random.default_rng(2).uniform(0.5, 2.0, NUM_POINTS)
+    start = make_start(points)
+    result = em.fit(
+      jax.random.key(0),
+      jnp.asarray(points),
+      K,
+      sample_weight=jnp.asarray(weight),
+      init=start,
+      max_iter=num_steps,
+      tol=0.0,
+    )
+    weights, means = numpy_em(
+      points,
+      weight,
+      np.asarray(start.weights),
+      np.asarray(start.means),
+      num_steps,
+    )
+    np.testing.assert_allclose(result.mixture.weights, weights, rtol=1e-10)
+    np.testing.assert_allclose(result.mixture.means, means, atol=1e-10)
+    np.testing.assert_allclose(
+      result.log_likelihood,
+      numpy_log_likelihood(points, weight, weights, means),
+      rtol=1e-12,
+    )
+    assert result.num_iters == num_steps
+    assert result.status == types.Status.MAX_ITER
+    step = start
+    for _ in range(num_steps):
+      step = em.step(
+        jnp.asarray(points), step, sample_weight=jnp.asarray(weight)
+      )
+    np.testing.assert_allclose(step.means, means, atol=1e-10)
+    np.testing.assert_allclose(step.weights, weights, rtol=1e-10)
+
+
+def test_it_stops_where_a_step_changes_the_likelihood_by_less_than_tol():
+  with jax.enable_x64(True):
+    points, tol = make_points(), 1e-4
+    start = make_start(points)
+    result = em.fit(
+      jax.random.key(0), jnp.asarray(points), K, init=start, tol=tol
+    )
+    assert result.status == types.Status.CONVERGED
+    values = []
+    for num_steps in range(int(result.num_iters)):
+      weights, means = numpy_em(
+        points,
+        np.ones(NUM_POINTS),
+        np.asarray(start.weights),
+        np.asarray(start.means),
+        num_steps,
+      )
+      values.append(
+        numpy_log_likelihood(points, np.ones(NUM_POINTS), weights, means)
+      )
+    changes = np.diff(values)
+    assert changes[-1] < tol
+    assert np.all(changes[:-1] >= tol)
+
+
+def test_no_step_lowers_the_likelihood():
+  batch = make_batch(dim=2)
+  values = [
+    em.fit_batch(
+      jax.random.key(3),
+      batch.points,
+      batch.num_components,
+      sample_weight=batch.sample_weight,
+      max_components=4,
+      max_iter=num_steps,
+      tol=0.0,
+    ).log_likelihood
+    for num_steps in (1, 2, 4, 8, 16, 32, 64)
+  ]
+  changes = np.diff(np.asarray(values), axis=0)
+  assert np.all(changes > -1e-5)
+  assert np.all(np.sum(changes, axis=0) > 0)
+
+
+def test_the_likelihood_is_that_of_the_returned_mixture():
+  batch = make_batch(dim=20)
+  for is_projected in (False, True):
+    result = em.fit_batch(
+      jax.random.key(3),
+      batch.points,
+      batch.num_components,
+      sample_weight=batch.sample_weight,
+      max_components=4,
+      is_projected=is_projected,
+    )
+    expected = jax.vmap(
+      lambda points, mixture, weight: gmm.log_likelihood(
+        points, mixture, sample_weight=weight
+      )
+    )(batch.points, result.mixture, batch.sample_weight)
+    np.testing.assert_allclose(result.log_likelihood, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("init", ["k-means++", "random_points", "normal"])
+@pytest.mark.parametrize("is_projected", [False, True])
+def test_fit_batch_is_vmap_of_fit(init, is_projected):
+  batch = make_batch(dim=8, num_tasks=13)
+  keys = jax.random.split(jax.random.key(1), 13)
+  options = {
+    "max_components": 4,
+    "init": init,
+    "num_init": 3,
+    "is_projected": is_projected,
+  }
+
+  def fit(key, points, num_components, sample_weight):
+    return em.fit(
+      key, points, num_components, sample_weight=sample_weight, **options
+    )
+
+  one_by_one = jax.vmap(fit)(
+    keys, batch.points, batch.num_components, batch.sample_weight
+  )
+  queued = em.fit_batch(
+    keys,
+    batch.points,
+    batch.num_components,
+    sample_weight=batch.sample_weight,
+    batch_size=8,
+    **options,
+  )
+  # The queue's batched products round otherwise, which may cost a step.
+  np.testing.assert_allclose(
+    queued.log_likelihood, one_by_one.log_likelihood, rtol=1e-4
+  )
+  np.testing.assert_array_equal(queued.status, one_by_one.status)
+  close = np.isclose(queued.mixture.means, one_by_one.mixture.means, atol=1e-2)
+  assert np.mean(np.all(close, axis=(1, 2))) > 0.9
+
+
+def test_more_starts_never_lower_the_likelihood_and_the_best_is_taken():
+  batch = make_batch(dim=2, num_tasks=30)
+  fit = functools.partial(
+    em.fit_batch,
+    points=batch.points,
+    num_components=batch.num_components,
+    sample_weight=batch.sample_weight,
+    max_components=4,
+  )
+  keys = jax.random.split(jax.random.key(5), 30)
+  best = fit(keys, num_init=4).log_likelihood
+  each = [
+    fit(
+      jax.vmap(lambda key, i=i: jax.random.split(key, 4)[i])(keys)
+    ).log_likelihood
+    for i in range(4)
+  ]
+  assert np.ptp(np.asarray(each), axis=0).max() > 0.05
+  # A start's own key is split once more for a single start.
+  assert np.all(best > np.mean(np.asarray(each), axis=0) - 1e-4)
+
+
+def fit_weighted(points, sample_weight, start, **options):
+  return em.fit(
+    jax.random.key(0),
+    points,
+    K,
+    sample_weight=sample_weight,
+    init=start,
+    tol=0.0,
+    max_iter=10,
+    **options,
+  )
+
+
+def test_a_weight_of_two_is_a_point_given_twice():
+  points = make_points().astype(np.float32)
+  start = make_start(points)
+  weight = np.ones(NUM_POINTS, np.float32)
+  weight[:7] = 2.0
+  weighted = fit_weighted(points, weight, start)
+  doubled = fit_weighted(np.concatenate([points, points[:7]]), None, start)
+  np.testing.assert_allclose(
+    weighted.mixture.means, doubled.mixture.means, atol=1e-4
+  )
+  np.testing.assert_allclose(
+    weighted.log_likelihood, doubled.log_likelihood, rtol=1e-5
+  )
+
+
+@pytest.mark.parametrize("init", ["k-means++", "random_points", "normal"])
+@pytest.mark.parametrize("filling", [0.0, np.nan, np.inf, 1e30])
+def test_padding_has_no_effect(init, filling):
+  points = make_points().astype(np.float32)
+  padded = np.full((NUM_POINTS + 9, DIM), filling, np.float32)
+  padded[:NUM_POINTS] = points
+  weight = np.zeros(NUM_POINTS + 9, np.float32)
+  weight[:NUM_POINTS] = 1.0
+  plain = em.fit(jax.random.key(2), points, K, init=init, max_iter=20)
+  result = em.fit(
+    jax.random.key(2),
+    padded,
+    jnp.asarray(K),
+    sample_weight=weight,
+    max_components=K + 2,
+    init=init,
+    max_iter=20,
+  )
+  np.testing.assert_allclose(
+    result.mixture.means[:K], plain.mixture.means, atol=1e-3
+  )
+  np.testing.assert_array_equal(result.mixture.means[K:], 0.0)
+  np.testing.assert_array_equal(result.mixture.weights[K:], 0.0)
+  assert result.status == plain.status
+
+
+@pytest.mark.parametrize("init", ["k-means++", "random_points"])
+@pytest.mark.parametrize("is_projected", [False, True])
+def test_shifted_points_shift_the_means(init, is_projected):
+  # The shift and the points are on a grid that float32 holds exactly.
+  points = np.round(make_points() * 64) / 64
+  points = points.astype(np.float32)
+  fit = functools.partial(
+    em.fit, jax.random.key(2), init=init, is_projected=is_projected
+  )
+  near, far = fit(points, K), fit(points + np.float32(1e4), K)
+  np.testing.assert_allclose(
+    far.mixture.means, near.mixture.means + 1e4, atol=5e-3
+  )
+  np.testing.assert_allclose(far.log_likelihood, near.log_likelihood, rtol=1e-4)
+
+
+def test_items_do_not_depend_on_their_neighbours():
+  batch = make_batch(dim=8, num_tasks=50)
+  points = batch.points.at[3].set(jnp.nan).at[17, 0, 0].set(jnp.inf)
+  # A slow item instead: a grid without any clusters.
+  points = points.at[30].set(jnp.linspace(-1.0, 1.0, 8))
+  fit = functools.partial(
+    em.fit_batch,
+    jax.random.key(0),
+    num_components=batch.num_components,
+    sample_weight=batch.sample_weight,
+    max_components=4,
+    num_init=2,
+    batch_size=16,
+  )
+  clean, poisoned = fit(points=batch.points), fit(points=points)
+  others = np.delete(np.arange(50), [3, 17, 30])
+  for one, other in zip(
+    jax.tree.leaves(clean), jax.tree.leaves(poisoned), strict=True
+  ):
+    np.testing.assert_array_equal(one[others], other[others])
+  assert poisoned.status[3] == types.Status.INVALID_INPUT
+  assert poisoned.status[17] == types.Status.INVALID_INPUT
+  assert np.all(np.isfinite(poisoned.mixture.means))
+
+
+def test_two_batches_compile_once():
+  em._fit_batch.clear_cache()
+  for seed in (0, 1):
+    batch = make_batch(seed=seed)
+    em.fit_batch(
+      jax.random.key(seed),
+      batch.points,
+      batch.num_components,
+      sample_weight=batch.sample_weight,
+      max_components=4,
+    )
+  assert em._fit_batch._cache_size() == 1
+
+
+def test_projected_means_leave_the_overall_mean_outside_the_subspace():
+  batch = make_batch(dim=32, num_tasks=1)
+  points = batch.points[0]
+  result = em.fit_projected(
+    jax.random.key(0),
+    points,
+    batch.num_components[0],
+    sample_weight=batch.sample_weight[0],
+    max_components=4,
+    num_init=5,
+  )
+  real = points[batch.sample_weight[0] > 0]
+  centre = real.mean(axis=0)
+  _, _, directions = np.linalg.svd(real - centre, full_matrices=False)
+  inside = directions[:3].T @ directions[:3]
+  means = result.mixture.means[: int(batch.num_components[0])] - centre
+  np.testing.assert_allclose(means @ inside, means, atol=0.05)
+
+
+def bad_inputs():
+  points = make_points().astype(np.float32)
+  weight = np.ones(NUM_POINTS, np.float32)
+  with_nan, with_inf, huge = points.copy(), points.copy(), points.copy()
+  with_nan[3, 1] = np.nan
+  with_inf[0, 0] = -np.inf
+  huge[0, 0] = 1e25
+  negative, nan_weight = weight.copy(), weight.copy()
+  negative[2] = -1.0
+  nan_weight[2] = np.nan
+  cases = [
+    (points, weight, 3, types.Status.CONVERGED),
+    (with_nan, weight, 3, types.Status.INVALID_INPUT),
+    (with_inf, weight, 3, types.Status.INVALID_INPUT),
+    (huge, weight, 3, types.Status.INVALID_INPUT),
+    (points, 0.0 * weight, 3, types.Status.INVALID_INPUT),
+    (points, negative, 3, types.Status.INVALID_INPUT),
+    (points, nan_weight, 3, types.Status.INVALID_INPUT),
+    (points, np.inf * weight, 3, types.Status.INVALID_INPUT),
+    (points, weight, 0, types.Status.INVALID_INPUT),
+    (points, weight, -2, types.Status.INVALID_INPUT),
+    (points, weight, 5, types.Status.INVALID_INPUT),
+    (np.ones_like(points), weight, 3, types.Status.DEGENERATE),
+    (points, weight * (np.arange(NUM_POINTS) < 2), 3, types.Status.DEGENERATE),
+  ]
+  return [np.stack(column) for column in zip(*cases, strict=True)]
+
+
+@pytest.mark.parametrize("init", ["k-means++", "random_points", "normal"])
+@pytest.mark.parametrize("is_projected", [False, True])
+def test_bad_inputs_get_a_status_and_finite_parameters(init, is_projected):
+  points, weight, num_components, status = bad_inputs()
+  options = {
+    "max_components": 4,
+    "init": init,
+    "num_init": 2,
+    "is_projected": is_projected,
+  }
+  keys = jax.random.split(jax.random.key(0), len(points))
+  fit = jax.jit(
+    jax.vmap(
+      lambda key, points, num_components, weight: em.fit(
+        key, points, num_components, sample_weight=weight, **options
+      )
+    )
+  )
+  for result in (
+    fit(keys, points, num_components, weight),
+    em.fit_batch(keys, points, num_components, sample_weight=weight, **options),
+  ):
+    # From normal starts a repeated point need not be degenerate.
+    is_told = (status != types.Status.DEGENERATE) | (init != "normal")
+    np.testing.assert_array_equal(result.status[is_told], status[is_told])
+    for leaf in jax.tree.leaves(result.mixture):
+      assert np.all(np.isfinite(leaf))
+    assert not np.any(np.isnan(result.log_likelihood))
+    np.testing.assert_array_equal(
+      np.isneginf(result.log_likelihood),
+      status == types.Status.INVALID_INPUT,
+    )
+
+
+@pytest.mark.parametrize(
+  ("weights", "means", "status"),
+  [
+    ([0.5, 0.5, 0.0], "points", types.Status.DEGENERATE),
+    ([0.4, 0.3, 0.3], "equal", types.Status.DEGENERATE),
+    ([0.4, 0.3, 0.3], "far", types.Status.DEGENERATE),
+    ([0.4, 0.3, 0.3], "nan", types.Status.INVALID_INPUT),
+    ([0.4, 0.3, 0.3], "huge", types.Status.INVALID_INPUT),
+    ([0.0, 0.0, 0.0], "points", types.Status.INVALID_INPUT),
+    ([0.5, np.nan, 0.5], "points", types.Status.INVALID_INPUT),
+    ([0.8, -0.2, 0.4], "points", types.Status.INVALID_INPUT),
+  ],
+)
+def test_bad_starts_get_a_status_and_finite_parameters(weights, means, status):
+  points = make_points().astype(np.float32)
+  given = {
+    "points": points[:K],
+    "equal": np.repeat(points[:1], K, axis=0),
+    "far": np.concatenate([points[: K - 1], np.full((1, DIM), 1e6)]),
+    "nan": np.full((K, DIM), np.nan),
+    "huge": np.full((K, DIM), 1e30),
+  }[means].astype(np.float32)
+  start = types.Mixture(jnp.asarray(weights, jnp.float32), jnp.asarray(given))
+  result = em.fit(jax.random.key(0), points, K, init=start)
+  assert result.status == status
+  for leaf in jax.tree.leaves(result.mixture):
+    assert np.all(np.isfinite(leaf))
+  if means == "far":
+    # Without points the mean stays where it was given.
+    np.testing.assert_allclose(result.mixture.means[-1], 1e6, rtol=1e-6)
+
+
+def test_five_steps_from_a_degenerate_start_are_five_steps():
+  points = make_points().astype(np.float32)
+  equal = types.Mixture(jnp.full(K, 1 / K), jnp.zeros((K, DIM)))
+  result = em.fit(jax.random.key(0), points, K, init=equal, max_iter=5, tol=0.0)
+  assert result.num_iters == 5
+
+
+@pytest.mark.parametrize(
+  ("options", "named"),
+  [
+    ({"init": "kmeans"}, "init is 'kmeans'"),
+    ({"num_init": 0}, "num_init is 0"),
+    ({"max_iter": 0}, "max_iter is 0"),
+    ({"tol": -1.0}, "tol is -1.0"),
+    ({"tol": np.nan}, "tol is nan"),
+    ({"max_components": 0}, "max_components is 0"),
+    (
+      {"init": types.Mixture(jnp.ones(2), jnp.ones((2, 5)))},
+      "init has means of shape",
+    ),
+    (
+      {"init": types.Mixture(jnp.ones(3), jnp.ones((3, 4))), "num_init": 2},
+      "num_init is 2",
+    ),
+  ],
+)
+def test_wrong_options_are_refused_by_name(options, named):
+  points = jnp.zeros((NUM_POINTS, DIM))
+  with pytest.raises(ValueError, match=named):
+    em.fit(jax.random.key(0), points, K, **options)
+
+
+def test_a_traced_number_of_components_needs_max_components():
+  with pytest.raises(ValueError, match="max_components is None"):
+    em.fit(jax.random.key(0), jnp.zeros((9, 2)), jnp.asarray(3))
+
+
+def test_integer_points_are_taken():
+  points = np.array([[0, 0], [0, 1], [9, 9], [9, 8]])
+  result = em.fit(jax.random.key(0), jnp.asarray(points), 2, num_init=3)
+  means = np.sort(np.asarray(result.mixture.means), axis=0)
+  np.testing.assert_allclose(means, [[0, 0.5], [9, 8.5]], atol=1e-5)
