@@ -69,7 +69,7 @@ def _as_released(run):
 
 def _add_quick(config):
   refiner = base.refiner_run()
-  refiner.num_steps = 12_000
+  refiner.num_steps = 18_000
   refiner.steps_per_call = 50
   refiner.checkpoint_every = 2_000
   config.runs.refiner = refiner

@@ -53,10 +53,9 @@ def save(directory, *steps, **options):
       checkpointer.save(step, make_state(step))
 
 
-def restore(directory, template=None):
-  template = template(make_state(0)) if template is None else template
+def restore(directory):
   with checkpoints.Checkpointer(directory, config=CONFIG) as checkpointer:
-    return checkpointer.restore_latest(template)
+    return checkpointer.restore_latest(template(make_state(0)))
 
 
 def data_file(path):

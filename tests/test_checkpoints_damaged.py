@@ -1,5 +1,6 @@
 """Faults of a disk or of a hand in the folder: never used, never lost."""
 
+import re
 import shutil
 
 import numpy as np
@@ -52,7 +53,7 @@ def test_run_goes_on_after_a_damaged_step(tmp_path, caplog):
     lines = [line for line in caplog.messages if "is damaged" in line]
     assert len(lines) == 1
     assert "step 20" in lines[0]
-    assert "the digest of" in lines[0]
+    assert re.search(r"layer[01]\.(w|gain)", lines[0])
     checkpointer.save(20, saved_states.make_state(20))
   assert len(list(tmp_path.glob("corrupt-20-*"))) == 1
   restored = saved_states.restore(tmp_path)

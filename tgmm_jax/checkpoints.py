@@ -90,7 +90,7 @@ class Checkpointer:
       for path in self._directory.iterdir():
         if _is_step(path) and not _is_committed(path):
           _logger.warning("%s: removing an unfinished save", path)
-          shutil.rmtree(path)
+          _remove(path)
     multihost_utils.sync_global_devices("tgmm_jax: checkpoints opened")
     self._orbax = ocp.AsyncCheckpointer(
       _handler(),
@@ -134,14 +134,16 @@ class Checkpointer:
         f"step {step} cannot be saved: {self._directory} holds step {newest}"
       )
     meta = step_metadata.make(step, self._config, leaves, digests)
+    path = self._directory / str(step)
     self._pending_step = step
     try:
+      if jax.process_index() == 0 and path.exists():  # a failed save's
+        _remove(path)
       self._orbax.save(
-        self._directory / str(step),
+        path,
         args=ocp.args.Composite(
           state=ocp.args.PyTreeSave(leaves), meta=ocp.args.JsonSave(meta)
         ),
-        force=True,  # over what a failed save of this process left there
       )
     except Exception as error:
       raise self._failed(error) from error
@@ -164,7 +166,7 @@ class Checkpointer:
       for step in _committed_steps(self._directory)[: -self._max_to_keep]:
         # Without its commit file a half-removed step is no step.
         (self._directory / str(step) / _COMMIT_FILE).unlink()
-        shutil.rmtree(self._directory / str(step))
+        _remove(self._directory / str(step))
 
   def close(self):
     """Commits the pending save and frees the threads.
@@ -355,6 +357,16 @@ def _is_step(path: pathlib.Path) -> bool:
 
 def _is_committed(path: pathlib.Path) -> bool:
   return (path / _COMMIT_FILE).is_file()
+
+
+def _remove(path: pathlib.Path):
+  """Removes a folder, in which a failed save's threads may still write."""
+  for seconds in (0.1, 1.0, 5.0):
+    try:
+      return shutil.rmtree(path)
+    except OSError:
+      time.sleep(seconds)
+  shutil.rmtree(path)
 
 
 def _committed_steps(directory: pathlib.Path) -> list[int]:

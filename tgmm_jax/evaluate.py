@@ -64,8 +64,8 @@ class EvaluationConfig:
       raise ValueError(f"num_tasks is {self.num_tasks}, takes >= 2")
     if not 0 <= self.seed < 2**32:
       raise ValueError(f"seed is {self.seed}, takes 0 to 2**32 - 1")
-    for _ in self.laws():
-      pass
+    for law in self.laws():
+      _sampling_law(law)
 
   def laws(self) -> Iterator[mixtures.TaskConfig]:
     """The law of the tasks for each d, N and shift; K is still a set."""
@@ -95,12 +95,13 @@ def sample_tasks(
     A `TaskBatch` of `num_tasks` for each K in turn, and `[B, N, d]`.
   """
   keys = jax.random.split(_cell_key(seed, law), 2)
+  sampling_law = _sampling_law(law)
   index = jnp.arange(num_tasks)
   counts = jnp.repeat(jnp.asarray(law.num_components, jnp.int32), num_tasks)
 
   def sample_one(index, num_components):
     key = jax.random.fold_in(jax.random.fold_in(keys[0], num_components), index)
-    task = mixtures.sample_task(key, law, num_components)
+    task = mixtures.sample_task(key, sampling_law, num_components)
     fresh_key = jax.random.fold_in(keys[1], num_components)
     fresh, _ = gmm.sample(
       jax.random.fold_in(fresh_key, index),
@@ -219,6 +220,11 @@ def evaluate(
           failed=has_failed[part],
         )
   return rows
+
+
+def _sampling_law(law):
+  """The same law with proposals for the means that no cell has a say in."""
+  return dataclasses.replace(law, num_components=(law.padded_components,))
 
 
 def _cell_key(seed, law):

@@ -124,24 +124,24 @@ def test_padded_is_truncated(is_causal):
 
 
 @pytest.mark.parametrize("is_causal", [False, True])
-@pytest.mark.parametrize("padding", [np.nan, np.inf, 1e30])
-def test_what_stands_in_padding_has_no_effect(padding, is_causal):
+def test_what_stands_in_padding_has_no_effect(is_causal):
   apply, params = network(is_causal=is_causal)
-  clean = padded_problem(num_points=8)
-  dirty = clean._replace(points=clean.points.at[8:].set(padding))
+  problem = padded_problem(num_points=8)
 
-  def value_and_grads(problem):
+  @jax.jit
+  def value_and_grads(points):
     def of(params, points):
       return loss(apply(params, problem._replace(points=points)))
 
-    return jax.jit(jax.value_and_grad(of, (0, 1)))(params, problem.points)
+    return jax.value_and_grad(of, (0, 1))(params, points)
 
-  for one, other in zip(
-    jax.tree.leaves(value_and_grads(dirty)),
-    jax.tree.leaves(value_and_grads(clean)),
-    strict=True,
-  ):
-    np.testing.assert_array_equal(one, other)
+  clean = jax.tree.leaves(value_and_grads(problem.points))
+  for padding in (jnp.nan, jnp.inf, 1e30):
+    dirty = problem.points.at[8:].set(padding)
+    for one, other in zip(
+      jax.tree.leaves(value_and_grads(dirty)), clean, strict=True
+    ):
+      np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("is_causal", [False, True])

@@ -1,6 +1,7 @@
 import pathlib
 
 import jax
+import jax.extend
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -215,3 +216,21 @@ def test_bfloat16_is_close_and_keeps_residuals_in_float32():
 
 def test_masked_logits_vanish_in_float32():
   assert np.exp(np.float32(layers.MASKED)) == 0.0
+
+
+def operand_dtypes(jaxpr):
+  """Dtypes of both operands of every matrix product."""
+  found = []
+  for equation in jaxpr.eqns:
+    if equation.primitive.name == "dot_general":
+      found += [variable.aval.dtype for variable in equation.invars]
+    for inner in jax.extend.core.jaxprs_in_params(equation.params):
+      found += operand_dtypes(inner)
+  return found
+
+
+def test_every_product_of_a_bfloat16_backbone_is_in_bfloat16():
+  module, _ = make(dtype=jnp.bfloat16)
+  jaxpr = jax.make_jaxpr(module)(hidden_states(), jnp.ones(7, bool)).jaxpr
+  # Four maps and two products of attention in each of two layers.
+  assert operand_dtypes(jaxpr) == [jnp.bfloat16] * (2 * 6 * 2)

@@ -45,15 +45,27 @@ _CHILD = """
 """
 
 
-def _start(folder):
-  return subprocess.Popen(
-    [sys.executable, "-c", textwrap.dedent(_CHILD), str(folder)],
-    cwd=pathlib.Path(__file__).parents[2],
-    env=os.environ | {"JAX_PLATFORMS": "cpu"},
-    stdout=subprocess.PIPE,
-    stderr=subprocess.PIPE,
-    text=True,
-  )
+@pytest.fixture
+def start():
+  """Starts the child on a folder; none outlives the test."""
+  children = []
+
+  def start(folder):
+    child = subprocess.Popen(
+      [sys.executable, "-c", textwrap.dedent(_CHILD), str(folder)],
+      cwd=pathlib.Path(__file__).parents[2],
+      env=os.environ | {"JAX_PLATFORMS": "cpu"},
+      stdout=subprocess.PIPE,
+      stderr=subprocess.PIPE,
+      text=True,
+    )
+    children.append(child)
+    return child
+
+  yield start
+  for child in children:
+    child.kill()
+    child.wait()
 
 
 def _read(child, word):
@@ -72,15 +84,15 @@ def _stop_twice(child):
   assert child.returncode == 75, stderr
 
 
-def test_killed_saves_lose_nothing_and_need_no_cleaning(tmp_path):
-  child = _start(tmp_path)
+def test_killed_saves_lose_nothing_and_need_no_cleaning(start, tmp_path):
+  child = start(tmp_path)
   assert _read(child, "start") == 0
   assert _read(child, "saving") == 1
   _stop_twice(child)
   committed, num_unfinished = 2, 0
 
   for delay in (0.0, 0.01, 0.05, 0.1, 0.2, 0.4):
-    child = _start(tmp_path)
+    child = start(tmp_path)
     assert _read(child, "start") == committed
     step = _read(child, "saving")
     time.sleep(delay)
@@ -91,7 +103,7 @@ def test_killed_saves_lose_nothing_and_need_no_cleaning(tmp_path):
     committed = step if is_committed else committed
   assert num_unfinished >= 1, "every save was over before the kill"
 
-  child = _start(tmp_path)
+  child = start(tmp_path)
   assert _read(child, "start") == committed
   step = _read(child, "saving")
   _stop_twice(child)

@@ -14,7 +14,14 @@ import numpy as np
 import pytest
 
 from tgmm_jax import metrics
-from tgmm_jax.solvers import combine, em, reference, spectral, work_queue
+from tgmm_jax.solvers import (
+  combine,
+  em,
+  moments,
+  reference,
+  spectral,
+  work_queue,
+)
 from tgmm_jax.tasks import mixtures
 
 NUM_TASKS = 1280
@@ -66,10 +73,10 @@ def draw_cell(cell):
   return draw(key, num_components, shift=shift, dim=dim)
 
 
-@functools.partial(jax.jit, static_argnames=("variance",))
-def solve_spectral(key, batch, *, variance):
+@jax.jit
+def solve_spectral(key, batch, variance):
   def solve(inputs):
-    key, points, num_components, sample_weight = inputs
+    key, points, num_components, sample_weight, variance = inputs
     return spectral.fit(
       key,
       points,
@@ -80,8 +87,19 @@ def solve_spectral(key, batch, *, variance):
     )
 
   keys = jax.random.split(key, NUM_TASKS)
-  inputs = (keys, batch.points, batch.num_components, batch.sample_weight)
+  inputs = (
+    keys,
+    batch.points,
+    batch.num_components,
+    batch.sample_weight,
+    variance,
+  )
   return work_queue.map_in_chunks(solve, inputs, 64)
+
+
+estimate_variance = jax.jit(jax.vmap(moments.noise_variance))
+label_limit = jax.jit(jax.vmap(reference.label_limit))
+clip_to_range = jax.jit(jax.vmap(combine.clip_to_range))
 
 
 def solve(method, batch):
@@ -100,12 +118,15 @@ def solve(method, batch):
   if method == "em/oracle":
     return fit(init=batch.mixture)
   if method == "labels":
-    return jax.vmap(reference.label_limit)(batch)
-  variance = None if "estimated" in method else 1.0
-  result = solve_spectral(key, batch, variance=variance)
+    return label_limit(batch)
+  variance = np.ones(NUM_TASKS, np.float32)
+  if "estimated" in method:
+    variance = estimate_variance(batch.points, batch.sample_weight)
+  result = solve_spectral(key, batch, variance)
   if method == "spectral + em":
-    clip = jax.vmap(combine.clip_to_range)
-    means = clip(result.mixture.means, batch.points, batch.sample_weight)
+    means = clip_to_range(
+      result.mixture.means, batch.points, batch.sample_weight
+    )
     return fit(init=result.mixture._replace(means=means))
   return result
 

@@ -20,7 +20,7 @@ from tgmm_jax.solvers import problem as problem_lib
 from tgmm_jax.solvers import work_queue
 
 # A mean over less than this share of the weight says nothing.
-MIN_MASS = 1e-10
+MIN_MASS = 1e-9
 
 # A component of less weight has lost its points; two means that are closer,
 # in standard deviations, are one component.

@@ -99,10 +99,10 @@ def k_means_plus_plus(
   Returns:
     means `[K, d]`.
   """
-  # Padding may hold anything, and 0 times NaN is NaN.
+  columns = jnp.asarray(points).T
   if sample_weight is not None:
-    points = jnp.where(sample_weight[:, None] > 0, points, 0.0)
-  columns = points.T
+    # Padding may hold anything, and 0 times NaN is NaN.
+    columns = jnp.where(sample_weight > 0, columns, 0.0)
 
   def nearest(distance, index):
     difference = columns - columns[:, index][:, None]
@@ -130,6 +130,7 @@ def _draw_in_turn(
   key, points, num_components, sample_weight, max_components, update, factor
 ):
   """Draws a point per component by weight times a factor kept by `update`."""
+  points = jnp.asarray(points)
   if sample_weight is None:
     sample_weight = jnp.ones(points.shape[0], points.dtype)
   uniforms = jax.random.uniform(key, (max_components,), points.dtype)

@@ -43,6 +43,9 @@ def noise_variance(points: jax.Array, sample_weight: jax.Array) -> jax.Array:
     points: `[N, d]`.
     sample_weight: `[N]`.
   """
+  if points.shape[0] <= points.shape[1]:
+    # Centred, so few points leave some direction without variance.
+    return jnp.zeros((), points.dtype)
   _, covariance = linalg.weighted_covariance(points, sample_weight)
   return jnp.maximum(jnp.linalg.eigvalsh(covariance)[0], 0.0)
 

@@ -1,0 +1,93 @@
+import pytest
+
+from experiments import base, rq1
+from tgmm_jax import evaluate
+
+SOLVERS = {"tgmm", "tgmm+em5", "refiner", "refiner+em5", "refiner-x8+em5"}
+
+
+def plan_of(variant):
+  config = rq1.get_config(variant)
+  assert config.variant == variant
+  return config, base.make_plan(config)
+
+
+def solvers_of(plan):
+  return {
+    name
+    for run in plan.runs
+    for name in evaluate.network_names(run.solver, run.model)
+  }
+
+
+def dims_of(run):
+  return tuple(tasks.dim for tasks in run.train.tasks)
+
+
+@pytest.mark.parametrize("variant", ["", "released"])
+def test_papers_setting(variant):
+  config, plan = plan_of(variant)
+  assert plan.evaluation.dims == (2, 8, 32, 128)
+  assert plan.evaluation.num_components == (2, 3, 4, 5)
+  assert plan.evaluation.num_tasks == 1280
+  tgmms = [run for run in plan.runs if run.name.startswith("tgmm")]
+  assert sorted(dims_of(run) for run in tgmms) == [(2,), (8,), (32,), (128,)]
+  is_released = variant == "released"
+  for run in tgmms:
+    assert (run.model.num_layers, run.model.width) == (12, 128)
+    assert run.train.num_steps == 10**6
+    assert run.train.batch_sizes == (64,)
+    assert run.train.optimizer.learning_rate == 1e-4
+    assert run.train.optimizer.weight_decay == 1e-4
+    assert run.train.loss == ("sorted" if is_released else "matched")
+    assert run.model.is_causal == is_released
+    (tasks,) = run.train.tasks
+    assert (tasks.min_points, tasks.max_points) == (64, 128)
+    assert (tasks.mean_range, tasks.max_cosine) == (5.0, 0.8)
+    assert (tasks.min_weight, tasks.max_weight) == (0.2, 0.8)
+  others = [run for run in plan.runs if run not in tgmms]
+  if is_released:
+    assert not others
+  else:
+    (refiner,) = others
+    assert refiner.name == "refiner"
+    assert set(dims_of(refiner)) >= {2, 8, 32, 128}
+    assert solvers_of(plan) == SOLVERS
+  assert config.evaluation.with_baselines
+
+
+def test_quick_setting():
+  _, plan = plan_of("quick")
+  assert plan.evaluation.dims == (2, 8, 32, 128)
+  assert plan.evaluation.num_tasks == 1280
+  refiner, released = plan.runs
+  assert set(dims_of(refiner)) >= {2, 8, 32, 128}
+  assert dims_of(released) == (2,)
+  assert released.train.loss == "sorted"
+  assert released.model.is_causal
+  assert solvers_of(plan) == {
+    *("refiner", "refiner+em5", "refiner-x8+em5"),
+    *("tgmm-released", "tgmm-released+em5"),
+  }
+
+
+def test_smoke_setting_has_every_solver():
+  _, plan = plan_of("smoke")
+  assert solvers_of(plan) == SOLVERS
+
+
+@pytest.mark.parametrize("variant", rq1.VARIANTS)
+def test_sweep_does_every_run_once(variant):
+  config, plan = plan_of(variant)
+  done = []
+  for overrides in rq1.sweep(config):
+    element = rq1.get_config(variant)
+    element.update_from_flattened_dict(overrides)
+    assert base.make_plan(element) == plan
+    done.append(element.only)
+  assert sorted(done) == sorted([*(run.name for run in plan.runs), "baselines"])
+
+
+def test_variant_that_does_not_exist():
+  with pytest.raises(ValueError, match="variant is 'fast', takes one of relea"):
+    rq1.get_config("fast")

@@ -1,0 +1,79 @@
+"""Solvers made of solvers."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tgmm_jax import types
+from tgmm_jax.solvers import combine, em
+from tgmm_jax.tasks import mixtures
+
+
+def make_task():
+  config = mixtures.TaskConfig(dim=2, num_components=(4,))
+  task = mixtures.sample_batch(jax.random.key(2), config, 1)
+  return jax.tree.map(lambda leaf: leaf[0], task)
+
+
+def constant_solver(means, num_iters=7):
+  def solve(key, points, num_components, *, sample_weight=None):
+    del key, points, num_components, sample_weight
+    size = means.shape[0]
+    return types.SolverResult(
+      types.Mixture(jnp.full(size, 1.0 / size), means),
+      jnp.zeros(()),
+      jnp.asarray(num_iters, jnp.int32),
+      jnp.asarray(types.Status.CONVERGED, jnp.int32),
+    )
+
+  return solve
+
+
+def test_then_em_takes_exactly_so_many_steps_from_the_answer():
+  task = make_task()
+  means = task.mixture.means + 0.1
+  refined = combine.then_em(constant_solver(means), max_iter=5)
+  result = refined(
+    jax.random.key(0), task.points, 4, sample_weight=task.sample_weight
+  )
+  mixture = types.Mixture(jnp.full(4, 0.25), means)
+  for _ in range(5):
+    mixture = em.step(task.points, mixture, sample_weight=task.sample_weight)
+  np.testing.assert_allclose(result.mixture.means, mixture.means, atol=1e-3)
+  assert result.num_iters == 7 + 5
+  assert result.status == types.Status.MAX_ITER
+
+
+def test_then_em_brings_means_far_outside_back_to_the_points():
+  task = make_task()
+  points = jnp.where(task.sample_weight[:, None] > 0, task.points, 1e9)
+  means = task.mixture.means.at[0].set(1e5)
+  refined = combine.then_em(constant_solver(means), max_iter=50, tol=1e-6)
+  result = refined(
+    jax.random.key(0), points, 4, sample_weight=task.sample_weight
+  )
+  assert np.all(np.abs(result.mixture.means) < 10)
+  assert result.status == types.Status.CONVERGED
+
+
+def test_best_of_returns_the_most_likely_try():
+  task = make_task()
+  solve = functools.partial(
+    em.fit, sample_weight=task.sample_weight, max_components=4
+  )
+  key = jax.random.key(9)
+  best = combine.best_of(solve, 6)(key, task.points, 4)
+  each = [
+    solve(key, task.points, 4).log_likelihood
+    for key in jax.random.split(key, 6)
+  ]
+  assert max(each) - min(each) > 0.01
+  np.testing.assert_allclose(best.log_likelihood, max(each), rtol=1e-5)
+
+
+def test_best_of_refuses_no_tries():
+  with pytest.raises(ValueError, match="num_tries is 0"):
+    combine.best_of(em.fit, 0)

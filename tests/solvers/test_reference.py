@@ -1,0 +1,52 @@
+"""The reference rows against NumPy."""
+
+import jax
+import numpy as np
+
+from tgmm_jax import types
+from tgmm_jax.solvers import em, reference
+from tgmm_jax.tasks import mixtures
+
+
+def make_task(num_components=3):
+  config = mixtures.TaskConfig(dim=3, num_components=(3,), max_components=4)
+  task = mixtures.sample_batch(jax.random.key(1), config, 1)
+  return jax.tree.map(lambda leaf: leaf[0], task)
+
+
+def test_label_limit_is_the_means_and_shares_of_the_true_clusters():
+  task = make_task()
+  result = reference.label_limit(task)
+  labels = np.asarray(task.labels)
+  for k in range(3):
+    np.testing.assert_allclose(
+      result.mixture.means[k],
+      np.mean(np.asarray(task.points)[labels == k], axis=0),
+      rtol=1e-4,
+    )
+    np.testing.assert_allclose(
+      result.mixture.weights[k],
+      np.sum(labels == k) / np.sum(labels >= 0),
+      rtol=1e-5,
+    )
+  np.testing.assert_array_equal(result.mixture.means[3], 0.0)
+  assert result.mixture.weights[3] == 0.0
+  assert result.status == types.Status.CONVERGED
+
+
+def test_an_empty_cluster_has_the_overall_mean_and_a_status():
+  task = make_task()
+  labels = np.where(task.labels == 0, 1, task.labels)
+  result = reference.label_limit(task._replace(labels=labels))
+  centre = np.average(task.points, axis=0, weights=task.sample_weight)
+  np.testing.assert_allclose(result.mixture.means[0], centre, atol=1e-5)
+  assert result.mixture.weights[0] == 0.0
+  assert result.status == types.Status.DEGENERATE
+  assert np.isfinite(result.log_likelihood)
+
+
+def test_oracle_em_starts_at_the_truth():
+  task = make_task()
+  one = reference.oracle_em(jax.random.key(0), task, max_iter=1, tol=0.0)
+  step = em.step(task.points, task.mixture, sample_weight=task.sample_weight)
+  np.testing.assert_allclose(one.mixture.means, step.means, atol=1e-3)
