@@ -192,6 +192,21 @@ def test_a_point_of_weight_two_is_the_point_twice():
   assert_close(weighted, twice, atol=1e-4)
 
 
+def test_weights_are_the_mass_of_an_e_step():
+  problem = problem_of(num_points=17, count=3)
+  prediction = compiled()(network()[1], problem)
+  log_weights = np.zeros(3)
+  for stage in range(2):
+    difference = problem.points[:17, None] - prediction.means[stage, None, :3]
+    logits = log_weights - 0.5 * np.sum(difference**2, axis=-1)
+    posterior = np.exp(logits - logits.max(1, keepdims=True))
+    mass = (posterior / posterior.sum(1, keepdims=True)).mean(0) + 1e-6
+    log_weights = np.log(mass / mass.sum())
+    np.testing.assert_allclose(
+      np.exp(prediction.log_weights[stage, :3]), np.exp(log_weights), atol=1e-4
+    )
+
+
 @pytest.mark.parametrize("dim", [2, 8])
 def test_without_the_origin_the_answer_moves_with_the_points(dim):
   points = points_of(dim)
