@@ -104,7 +104,17 @@ class Experiment:
       own = self._workdir / run.name / train.CHECKPOINTS
       is_read = mode == "evaluate" or not own.exists()
       if is_read and self._config.only in ("", run.name):
-        _read_params(parent / run.name, factory.build(run.model), run.train)
+        self._read_params(parent, run, factory.build(run.model))
+
+  def _read_params(self, parent, run, model):
+    """Parameters of the newest checkpoint of a training."""
+    abstract = train_step.abstract_state(model, run.train).params
+    return checkpoints.restore(
+      parent / run.name / train.CHECKPOINTS,
+      abstract,
+      subtree="params",
+      config=self._identity,
+    ).state
 
   def _do_runs(self, mode):
     only = self._config.only
@@ -125,7 +135,7 @@ class Experiment:
   def _do_run(self, run, folder, mode, stop):
     model = factory.build(run.model)
     if mode == "evaluate":
-      params = _read_params(folder, model, run.train)
+      params = self._read_params(self._workdir, run, model)
     else:
       with progress.Progress() as shown:
         params = train.run(
@@ -283,14 +293,6 @@ class _Reporter:
         progress.format_time_left(num_left, update.steps_per_second),
       )
     self._is_first = False
-
-
-def _read_params(folder, model, config):
-  """Parameters of the newest checkpoint of a training."""
-  abstract = train_step.abstract_state(model, config).params
-  return checkpoints.restore(
-    folder / train.CHECKPOINTS, abstract, subtree="params"
-  ).state
 
 
 def _is_evaluated(folder, settings):

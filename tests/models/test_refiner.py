@@ -379,6 +379,20 @@ def test_one_network_serves_every_dimension(dim):
   )
 
 
+def test_solver_lifts_the_last_stage():
+  key, points, weight = jax.random.key(4), points_of(), weight_of(17)
+  problem, frame = encoder()(key, points, weight, jnp.int32(3))
+  prediction = compiled()(network()[1], problem)
+  result = solver()(key, points, 3, weight)
+  means = frame.center + prediction.means[-1, :3] @ frame.directions.T
+  np.testing.assert_allclose(result.mixture.means[:3], means, atol=1e-4)
+  np.testing.assert_allclose(
+    result.mixture.weights[:3],
+    np.exp(prediction.log_weights[-1, :3]),
+    atol=1e-4,
+  )
+
+
 def invalid_problems():
   points, weight = points_of(), weight_of(20)
   for junk in (np.nan, np.inf, 1e20):
