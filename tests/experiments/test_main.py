@@ -72,7 +72,8 @@ def test_finished_experiment_started_again_changes_nothing(start, smoke):
   after = contents(workdir)
   # It has the state of the git checkout, in which somebody may be at work.
   versions = pathlib.Path("versions.json")
-  assert after.pop(versions) and before.pop(versions)
+  assert after.pop(versions)
+  assert before.pop(versions)
   assert after == before
 
 

@@ -61,7 +61,7 @@ def sample_batch(key, dim):
   return mixtures.sample_batch(key, config, 50)
 
 
-def make_batch(num_tasks=12, seed=0):
+def make_batch(dim=8, num_tasks=12, seed=0):
   batch = sample_batch(jax.random.key(seed), dim)
   return jax.tree.map(lambda leaf: leaf[:num_tasks], batch)
 

@@ -103,9 +103,7 @@ class _Attention(nnx.Module):
     width, num_heads = config.width, config.num_heads
     dtype = jnp.dtype(config.compute_dtype)
     self.num_heads = num_heads
-    self.query = layers.Linear(
-      width, num_heads * width, dtype=dtype, rngs=rngs
-    )
+    self.query = layers.Linear(width, num_heads * width, dtype=dtype, rngs=rngs)
     self.output = layers.Linear(
       num_heads * width, width, dtype=dtype, rngs=rngs
     )
@@ -261,9 +259,7 @@ class Refiner(nnx.Module):
     for layer in self.layers:
       queries, means = layer(queries, estimate, shared)
       # Each layer answers for its own correction of the means it was given.
-      estimate = _estimate(
-        jax.lax.stop_gradient(means), log_weights, shared
-      )
+      estimate = _estimate(jax.lax.stop_gradient(means), log_weights, shared)
       log_weights = estimate.log_weights
       stages.append((log_weights, means * shared.scale))
     return prediction_lib.Prediction(

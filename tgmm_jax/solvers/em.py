@@ -139,7 +139,8 @@ def fit(
     max_components: static K of the result, or None for `num_components`.
     init: a name in `init.METHODS`, with equal weights, or the mixture from
       which to start. "normal" is the TGMM paper's baseline. A component that
-      loses its points falls back to its start, with "normal" to the origin.
+      loses its points falls back to the overall mean, with "normal" to the
+      origin, with a given mixture to its start.
     num_init: starts; the most likely result is returned.
     max_iter: steps at most.
     tol: stop when a step changes the mean log-likelihood by less; 0 takes

@@ -173,7 +173,7 @@ def draw_start(key, problem, init, max_components):
       sample_weight=problem.sample_weight,
       max_components=max_components,
     )
-    anchor = means
+    anchor = jnp.zeros_like(means)
   means = jnp.where(is_component[:, None], means, 0.0)
   return Start(types.Mixture(weights.astype(columns.dtype), means), anchor)
 
