@@ -34,6 +34,7 @@ from tgmm_jax.models import factory, parameters
 RESULTS = "results.csv"
 PARAMETERS = "parameters.json"
 SETTINGS = "evaluation.json"
+VERSIONS = "versions.json"
 METRICS = (
   "l2_error",
   "l2_error_released",
@@ -74,7 +75,8 @@ class Experiment:
         self._workdir, self._identity, free_keys=base.FREE_KEYS
       )
       if mode != "report":
-        run_folder.write_versions(self._workdir)
+        if not (self._workdir / VERSIONS).exists():
+          run_folder.write_versions(self._workdir)
         self._do_runs(mode)
       if mode == "report" or (mode != "train" and not self._config.only):
         self._report()
@@ -170,7 +172,8 @@ class Experiment:
       return
 
     def on_group(name):
-      if stop.is_requested():
+      # Under `jax.distributed` all processes must ask; only this one is here.
+      if jax.process_count() == 1 and stop.is_requested():
         raise train.StoppedError("stopped by a signal during the evaluation")
       logging.info("evaluating %s at d = %d", name, law.dim)
 
@@ -210,7 +213,7 @@ class Experiment:
       rows=rows,
       figures=_draw(rows, curves, self._workdir / "figures"),
       config=self._identity,
-      versions=_read_json(self._workdir / "versions.json"),
+      versions=_read_json(self._workdir / VERSIONS),
       parameters={
         name: _read_json(self._workdir / name / PARAMETERS) for name in runs
       },

@@ -253,7 +253,14 @@ class Refiner(nnx.Module):
     context = _context(problem)
     shared = self._read(problem, context)
     queries = self.slots.embedding[...] + self.context(context)[..., None, :]
-    queries = queries + self.tasks(problem.num_components - 1)[..., None, :]
+    # Not by calling the table: with one row it takes no batch.
+    task = jnp.take(
+      self.tasks.embedding[...],
+      problem.num_components - 1,
+      axis=0,
+      mode="clip",
+    )
+    queries = queries + task[..., None, :]
     log_weights = jnp.zeros(shared.is_component.shape)
     estimate, stages = None, []
     for layer in self.layers:

@@ -157,7 +157,9 @@ class TGMM(nnx.Module):
     num_components = jnp.asarray(problem.num_components)
     served = jnp.asarray(config.num_components)
     index = jnp.argmax(num_components[..., None] == served, axis=-1)
-    task = self.read_in_task(self.tasks(index))
+    # Not by calling the table: with one row it takes no batch.
+    task = jnp.take(self.tasks.embedding[...], index, axis=0, mode="clip")
+    task = self.read_in_task(task)
     hidden = self.read_in(points) + task[..., None, :]
     hidden = self.backbone(hidden, is_point)
     prediction = self.readout(hidden, is_point, num_components)
