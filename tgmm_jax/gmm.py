@@ -22,6 +22,20 @@ COVARIANCE_TYPES = (
 )
 
 
+def covariance_shape(
+  covariance_type: str, num_components: int, dim: int
+) -> tuple[int, ...]:
+  """Shape of `Mixture.covariances`, see `types.Mixture`."""
+  return {
+    "unit": (),
+    "tied_spherical": (),
+    "spherical": (num_components,),
+    "diag": (num_components, dim),
+    "tied": (dim, dim),
+    "full": (num_components, dim, dim),
+  }[covariance_type]
+
+
 def component_log_density(
   points: jax.Array, mixture: types.Mixture, *, covariance_type: str = "unit"
 ) -> jax.Array:
@@ -96,6 +110,22 @@ def responsibilities(
   return jax.nn.softmax(
     log_joint(points, mixture, covariance_type=covariance_type), axis=-1
   )
+
+
+def predict(
+  points: jax.Array, mixture: types.Mixture, *, covariance_type: str = "unit"
+) -> jax.Array:
+  """The most probable component of each point, `[N]` int32.
+
+  The first of several that are equally probable; never one of weight 0.
+
+  Args:
+    points: `[N, d]`.
+    mixture: the parameters.
+    covariance_type: one of `COVARIANCE_TYPES`.
+  """
+  values = log_joint(points, mixture, covariance_type=covariance_type)
+  return jnp.argmax(values, axis=-1).astype(jnp.int32)
 
 
 def log_likelihood(

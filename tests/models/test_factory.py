@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 import os
 import subprocess
@@ -155,6 +156,25 @@ def test_more_than_ten_layers_keep_their_order():
   np.testing.assert_allclose(
     prediction.means[:, 0, 0] / 1e-3, 2.0 ** np.arange(11), rtol=1e-5
   )
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_one_number_of_components_is_enough(name, count):
+  """A table of one row, looked up for one problem and for a batch."""
+  config = dataclasses.replace(CONFIGS[name], num_components=(count,))
+  model = factory.build(config)
+  params = jax.eval_shape(model.init, jax.random.key(0))
+  problem, _ = jax.eval_shape(
+    model.encode, jax.random.key(1), points_of(), WEIGHT, jnp.int32(count)
+  )
+  batch = jax.tree.map(
+    lambda leaf: jax.ShapeDtypeStruct((4, *leaf.shape), leaf.dtype), problem
+  )
+  alone = jax.eval_shape(model.apply, params, problem)
+  together = jax.eval_shape(model.apply, params, batch)
+  assert alone.log_weights.shape == (1, count)
+  assert together.log_weights.shape == (4, 1, count)
 
 
 @pytest.mark.parametrize("name", CONFIGS)

@@ -59,6 +59,7 @@ def test_then_em_brings_means_far_outside_back_to_the_points():
   assert result.status == types.Status.CONVERGED
 
 
+@pytest.mark.slow
 def test_best_of_returns_the_most_likely_try():
   task = make_task()
   solve = functools.partial(

@@ -1,4 +1,4 @@
-"""One problem made ready for a solver: checked, centred, perhaps projected.
+"""One problem made ready for a solver: checked, centred, scaled or projected.
 
 Solvers never raise on data and never return NaN. Here the points of a bad
 problem are replaced by zeros, which any solver survives, and the problem is
@@ -12,8 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from tgmm_jax import linalg, types
-from tgmm_jax.solvers import init as init_lib
+from tgmm_jax import linalg
 
 # In full float32 also where the device would take fewer bits: the terms of a
 # squared distance are much larger than the distance.
@@ -21,7 +20,7 @@ PRECISION = jax.lax.Precision.HIGHEST
 
 
 class Problem(NamedTuple):
-  """One problem made ready: checked, centred, perhaps projected.
+  """One problem made ready, in the coordinates of a frame.
 
   Attributes:
     columns: `[r, N]`, coordinates in the frame; r = d where not projected.
@@ -29,9 +28,12 @@ class Problem(NamedTuple):
     num_components: `[]`, within its range.
     is_valid: `[]` bool; where False the columns are 0.
     centre: `[d]`.
+    scale: `[d]`, units of the frame: powers of two, so that nothing is
+      rounded; 1 for unit covariance.
     directions: `[d, r]`, or None where not projected.
+    ridge: `[d]`, variance in the frame that is added to every estimate.
     log_density: `[]`, what the mean log density in the frame lacks: the
-      normal density's constant and the distances from the subspace.
+      normal density's constant, the scale, the distances from the subspace.
   """
 
   columns: jax.Array
@@ -39,18 +41,42 @@ class Problem(NamedTuple):
   num_components: jax.Array
   is_valid: jax.Array
   centre: jax.Array
+  scale: jax.Array
   directions: jax.Array | None
+  ridge: jax.Array
   log_density: jax.Array
 
 
-def prepare(points, num_components, sample_weight, max_components, rank=None):
-  """Checks and centres one problem, and projects it unless rank is None."""
+def prepare(
+  points: jax.Array,
+  num_components: jax.Array | int,
+  sample_weight: jax.Array | None,
+  max_components: int,
+  *,
+  covariance_type: str = "unit",
+  rank: int | None = None,
+  reg_share: jax.Array | float = 0.0,
+  reg_covar: jax.Array | float = 0.0,
+) -> Problem:
+  """Checks one problem and puts it into its frame.
+
+  Args:
+    points: `[N, d]`; less than float32 becomes float32.
+    num_components: K of the problem, may be traced.
+    sample_weight: `[N]`, or None for ones.
+    max_components: static K.
+    covariance_type: one of `gmm.COVARIANCE_TYPES`; all but "unit" are scaled.
+    rank: how many principal directions to keep, or None for no projection;
+      for unit covariance only.
+    reg_share: the ridge as a share of the variance of each coordinate.
+    reg_covar: added to the ridge, in squared units of the points.
+  """
   dtype = jnp.promote_types(points.dtype, jnp.float32)
   points = points.astype(dtype)
   if sample_weight is None:
     sample_weight = jnp.ones(points.shape[0], dtype)
   sample_weight = sample_weight.astype(dtype)
-  largest = jnp.finfo(points.dtype).max
+  largest = jnp.finfo(dtype).max
   is_point = sample_weight > 0
   points = jnp.where(is_point[:, None], points, 0.0)
   total = jnp.sum(sample_weight)
@@ -72,10 +98,15 @@ def prepare(points, num_components, sample_weight, max_components, rank=None):
     frame = linalg.principal_subspace(points, sample_weight, rank)
     centre, directions = frame.mean, frame.directions
   points = jnp.where(is_point[:, None], points - centre, 0.0)
-  columns = points.T
-  log_density = jnp.asarray(
-    -0.5 * points.shape[-1] * math.log(2.0 * math.pi), points.dtype
+  scale, is_in_range = unit_of(
+    jnp.max(jnp.abs(points), axis=0), covariance_type
   )
+  columns = points.T / scale[:, None]
+  ridge = ridge_of(
+    jnp.matmul(columns**2, sample_weight), scale, reg_share, reg_covar
+  )
+  log_density = -0.5 * points.shape[-1] * math.log(2.0 * math.pi)
+  log_density -= jnp.sum(jnp.log(scale))
   if directions is not None:
     columns = jnp.matmul(directions.T, columns, precision=PRECISION)
     rest = points - jnp.matmul(columns.T, directions.T, precision=PRECISION)
@@ -84,14 +115,71 @@ def prepare(points, num_components, sample_weight, max_components, rank=None):
     columns=columns,
     sample_weight=sample_weight,
     num_components=jnp.clip(num_components, 1, max_components),
-    is_valid=is_valid,
+    is_valid=is_valid & is_in_range,
     centre=centre,
+    scale=scale,
     directions=directions,
+    ridge=ridge,
     log_density=log_density,
   )
 
 
-def static_components(num_components, max_components):
+def unit_of(
+  extent: jax.Array, covariance_type: str
+) -> tuple[jax.Array, jax.Array]:
+  """Units in which the coordinates are of the order of 1.
+
+  EM gives the same in any units, so that only rounding and the ridge could
+  tell. A coordinate without extent takes the largest of the others.
+
+  Args:
+    extent: `[d]`, the largest absolute value of each centred coordinate.
+    covariance_type: spherical types take one unit for all coordinates, the
+      unit type leaves the points as they are.
+
+  Returns:
+    Powers of two `[d]`, and `[]` whether variances in these units are within
+    the range of the dtype.
+  """
+  if covariance_type == "unit":
+    return jnp.ones_like(extent), jnp.ones((), bool)
+  largest = jnp.max(extent)
+  if covariance_type in ("spherical", "tied_spherical"):
+    extent = jnp.full_like(extent, largest)
+  extent = jnp.where(extent > 0, extent, largest)
+  _, exponent = jnp.frexp(jnp.where(extent > 0, extent, 1.0))
+  scale = jnp.ldexp(jnp.ones_like(extent), exponent)
+  # A millionth of a variance, the usual ridge, is still a normal number.
+  smallest = 1e6 * jnp.finfo(extent.dtype).tiny
+  is_in_range = jnp.all(scale**2 > smallest)
+  return jnp.where(is_in_range, scale, 1.0), is_in_range
+
+
+def ridge_of(
+  variances: jax.Array,
+  scale: jax.Array,
+  reg_share: jax.Array | float,
+  reg_covar: jax.Array | float,
+) -> jax.Array:
+  """What is added to every variance, `[d]`, in the units of the frame.
+
+  Never less than rounding leaves of a variance of nothing.
+
+  Args:
+    variances: `[d]`, of the points in the frame.
+    scale: `[d]`, units of the frame.
+    reg_share: as in `prepare`.
+    reg_covar: as in `prepare`.
+  """
+  mean = jnp.mean(variances)
+  usual = jnp.where(variances > 0, variances, jnp.where(mean > 0, mean, 1.0))
+  share = jnp.maximum(reg_share, 10.0 * jnp.finfo(variances.dtype).eps)
+  return usual * share + jnp.asarray(reg_covar, variances.dtype) / scale**2
+
+
+def static_components(
+  num_components: jax.Array | int, max_components: int | None
+) -> int:
   """The static K: `max_components`, or else a Python int `num_components`."""
   if max_components is None:
     if not isinstance(num_components, numbers.Integral):
@@ -105,139 +193,18 @@ def static_components(num_components, max_components):
   return max_components
 
 
-def em_options(
-  points, num_components, max_components, init, num_init, max_iter, tol
-):
-  """Refuses what no data can make right; returns the static options."""
-  max_components = static_components(num_components, max_components)
-  if isinstance(init, types.Mixture):
-    expected = (max_components, points.shape[-1])
-    if init.means.shape[-2:] != expected:
-      raise ValueError(
-        f"init has means of shape {init.means.shape}, takes {expected}"
-      )
-    if num_init != 1:
-      raise ValueError(f"num_init is {num_init}, takes 1 with a given init")
-  elif init not in init_lib.METHODS:
-    raise ValueError(
-      f"init is {init!r}, takes {sorted(init_lib.METHODS)} or a Mixture"
-    )
-  if num_init < 1:
-    raise ValueError(f"num_init is {num_init}, takes an integer >= 1")
-  if max_iter < 1:
-    raise ValueError(f"max_iter is {max_iter}, takes an integer >= 1")
-  if not tol >= 0:
-    raise ValueError(f"tol is {tol}, takes a number >= 0")
-  return {
-    "init": None if isinstance(init, types.Mixture) else init,
-    "max_components": max_components,
-    "num_init": num_init,
-    "max_iter": max_iter,
-    "tol": tol,
-  }
-
-
-class Start(NamedTuple):
-  """Where a run of EM starts, in the frame.
-
-  Attributes:
-    mixture: weights and means `[K, r]`.
-    anchor: `[K, r]`, to which components fall back that lose all their points.
-  """
-
-  mixture: types.Mixture
-  anchor: jax.Array
-
-
-def draw_start(key, problem, init, max_components):
-  """Equal weights and means drawn by the method `init`."""
-  columns, num_components = problem.columns, problem.num_components
-  is_component = jnp.arange(max_components) < num_components
-  weights = jnp.where(is_component, 1.0 / num_components, 0.0)
-  if init == "normal":
-    # About the origin of the points, which the frame has moved.
-    means = init_lib.normal(
-      key,
-      problem.centre[None],
-      num_components,
-      max_components=max_components,
-    )
-    means = to_frame(problem, means)
-    anchor = to_frame(problem, jnp.zeros_like(problem.centre[None]))
-    anchor = jnp.broadcast_to(anchor, means.shape)
-  else:
-    means = init_lib.METHODS[init](
-      key,
-      columns.T,
-      num_components,
-      sample_weight=problem.sample_weight,
-      max_components=max_components,
-    )
-    anchor = jnp.zeros_like(means)
-  means = jnp.where(is_component[:, None], means, 0.0)
-  return Start(types.Mixture(weights.astype(columns.dtype), means), anchor)
-
-
-def check_start(problem, mixture):
-  """A given start, in the frame; one that cannot be used marks the problem."""
-  dtype = problem.columns.dtype
-  is_component = jnp.arange(mixture.weights.size) < problem.num_components
-  weights = jnp.where(is_component, mixture.weights.astype(dtype), 0.0)
-  means = jnp.where(is_component[:, None], mixture.means.astype(dtype), 0.0)
-  largest = jnp.finfo(dtype).max
-  total = jnp.sum(weights)
-  is_usable = (
-    jnp.all(weights >= 0)
-    & (total > 0)
-    & (total < largest)
-    & jnp.all(jnp.sum(means**2, axis=-1) < 1e-3 * largest)
-  )
-  uniform = is_component / problem.num_components
-  weights = jnp.where(is_usable, weights / total, uniform).astype(dtype)
-  means = to_frame(problem, jnp.where(is_usable, means, 0.0))
-  means = jnp.where(is_component[:, None], means, 0.0)
-  problem = problem._replace(is_valid=problem.is_valid & is_usable)
-  return problem, Start(types.Mixture(weights, means), means)
-
-
-def to_frame(problem, means):
+def to_frame(problem: Problem, means: jax.Array) -> jax.Array:
   """Means `[K, d]` in the coordinates of the frame, `[K, r]`."""
-  means = means - problem.centre
+  means = (means - problem.centre) / problem.scale
   if problem.directions is None:
     return means
   return jnp.matmul(means, problem.directions, precision=PRECISION)
 
 
-def from_frame(problem, means):
+def from_frame(problem: Problem, means: jax.Array) -> jax.Array:
   """Means `[K, r]` in the coordinates of the points; padding is 0."""
   if problem.directions is not None:
     means = jnp.matmul(means, problem.directions.T, precision=PRECISION)
   is_component = jnp.arange(means.shape[0]) < problem.num_components
-  return jnp.where(is_component[:, None], means + problem.centre, 0.0)
-
-
-def set_up(
-  key,
-  points,
-  num_components,
-  sample_weight,
-  given,
-  *,
-  init,
-  max_components,
-  num_init,
-  is_projected,
-):
-  """The problem made ready, and its starts `[S]`."""
-  rank = None
-  if is_projected:
-    rank = max(1, min(max_components - 1, points.shape[-1]))
-  problem = prepare(points, num_components, sample_weight, max_components, rank)
-  if given is not None:
-    problem, start = check_start(problem, given)
-    return problem, jax.tree.map(lambda leaf: leaf[None], start)
-
-  def draw(key):
-    return draw_start(key, problem, init, max_components)
-
-  return problem, jax.vmap(draw)(jax.random.split(key, num_init))
+  means = means * problem.scale + problem.centre
+  return jnp.where(is_component[:, None], means, 0.0)

@@ -1,0 +1,202 @@
+"""What callers hand over, checked on the host.
+
+The pure functions never raise on data; the front doors (`em.fit_batch`,
+`large.fit_stream`, `GaussianMixture`, the command line) do, with one line that
+names the argument, what it got and what it takes. What is traced has no values
+to look at and is taken as it is.
+"""
+
+import numbers
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def name(
+  argument: str, value: Any, known: tuple[str, ...], besides: str = ""
+) -> None:
+  """Refuses a name that is not known."""
+  if not isinstance(value, str) or value not in known:
+    takes = ", ".join(repr(one) for one in known) + f" {besides}".rstrip()
+    raise ValueError(f"{argument} is {_brief(value)}, takes {takes}")
+
+
+def integer(
+  argument: str, value: Any, *, lowest: int, highest: int | None = None
+) -> None:
+  """Refuses what is no integer, or one out of range."""
+  if isinstance(value, jax.core.Tracer):
+    return
+  takes = f"takes an integer >= {lowest}"
+  if highest is not None:
+    takes = f"takes an integer from {lowest} to {highest}"
+  is_integer = isinstance(value, numbers.Integral) or (
+    isinstance(value, np.ndarray | jax.Array)
+    and value.ndim == 0
+    and jnp.issubdtype(value.dtype, jnp.integer)
+  )
+  if isinstance(value, bool | np.bool_) or not is_integer:
+    raise ValueError(f"{argument} is {_brief(value)}, {takes}")
+  if value < lowest or (highest is not None and value > highest):
+    raise ValueError(f"{argument} is {value}, {takes}")
+
+
+def number(argument: str, value: Any, *, lowest: float) -> None:
+  """Refuses what is no finite number, or one below `lowest`."""
+  if isinstance(value, jax.core.Tracer):
+    return
+  is_number = isinstance(value, numbers.Real) or (
+    isinstance(value, np.ndarray | jax.Array) and value.ndim == 0
+  )
+  if isinstance(value, bool) or not is_number or not lowest <= value < np.inf:
+    raise ValueError(
+      f"{argument} is {_brief(value)}, takes a number >= {lowest:g}"
+    )
+
+
+def array(argument: str, value: Any, axes: tuple[str, ...]) -> jax.Array:
+  """A JAX array of real numbers with the given axes, none of them empty.
+
+  Args:
+    argument: its name, for the message.
+    value: what NumPy can make an array of.
+    axes: letters of the axes.
+
+  Returns:
+    Less than float32, integers and bool become float32; float64 stays where
+    JAX has 64 bits enabled.
+  """
+  takes = f"takes real numbers of shape [{', '.join(axes)}]"
+  if isinstance(value, np.ma.MaskedArray) and np.any(value.mask):
+    raise ValueError(
+      f"{argument} is a masked array with {int(np.sum(value.mask))} masked"
+      " values, takes sample_weight 0 for what is missing"
+    )
+  if hasattr(value, "tocsr") or hasattr(value, "todense"):
+    raise TypeError(f"{argument} is a sparse {type(value).__name__}, {takes}")
+  if not isinstance(value, jax.Array):
+    try:
+      value = np.asarray(value)
+    except ValueError:
+      raise ValueError(f"{argument} is ragged, {takes}") from None
+  dtype = value.dtype
+  is_real = (
+    jnp.issubdtype(dtype, jnp.floating)
+    or jnp.issubdtype(dtype, jnp.integer)
+    or dtype == jnp.bool_
+  )
+  if not is_real:
+    raise TypeError(f"{argument} has dtype {dtype}, {takes}")
+  if value.ndim != len(axes) or 0 in value.shape:
+    raise ValueError(f"{argument} has shape {value.shape}, {takes}")
+  if jnp.issubdtype(dtype, jnp.floating):
+    return jnp.asarray(value, jnp.promote_types(dtype, jnp.float32))
+  return jnp.asarray(value, jnp.float32)
+
+
+def batch(
+  points: Any,
+  num_components: Any,
+  sample_weight: Any,
+  max_components: int | None,
+) -> tuple[jax.Array, jax.Array, jax.Array, int | None]:
+  """The inputs of `em.fit_batch` as arrays.
+
+  Returns:
+    points `[B, N, d]`, num_components `[B]`, sample_weight `[B, N]`, and the
+    static K (None where it cannot be told, because K is traced).
+  """
+  points = array("points", points, ("B", "N", "d"))
+  shape = points.shape
+  if sample_weight is None:
+    sample_weight = jnp.ones(shape[:2], points.dtype)
+  sample_weight = array("sample_weight", sample_weight, ("B", "N"))
+  if sample_weight.shape != shape[:2]:
+    raise ValueError(
+      f"sample_weight has shape {sample_weight.shape}, takes {shape[:2]} for"
+      f" points of shape {shape}"
+    )
+  num_components, max_components = _components(
+    num_components, max_components, shape
+  )
+  values = (points, num_components, sample_weight)
+  if not any(isinstance(value, jax.core.Tracer) for value in values):
+    is_good = _is_good(points, sample_weight)
+    is_good &= (num_components >= 1) & (num_components <= max_components)
+    if not np.any(is_good):
+      integer(
+        "num_components", num_components[0], lowest=1, highest=max_components
+      )
+      problem(points[0], sample_weight[0])
+  return points, num_components, sample_weight, max_components
+
+
+def _components(num_components, max_components, shape):
+  """K of each problem `[B]`, and the static K."""
+  if max_components is not None:
+    integer("max_components", max_components, lowest=1)
+    max_components = int(max_components)
+  if isinstance(num_components, jax.core.Tracer):
+    return jnp.broadcast_to(num_components, shape[:1]), max_components
+  if np.ndim(num_components) == 0:
+    highest = shape[1]
+    if max_components is not None:
+      highest = min(highest, max_components)
+    integer("num_components", num_components, lowest=1, highest=highest)
+    counts = np.full(shape[0], int(num_components), np.int32)
+  else:
+    counts = np.asarray(num_components)
+    if counts.shape != shape[:1] or not np.issubdtype(counts.dtype, np.integer):
+      raise ValueError(
+        f"num_components has shape {counts.shape} and dtype {counts.dtype},"
+        f" takes an integer or integers of shape {shape[:1]}"
+      )
+  if max_components is None:
+    max_components = max(1, int(np.max(counts)))
+  return jnp.asarray(counts, jnp.int32), max_components
+
+
+@jax.jit
+def _is_good(points, sample_weight):
+  """Which problems of a batch have finite points and usable weights, `[B]`."""
+  is_point = sample_weight > 0
+  is_finite = jnp.all(jnp.isfinite(points) | ~is_point[..., None], axis=(1, 2))
+  is_weight = jnp.all((sample_weight >= 0) & (sample_weight < jnp.inf), axis=1)
+  return is_finite & is_weight & jnp.any(is_point, axis=1)
+
+
+def problem(points: Any, sample_weight: Any, first: int = 0) -> None:
+  """Refuses one problem whose values cannot be fitted.
+
+  Args:
+    points: `[N, d]`.
+    sample_weight: `[N]`.
+    first: index of the first point, where these are a block of more.
+  """
+  points, sample_weight = np.asarray(points), np.asarray(sample_weight)
+  is_weight = (sample_weight >= 0) & (sample_weight < np.inf)
+  if not np.all(is_weight):
+    index = int(np.argmin(is_weight))
+    raise ValueError(
+      f"sample_weight is {sample_weight[index]} at {first + index}, takes"
+      " finite numbers >= 0"
+    )
+  is_bad = ~np.isfinite(points) & (sample_weight > 0)[:, None]
+  if np.any(is_bad):
+    row, column = np.argwhere(is_bad)[0]
+    raise ValueError(
+      f"points contains {points[row, column]} (first at"
+      f" [{first + row}, {column}]), takes finite {points.dtype} numbers"
+    )
+  if not np.any(sample_weight > 0):
+    raise ValueError(
+      f"sample_weight is 0 for all of {sample_weight.size} points, takes some"
+      " above 0"
+    )
+
+
+def _brief(value):
+  text = repr(value)
+  return text if len(text) <= 60 else f"{text[:57]}..."
