@@ -167,8 +167,18 @@ def _is_good(points, sample_weight):
   return is_finite & is_weight & jnp.any(is_point, axis=1)
 
 
-def problem(points: Any, sample_weight: Any, first: int = 0) -> None:
-  """Refuses one problem whose values cannot be fitted.
+def problem(points: Any, sample_weight: Any) -> None:
+  """Refuses one problem whose values cannot be fitted; see `values`."""
+  values(points, sample_weight)
+  if not np.any(np.asarray(sample_weight) > 0):
+    raise ValueError(
+      f"sample_weight is 0 for all of {len(sample_weight)} points, takes some"
+      " above 0"
+    )
+
+
+def values(points: Any, sample_weight: Any, first: int = 0) -> None:
+  """Refuses weights below 0, and NaN or inf where the weight is not 0.
 
   Args:
     points: `[N, d]`.
@@ -189,11 +199,6 @@ def problem(points: Any, sample_weight: Any, first: int = 0) -> None:
     raise ValueError(
       f"points contains {points[row, column]} (first at"
       f" [{first + row}, {column}]), takes finite {points.dtype} numbers"
-    )
-  if not np.any(sample_weight > 0):
-    raise ValueError(
-      f"sample_weight is 0 for all of {sample_weight.size} points, takes some"
-      " above 0"
     )
 
 

@@ -6,11 +6,10 @@ import jax
 import jax.numpy as jnp
 
 from tgmm_jax import gmm, types
-from tgmm_jax.solvers import checks
+from tgmm_jax.solvers import checks, spectral
 from tgmm_jax.solvers import covariance as covariance_lib
 from tgmm_jax.solvers import init as init_lib
 from tgmm_jax.solvers import problem as problem_lib
-from tgmm_jax.solvers import spectral
 
 # What `init` takes besides a mixture.
 METHODS = (*init_lib.METHODS, "spectral")
