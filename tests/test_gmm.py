@@ -105,6 +105,27 @@ def test_densities_are_those_of_scipy(covariance_type):
     np.testing.assert_allclose(value, reference, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("covariance_type", gmm.COVARIANCE_TYPES)
+def test_prediction_is_the_most_probable_component(covariance_type):
+  points, mixture = points_of(200), mixture_of(covariance_type)
+  labels = gmm.predict(
+    points,
+    jax.tree.map(jnp.asarray, mixture),
+    covariance_type=covariance_type,
+  )
+  assert labels.dtype == jnp.int32
+  joint = scipy_joint(points, mixture, covariance_type)
+  np.testing.assert_array_equal(labels, joint.argmax(axis=1))
+
+
+def test_prediction_is_never_a_component_of_weight_zero():
+  mixture = mixture_of("unit", (0.0, 1.0, 0.0))
+  np.testing.assert_array_equal(
+    gmm.predict(jnp.asarray(points_of()), mixture), 1
+  )
+
+
 def test_density_far_away_is_finite():
   mixture = jax.tree.map(jnp.asarray, mixture_of("unit"))
   points = jnp.full((1, DIM), 1e4)

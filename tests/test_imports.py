@@ -12,6 +12,7 @@ ORDER = [
   ("types",),
   ("gmm", "linalg"),
   ("tasks", "metrics", "solvers"),
+  ("estimator_start", "sklearn_base", "gaussian_mixture"),
   ("losses", "constructed", "models"),
   ("optim", "sharding", "run_folder", "tree_digest", "step_metadata")
   + ("checkpoints", "metric_writer", "results", "interrupts"),
@@ -25,8 +26,9 @@ PLACES = {
   "tensorboardX": ("metric_writer.py",),
   "matplotlib": ("figures.py", "figure_panels.py", "figure_style.py")
   + ("report.py",),
+  "sklearn": ("sklearn_base.py",),
 }
-NEVER = ("sklearn", "scipy", "torch", "tensorflow", "transformers", "absl")
+NEVER = ("scipy", "torch", "tensorflow", "transformers", "absl")
 NEVER += ("ml_collections", "experiments", "tensorly", "pickle")
 FILES = sorted((ROOT / "tgmm_jax").rglob("*.py"))
 

@@ -10,7 +10,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from tgmm_jax import types
+from tgmm_jax import linalg, types
 
 COVARIANCE_TYPES = (
   "unit",
@@ -63,18 +63,17 @@ def component_log_density(
       distance = jnp.sum(difference**2 / covariances, axis=-1)
       log_det = jnp.sum(jnp.log(covariances), axis=-1)
     case "full" | "tied":
-      cholesky = jnp.linalg.cholesky(covariances)
-      if covariance_type == "tied":
-        cholesky = jnp.broadcast_to(cholesky, (difference.shape[1], dim, dim))
-      whitened = jax.vmap(
-        lambda factor, rows: jax.scipy.linalg.solve_triangular(
-          factor, rows.T, lower=True
-        ),
-        in_axes=(0, 1),
-      )(cholesky, difference)
-      distance = jnp.sum(whitened**2, axis=1).T
-      diagonal = jnp.diagonal(cholesky, axis1=-2, axis2=-1)
-      log_det = 2.0 * jnp.sum(jnp.log(diagonal), axis=-1)
+      factors = linalg.inverse_cholesky(covariances)
+      diagonal = jnp.diagonal(factors, axis1=-2, axis2=-1)
+      log_det = -2.0 * jnp.sum(jnp.log(diagonal), axis=-1)
+      factors = jnp.broadcast_to(factors, (*difference.shape[1:], dim))
+      whitened = jnp.einsum(
+        "kij,nkj->nki",
+        factors,
+        difference,
+        precision=jax.lax.Precision.HIGHEST,
+      )
+      distance = jnp.sum(whitened**2, axis=-1)
     case _:
       raise ValueError(
         f"covariance_type is {covariance_type!r}, takes {COVARIANCE_TYPES}"

@@ -129,4 +129,59 @@ def _subspace_iteration(rows, rank):
   return eigenvalues[::-1][:rank], directions
 
 
+def inverse_cholesky(matrices: jax.Array) -> jax.Array:
+  """`L^-1` of symmetric `matrices = L L^T`, by elimination.
+
+  In place of LAPACK: batches of small matrices take less than half the time,
+  and two batched LAPACK calls at once can wait for each other for ever in the
+  thread pool of jaxlib 0.10 on a machine of two cores.
+
+  Args:
+    matrices: `[..., d, d]`.
+
+  Returns:
+    `[..., d, d]`, lower triangular; NaN where a matrix is not positive
+    definite.
+  """
+  if matrices.shape[-1] > _MAX_DENSE_DIM:
+    return _inverse_cholesky_scan(matrices)
+  batch, dim = matrices.shape[:-2], matrices.shape[-1]
+  rest, inverse, rows = matrices, matrices[..., :0], []
+  for pivot in range(dim):
+    # What is left shrinks by a row and a column, what was the identity grows
+    # by a column: a third of the work of the full rectangle.
+    unit = jnp.zeros((dim - pivot, 1), matrices.dtype).at[0, 0].set(1.0)
+    unit = jnp.broadcast_to(unit, (*batch, *unit.shape))
+    inverse = jnp.concatenate([inverse, unit], axis=-1)
+    root = jax.lax.rsqrt(rest[..., :1, :1])
+    column = rest[..., 1:, :1] * root
+    row = inverse[..., :1, :] * root
+    missing = jnp.zeros((*batch, 1, dim - pivot - 1), matrices.dtype)
+    rows.append(jnp.concatenate([row, missing], axis=-1))
+    inverse = inverse[..., 1:, :] - column * row
+    rest = rest[..., 1:, 1:] - column * jnp.swapaxes(column, -1, -2)
+  return jnp.concatenate(rows, axis=-2)
+
+
+def _inverse_cholesky_scan(matrices):
+  """The same on the full rectangle, which compiles in no time at any size."""
+  dim = matrices.shape[-1]
+  index = jnp.arange(dim)[:, None]
+  identity = jnp.eye(dim, dtype=matrices.dtype)
+  rows = jnp.concatenate(
+    [matrices, jnp.broadcast_to(identity, matrices.shape)], axis=-1
+  )
+
+  def eliminate(rows, pivot):
+    row = jax.lax.dynamic_index_in_dim(rows, pivot, -2)
+    column = jax.lax.dynamic_index_in_dim(rows, pivot, -1)
+    root = jax.lax.rsqrt(jax.lax.dynamic_index_in_dim(row, pivot, -1))
+    below = jnp.where(index > pivot, column * root, 0.0)
+    row = row * root
+    return jnp.where(index == pivot, row, rows - below * row), None
+
+  rows, _ = jax.lax.scan(eliminate, rows, jnp.arange(dim))
+  return rows[..., dim:]
+
+
 _matmul = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)

@@ -11,10 +11,23 @@ from tgmm_jax import gmm, metrics, types
 from tgmm_jax.solvers import spectral
 from tgmm_jax.tasks import mixtures
 
-FIT = jax.jit(spectral.fit, static_argnames=("max_components", "variance"))
+FIT = jax.jit(
+  spectral.fit, static_argnames=("max_components", "variance", "about")
+)
+
+
+def fit(points, num_components, **options):
+  return FIT(
+    jax.random.key(0),
+    points,
+    num_components,
+    max_components=num_components,
+    **options,
+  )
 
 
 def make_task(dim, num_components, num_points=4000):
+  """One task of the paper, its noise of variance 1."""
   config = mixtures.TaskConfig(
     dim=dim,
     num_components=(num_components,),
@@ -26,9 +39,11 @@ def make_task(dim, num_components, num_points=4000):
 
 
 @pytest.mark.parametrize(
-  ("dim", "num_components", "variance"), [(6, 4, None), (20, 3, 1.0)]
+  ("dim", "num_components", "variance", "about"),
+  [(6, 4, None, "origin"), (20, 3, 1.0, "origin"), (6, 4, None, "mean")]
+  + [(4, 5, 1.0, "mean")],
 )
-def test_many_points_give_the_parameters(dim, num_components, variance):
+def test_many_points_give_the_parameters(dim, num_components, variance, about):
   task = make_task(dim, num_components)
   result = FIT(
     jax.random.key(0),
@@ -37,6 +52,7 @@ def test_many_points_give_the_parameters(dim, num_components, variance):
     sample_weight=task.sample_weight,
     max_components=5,
     variance=variance,
+    about=about,
   )
   truth = jnp.pad(task.mixture.means, ((0, 5 - num_components), (0, 0)))
   error = metrics.l2_error(result.mixture.means, truth, num_components)
@@ -49,9 +65,17 @@ def test_many_points_give_the_parameters(dim, num_components, variance):
   np.testing.assert_array_equal(result.mixture.means[num_components:], 0.0)
   np.testing.assert_allclose(
     result.log_likelihood,
-    gmm.log_likelihood(task.points, result.mixture),
+    gmm.log_likelihood(
+      task.points,
+      result.mixture,
+      covariance_type="unit" if variance else "tied_spherical",
+    ),
     rtol=1e-5,
   )
+  if variance is None:
+    np.testing.assert_allclose(result.mixture.covariances, 1.0, atol=0.05)
+  else:
+    assert result.mixture.covariances is None
   assert result.status == types.Status.CONVERGED
 
 
@@ -87,8 +111,8 @@ def test_statuses_and_finite_parameters():
   batch, num_components, status = (
     np.stack(column) for column in zip(*cases, strict=True)
   )
-  fit = functools.partial(spectral.fit, max_components=5)
-  result = jax.jit(jax.vmap(fit))(
+  solve = functools.partial(spectral.fit, max_components=5)
+  result = jax.jit(jax.vmap(solve))(
     jax.random.split(jax.random.key(0), len(cases)), batch, num_components
   )
   np.testing.assert_array_equal(result.status, status)
@@ -105,3 +129,147 @@ def test_statuses_and_finite_parameters():
     atol=1e-5,
   )
   np.testing.assert_allclose(result.mixture.weights[1, :4], 0.25, rtol=1e-6)
+
+
+@pytest.mark.parametrize("num_points", [1, 2, 60])
+def test_one_component_is_the_mean_and_the_covariance(num_points):
+  points = np.asarray(make_task(3, 2, num_points=60).points)[:num_points]
+  for about in spectral.ABOUT:
+    result = fit(points, 1, variance=None, about=about)
+    np.testing.assert_allclose(
+      result.mixture.means[0], points.mean(axis=0), rtol=1e-5
+    )
+    np.testing.assert_array_equal(result.mixture.weights, [1.0])
+    if num_points == 1:
+      assert result.status == types.Status.DEGENERATE
+    else:
+      assert result.status == types.Status.CONVERGED
+      np.testing.assert_allclose(
+        result.mixture.covariances, points.var(axis=0).mean(), rtol=1e-5
+      )
+    known = fit(points, 1, about=about)
+    assert known.status == types.Status.CONVERGED
+
+
+def test_the_variance_given_is_that_of_the_mixture():
+  points = 3.0 * make_task(5, 3).points
+  for variance in (9.0, jnp.asarray(9.0)):
+    solve = functools.partial(spectral.fit, max_components=3)
+    result = jax.jit(solve)(jax.random.key(0), points, 3, variance=variance)
+    np.testing.assert_allclose(result.mixture.covariances, 9.0, rtol=1e-6)
+    np.testing.assert_allclose(
+      result.log_likelihood,
+      gmm.log_likelihood(
+        points, result.mixture, covariance_type="tied_spherical"
+      ),
+      rtol=1e-5,
+    )
+  plain = fit(points / 3.0, 3)
+  np.testing.assert_allclose(
+    result.mixture.means / 3.0, plain.mixture.means, atol=1e-4
+  )
+
+
+def test_about_the_mean_moved_points_give_the_moved_mixture():
+  points = make_task(4, 3, num_points=200).points
+  options = {"variance": None, "about": "mean"}
+  plain = fit(points, 3, **options)
+  moved = fit(points + 1e4, 3, **options)
+  np.testing.assert_allclose(
+    moved.mixture.means - 1e4, plain.mixture.means, atol=0.01
+  )
+  np.testing.assert_allclose(
+    moved.mixture.covariances, plain.mixture.covariances, rtol=0.01
+  )
+  np.testing.assert_allclose(
+    moved.log_likelihood, plain.log_likelihood, atol=0.01
+  )
+  assert moved.status == plain.status == types.Status.CONVERGED
+  # About the origin centred means are dependent: that is said.
+  centred = points - points.mean(axis=0)
+  assert fit(centred, 3).status == types.Status.DEGENERATE
+
+
+def test_about_the_mean_few_points_suffice_at_two_dimensions():
+  """Where the moments about the origin fail for one task in five."""
+  config = mixtures.TaskConfig(
+    dim=2, num_components=(2,), min_points=128, max_points=128
+  )
+  tasks = mixtures.sample_batch(jax.random.key(0), config, 400)
+  errors, statuses = {}, {}
+  for about in spectral.ABOUT:
+    solve = functools.partial(spectral.fit, max_components=2, about=about)
+    result = jax.jit(jax.vmap(solve))(
+      jax.random.split(jax.random.key(1), 400),
+      tasks.points,
+      tasks.num_components,
+    )
+    errors[about] = np.asarray(
+      jax.vmap(metrics.l2_error)(
+        result.mixture.means, tasks.mixture.means, tasks.num_components
+      )
+    )
+    statuses[about] = np.asarray(result.status)
+  assert np.mean(errors["mean"] > 0.5) < 0.01
+  assert np.median(errors["mean"]) < 0.025
+  assert np.mean(errors["origin"] > 0.5) > 0.1
+  # What is not said to be degenerate is right, but for a few.
+  is_wrong = (errors["origin"] > 0.5) & (statuses["origin"] == 0)
+  assert np.mean(is_wrong) < 0.05
+
+
+def population(dim, num_components, seed, variance):
+  """Random parameters and the raw moments of their mixture, written out."""
+  generator = np.random.default_rng(seed)
+  means = generator.uniform(-5.0, 5.0, (num_components, dim))
+  weights = generator.uniform(0.2, 0.8, num_components)
+  weights /= weights.sum()
+  mean = weights @ means
+  second = np.einsum("k,ki,kj->ij", weights, means, means)
+  third = np.einsum("k,ki,kj,kl->ijl", weights, means, means, means)
+  noise = variance * np.einsum("i,jk->ijk", mean, np.eye(dim))
+  third += noise + noise.transpose(1, 0, 2) + noise.transpose(1, 2, 0)
+  second += variance * np.eye(dim)
+  return weights, means, mean, second, third
+
+
+@pytest.mark.parametrize(
+  ("dim", "num_components"), [(2, 2), (3, 1), (5, 3), (8, 8), (30, 4)]
+)
+@pytest.mark.parametrize("variance", [0.0, 1.7])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_population_moments_give_the_parameters_back(
+  dim, num_components, variance, dtype
+):
+  atol = {"float32": 2e-3, "float64": 1e-6}[dtype]
+  with jax.enable_x64(dtype == "float64"):
+    solve = jax.jit(
+      functools.partial(
+        spectral.fit_moments, num_components=num_components, max_components=8
+      )
+    )
+    for seed in range(5):
+      weights, means, *raw = population(dim, num_components, seed, variance)
+      mean, second, third = (array.astype(dtype) for array in raw)
+      noise = {"mean": mean, "variance": variance} if variance else {}
+      found = solve(jax.random.key(0), second, third, **noise)
+      found = jax.tree.map(np.asarray, found)
+      estimate = found.mixture.means[:num_components]
+      distance = np.sum((means[:, None] - estimate) ** 2, axis=-1)
+      order = distance.argmin(axis=1)
+      assert sorted(order) == list(range(num_components))
+      np.testing.assert_allclose(estimate[order], means, atol=atol)
+      np.testing.assert_allclose(
+        found.mixture.weights[order], weights, atol=atol
+      )
+      np.testing.assert_array_equal(found.mixture.means[num_components:], 0.0)
+      assert found.status == types.Status.CONVERGED
+      assert found.rank == num_components
+      assert found.residual < atol
+
+
+def test_the_mean_and_the_variance_go_together():
+  with pytest.raises(ValueError, match="takes both or neither"):
+    spectral.fit_moments(
+      jax.random.key(0), np.eye(2), np.zeros((2, 2, 2)), 2, variance=1.0
+    )

@@ -24,22 +24,32 @@ def name(
 
 
 def integer(
-  argument: str, value: Any, *, lowest: int, highest: int | None = None
+  argument: str,
+  value: Any,
+  *,
+  lowest: int | None = None,
+  highest: int | None = None,
 ) -> None:
-  """Refuses what is no integer, or one out of range."""
+  """Refuses what is no integer, or one out of range.
+
+  An array of integers is taken where there is no range.
+  """
   if isinstance(value, jax.core.Tracer):
     return
-  takes = f"takes an integer >= {lowest}"
+  takes = "takes an integer"
   if highest is not None:
-    takes = f"takes an integer from {lowest} to {highest}"
+    takes += f" from {lowest} to {highest}"
+  elif lowest is not None:
+    takes += f" >= {lowest}"
   is_integer = isinstance(value, numbers.Integral) or (
     isinstance(value, np.ndarray | jax.Array)
-    and value.ndim == 0
+    and (value.ndim == 0 or lowest is None)
     and jnp.issubdtype(value.dtype, jnp.integer)
   )
   if isinstance(value, bool | np.bool_) or not is_integer:
     raise ValueError(f"{argument} is {_brief(value)}, {takes}")
-  if value < lowest or (highest is not None and value > highest):
+  is_low = lowest is not None and value < lowest
+  if is_low or (highest is not None and value > highest):
     raise ValueError(f"{argument} is {value}, {takes}")
 
 
@@ -89,11 +99,21 @@ def array(argument: str, value: Any, axes: tuple[str, ...]) -> jax.Array:
   )
   if not is_real:
     raise TypeError(f"{argument} has dtype {dtype}, {takes}")
-  if value.ndim != len(axes) or 0 in value.shape:
-    raise ValueError(f"{argument} has shape {value.shape}, {takes}")
-  if jnp.issubdtype(dtype, jnp.floating):
-    return jnp.asarray(value, jnp.promote_types(dtype, jnp.float32))
-  return jnp.asarray(value, jnp.float32)
+  shape(argument, value, axes)
+  if not jnp.issubdtype(dtype, jnp.floating):
+    dtype = jnp.float32
+  dtype = jnp.promote_types(dtype, jnp.float32)
+  return jnp.asarray(value, jax.dtypes.canonicalize_dtype(dtype))
+
+
+def shape(argument: str, value: Any, axes: tuple[str, ...]) -> None:
+  """Refuses an array without just these axes, or with an empty one."""
+  found = jnp.shape(value)
+  if len(found) != len(axes) or 0 in found:
+    raise ValueError(
+      f"{argument} has shape {found}, takes real numbers of shape"
+      f" [{', '.join(axes)}]"
+    )
 
 
 def batch(
@@ -109,49 +129,50 @@ def batch(
     static K (None where it cannot be told, because K is traced).
   """
   points = array("points", points, ("B", "N", "d"))
-  shape = points.shape
+  shape_of = points.shape
   if sample_weight is None:
-    sample_weight = jnp.ones(shape[:2], points.dtype)
+    sample_weight = jnp.ones(shape_of[:2], points.dtype)
   sample_weight = array("sample_weight", sample_weight, ("B", "N"))
-  if sample_weight.shape != shape[:2]:
+  if sample_weight.shape != shape_of[:2]:
     raise ValueError(
-      f"sample_weight has shape {sample_weight.shape}, takes {shape[:2]} for"
-      f" points of shape {shape}"
+      f"sample_weight has shape {sample_weight.shape}, takes {shape_of[:2]}"
+      f" for points of shape {shape_of}"
     )
   num_components, max_components = _components(
-    num_components, max_components, shape
+    num_components, max_components, shape_of
   )
   values = (points, num_components, sample_weight)
   if not any(isinstance(value, jax.core.Tracer) for value in values):
     is_good = _is_good(points, sample_weight)
-    is_good &= (num_components >= 1) & (num_components <= max_components)
+    highest = min(max_components, shape_of[1])
+    is_good &= (num_components >= 1) & (num_components <= highest)
     if not np.any(is_good):
-      integer(
-        "num_components", num_components[0], lowest=1, highest=max_components
-      )
+      integer("num_components", num_components[0], lowest=1, highest=highest)
       problem(points[0], sample_weight[0])
   return points, num_components, sample_weight, max_components
 
 
-def _components(num_components, max_components, shape):
+def _components(num_components, max_components, shape_of):
   """K of each problem `[B]`, and the static K."""
   if max_components is not None:
     integer("max_components", max_components, lowest=1)
     max_components = int(max_components)
   if isinstance(num_components, jax.core.Tracer):
-    return jnp.broadcast_to(num_components, shape[:1]), max_components
+    return jnp.broadcast_to(num_components, shape_of[:1]), max_components
   if np.ndim(num_components) == 0:
-    highest = shape[1]
+    highest = shape_of[1]
     if max_components is not None:
       highest = min(highest, max_components)
     integer("num_components", num_components, lowest=1, highest=highest)
-    counts = np.full(shape[0], int(num_components), np.int32)
+    counts = np.full(shape_of[0], int(num_components), np.int32)
   else:
     counts = np.asarray(num_components)
-    if counts.shape != shape[:1] or not np.issubdtype(counts.dtype, np.integer):
+    if counts.shape != shape_of[:1] or not np.issubdtype(
+      counts.dtype, np.integer
+    ):
       raise ValueError(
         f"num_components has shape {counts.shape} and dtype {counts.dtype},"
-        f" takes an integer or integers of shape {shape[:1]}"
+        f" takes an integer or integers of shape {shape_of[:1]}"
       )
   if max_components is None:
     max_components = max(1, int(np.max(counts)))

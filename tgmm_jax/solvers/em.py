@@ -195,7 +195,7 @@ def fit_batch(
   reg_covar: float = 0.0,
   min_variance: float | None = None,
   is_projected: bool = False,
-  batch_size: int = 64,
+  batch_size: int = 128,
 ) -> types.SolverResult:
   """Fits B problems as `jax.vmap` of `fit` would, without its waiting.
 
@@ -241,6 +241,7 @@ def fit_batch(
     init=init,
     num_init=num_init,
     is_projected=is_projected,
+    axes=("B", "N", "d"),
   )
   checks.integer("batch_size", batch_size, lowest=1)
   limits = em_runs.make_limits(

@@ -1,15 +1,22 @@
-"""Where EM starts: component means drawn for one problem.
+"""Where EM starts: component means drawn for one problem, and k-means.
 
-Every function is `(key, points [N, d], num_components, *, sample_weight,
-max_components) -> means [K, d]`, K being `max_components`; the means of
-padded components are 0. Draws go one component at a time, so a problem's
-means do not depend on how far it is padded.
+Every function of `METHODS` is `(key, points [N, d], num_components, *,
+sample_weight, max_components) -> means [K, d]`, K being `max_components`; the
+means of padded components are 0. Draws go one component at a time, so a
+problem's means do not depend on how far it is padded.
+
+Inside, points are columns `[d, N]` and squared distances are sums of squared
+differences: expanded, they would lose in float32 what is small beside the
+points' norms.
 """
 
+import math
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+
+from tgmm_jax.solvers import lloyd
 
 
 def normal(
@@ -57,7 +64,7 @@ def random_points(
 
   Args:
     key: consumed; one uniform draw per component.
-    points: `[N, d]`.
+    points: `[N, d]`; padding may hold anything.
     num_components: K of the problem, may be traced.
     sample_weight: `[N]`, or None for ones.
     max_components: static K of the result.
@@ -65,12 +72,19 @@ def random_points(
   Returns:
     means `[K, d]`.
   """
+  points = jnp.asarray(points)
 
-  def take_out(left, index):
-    return left * (jnp.arange(left.shape[0]) != index)
+  def take_out(uniform, mass, left):
+    index = _pick(uniform, mass)
+    return index, left * (jnp.arange(left.shape[0]) != index)
 
   return _draw_in_turn(
-    key, points, num_components, sample_weight, max_components, take_out, 1.0
+    points,
+    num_components,
+    sample_weight,
+    jax.random.uniform(key, (max_components,), points.dtype),
+    take_out,
+    1.0,
   )
 
 
@@ -81,72 +95,177 @@ def k_means_plus_plus(
   *,
   sample_weight: jax.Array | None = None,
   max_components: int,
+  num_trials: int | None = 1,
 ) -> jax.Array:
   """Means at points drawn by squared distance from those already drawn.
 
-  Plain k-means++ (Arthur and Vassilvitskii 2007, section 2.2), one candidate
-  per draw: the first point in proportion to its weight, each next one in
-  proportion to weight times squared distance to the nearest drawn so far.
-  With fewer distinct points than components the rest are drawn by weight.
+  k-means++ (Arthur and Vassilvitskii 2007, section 2.2): the first point in
+  proportion to its weight, each next one in proportion to weight times squared
+  distance to the nearest drawn so far. With several trials each next one is
+  the best of as many candidates, the one that leaves the smallest sum of
+  squared distances (their section 6; "greedy k-means++"). With fewer distinct
+  points than components the rest are drawn by weight.
 
   Args:
-    key: consumed; one uniform draw per component.
-    points: `[N, d]`.
+    key: consumed; one uniform draw per component and trial.
+    points: `[N, d]`; padding may hold anything.
     num_components: K of the problem, may be traced.
     sample_weight: `[N]`, or None for ones.
     max_components: static K of the result.
+    num_trials: candidates per draw; None for 2 + floor(log K), scikit-learn's
+      number.
 
   Returns:
     means `[K, d]`.
   """
-  columns = jnp.asarray(points).T
-  if sample_weight is not None:
-    # Padding may hold anything, and 0 times NaN is NaN.
-    columns = jnp.where(sample_weight > 0, columns, 0.0)
+  points = jnp.asarray(points)
+  columns = points.T
+  if sample_weight is None:
+    sample_weight = jnp.ones(points.shape[0], points.dtype)
+  # Padding may hold anything, and 0 times NaN is NaN.
+  columns = jnp.where(sample_weight > 0, columns, 0.0)
+  uniforms, is_tried = _trial_draws(
+    key, num_components, max_components, num_trials, points.dtype
+  )
 
-  def nearest(distance, index):
-    difference = columns - columns[:, index][:, None]
-    return jnp.minimum(distance, jnp.sum(difference**2, axis=0))
+  def nearest_of_best(draws, mass, distance):
+    uniforms, is_tried = draws
+    candidates = jax.vmap(_pick, in_axes=(0, None))(uniforms, mass)
+    distances = jnp.minimum(
+      distance, lloyd.squared_distances(columns, points[candidates])
+    )
+    if uniforms.shape[0] == 1:
+      return candidates[0], distances[0]
+    potentials = jnp.sum(sample_weight * distances, axis=-1)
+    best = jnp.argmin(jnp.where(is_tried, potentials, jnp.inf))
+    return candidates[best], distances[best]
 
   return _draw_in_turn(
-    key,
     points,
     num_components,
     sample_weight,
-    max_components,
-    nearest,
+    (uniforms, is_tried),
+    nearest_of_best,
     jnp.inf,
   )
 
 
+def k_means(
+  key: jax.Array,
+  points: jax.Array,
+  num_components: jax.Array | int,
+  *,
+  sample_weight: jax.Array | None = None,
+  max_components: int,
+  num_trials: int | None = None,
+  max_iter: int = 300,
+  tol: float = 1e-4,
+) -> lloyd.KMeans:
+  """k-means++, then the steps of Lloyd.
+
+  The defaults are scikit-learn's. The potential found is a local minimum.
+
+  Args:
+    key: consumed; see `k_means_plus_plus`.
+    points: `[N, d]`; padding may hold anything.
+    num_components: K of the problem, may be traced.
+    sample_weight: `[N]`, or None for ones.
+    max_components: static K of the result.
+    num_trials: see `k_means_plus_plus`.
+    max_iter: see `lloyd.move_means`.
+    tol: see `lloyd.move_means`.
+
+  Returns:
+    A `lloyd.KMeans`.
+  """
+  points = jnp.asarray(points)
+  points = points.astype(jnp.promote_types(points.dtype, jnp.float32))
+  means = k_means_plus_plus(
+    key,
+    points,
+    num_components,
+    sample_weight=sample_weight,
+    max_components=max_components,
+    num_trials=num_trials,
+  )
+  return lloyd.move_means(
+    points,
+    means,
+    num_components,
+    sample_weight=sample_weight,
+    max_iter=max_iter,
+    tol=tol,
+  )
+
+
+def k_means_centres(
+  key: jax.Array,
+  points: jax.Array,
+  num_components: jax.Array | int,
+  *,
+  sample_weight: jax.Array | None = None,
+  max_components: int,
+) -> jax.Array:
+  """The means of `k_means` with its defaults, `[K, d]`."""
+  return k_means(
+    key,
+    points,
+    num_components,
+    sample_weight=sample_weight,
+    max_components=max_components,
+  ).means
+
+
 METHODS: dict[str, Callable[..., jax.Array]] = {
   "k-means++": k_means_plus_plus,
+  "k-means": k_means_centres,
   "random_points": random_points,
   "normal": normal,
 }
 
 
-def _draw_in_turn(
-  key, points, num_components, sample_weight, max_components, update, factor
-):
-  """Draws a point per component by weight times a factor kept by `update`."""
-  points = jnp.asarray(points)
+def _draw_in_turn(points, num_components, sample_weight, draws, choose, factor):
+  """Draws a point per component by weight times a factor kept by `choose`."""
   if sample_weight is None:
     sample_weight = jnp.ones(points.shape[0], points.dtype)
-  uniforms = jax.random.uniform(key, (max_components,), points.dtype)
+  sample_weight = jnp.asarray(sample_weight).astype(points.dtype)
 
-  def draw(carry, uniform):
+  def draw(carry, draws):
     mass, factor = carry
-    index = _pick(uniform, mass)
-    factor = update(factor, index)
+    index, factor = choose(draws, mass, factor)
     mass = sample_weight * factor
     mass = jnp.where(jnp.sum(mass) > 0, mass, sample_weight)
     return (mass, factor), points[index]
 
   factor = jnp.full(points.shape[0], factor, points.dtype)
-  _, means = jax.lax.scan(draw, (sample_weight, factor), uniforms)
-  is_component = jnp.arange(max_components) < num_components
+  _, means = jax.lax.scan(draw, (sample_weight, factor), draws)
+  is_component = jnp.arange(means.shape[0]) < num_components
   return jnp.where(is_component[:, None], means, 0.0)
+
+
+def _trial_draws(key, num_components, max_components, num_trials, dtype):
+  """Uniform draws `[K, T]`, and which of them are tried, `[K, T]` bool."""
+  if num_trials == 1:
+    uniforms = jax.random.uniform(key, (max_components, 1), dtype)
+    return uniforms, jnp.ones((max_components, 1), bool)
+  if num_trials is None:
+    num_trials = 2 + int(math.log(max_components))
+    # exp(1), exp(2), ... are no integers: nothing hangs on their rounding.
+    steps = jnp.exp(jnp.arange(1.0, num_trials - 1.0))
+    num_tried = 2 + jnp.sum(num_components >= steps)
+  else:
+    num_tried = num_trials
+  # A key for each trial: the static number of trials follows the padding,
+  # the draws must not.
+  trials = jnp.arange(num_trials)
+  keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, trials)
+  uniforms = jax.vmap(
+    lambda key: jax.random.uniform(key, (max_components,), dtype)
+  )(keys)
+  # The first point is no choice between candidates, in scikit-learn neither.
+  is_first = jnp.arange(max_components)[:, None] == 0
+  is_tried = jnp.where(is_first, trials == 0, trials < num_tried)
+  return uniforms.T, is_tried
 
 
 def _pick(uniform, mass):

@@ -6,13 +6,13 @@ marked; padding, which may hold anything, is set to zero as well.
 """
 
 import math
-import numbers
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from tgmm_jax import linalg
+from tgmm_jax.solvers import checks
 
 # In full float32 also where the device would take fewer bits: the terms of a
 # squared distance are much larger than the distance.
@@ -93,7 +93,10 @@ def prepare(
   uniform = jnp.full_like(sample_weight, 1.0 / sample_weight.shape[0])
   sample_weight = jnp.where(is_valid, sample_weight / total, uniform)
   if rank is None:
-    centre, directions = linalg.weighted_mean(points, sample_weight), None
+    # About one of the points, so that a constant column is centred exactly.
+    first = points[jnp.argmax(is_point)]
+    centre = first + linalg.weighted_mean(points - first, sample_weight)
+    directions = None
   else:
     frame = linalg.principal_subspace(points, sample_weight, rank)
     centre, directions = frame.mean, frame.directions
@@ -181,16 +184,17 @@ def static_components(
   num_components: jax.Array | int, max_components: int | None
 ) -> int:
   """The static K: `max_components`, or else a Python int `num_components`."""
-  if max_components is None:
-    if not isinstance(num_components, numbers.Integral):
-      raise ValueError(
-        f"max_components is None with num_components = {num_components!r};"
-        " takes the static K unless num_components is a Python int"
-      )
-    max_components = int(num_components)
-  if max_components < 1:
-    raise ValueError(f"max_components is {max_components}, takes >= 1")
-  return max_components
+  if max_components is not None:
+    checks.integer("max_components", max_components, lowest=1)
+    checks.integer("num_components", num_components)
+    return int(max_components)
+  if isinstance(num_components, jax.Array):
+    raise ValueError(
+      f"max_components is None with num_components = {num_components!r};"
+      " takes the static K unless num_components is a Python int"
+    )
+  checks.integer("num_components", num_components, lowest=1)
+  return int(num_components)
 
 
 def to_frame(problem: Problem, means: jax.Array) -> jax.Array:

@@ -37,12 +37,24 @@ def options(
   init: str | types.Mixture = "k-means++",
   num_init: int = 1,
   is_projected: bool = False,
+  axes: tuple[str, ...] = ("N", "d"),
 ) -> tuple[types.Mixture | None, dict[str, Any]]:
   """Refuses what no data can make right; arguments as in `em.fit`.
+
+  Args:
+    points: with the given axes.
+    num_components: K, of each problem or of all.
+    covariance_type: as in `em.fit`.
+    max_components: as in `em.fit`.
+    init: as in `em.fit`; a mixture has the batch axes of the points.
+    num_init: as in `em.fit`.
+    is_projected: as in `em.fit`.
+    axes: letters of the axes of `points`.
 
   Returns:
     The given start or None, and the static arguments of `set_up`.
   """
+  checks.shape("points", points, axes)
   max_components = problem_lib.static_components(num_components, max_components)
   checks.name("covariance_type", covariance_type, gmm.COVARIANCE_TYPES)
   checks.integer("num_init", num_init, lowest=1)
@@ -202,19 +214,35 @@ def check(
   means = problem_lib.to_frame(problem, means)
   is_usable &= jnp.all(jnp.sum(means**2, axis=-1) < 1e-3 * largest)
   means = jnp.where(is_component[:, None] & is_usable, means, 0.0)
-  covariances = _pooled(problem, means, covariance_type)
-  if covariance_type != "unit" and mixture.covariances is not None:
-    given = mixture.covariances.astype(dtype)
-    if "tied" not in covariance_type:
-      shape = (-1,) + (1,) * (given.ndim - 1)
-      given = jnp.where(is_component.reshape(shape), given, 0.0)
-    is_usable &= covariance_lib.is_usable(given, covariance_type)
-    given = covariance_lib.scaled(given, 1.0 / problem.scale, covariance_type)
-    given = covariance_lib.lift(given, problem.ridge, covariance_type)
-    covariances = jnp.where(is_usable, given, covariances)
+  if covariance_type == "unit" or mixture.covariances is None:
+    covariances = _pooled(problem, means, covariance_type)
+  else:
+    covariances, is_given = _check_covariances(
+      problem, mixture.covariances, is_component, covariance_type
+    )
+    is_usable &= is_given
   problem = problem._replace(is_valid=problem.is_valid & is_usable)
   mixture = types.Mixture(weights, means, covariances)
   return problem, Start(mixture, mixture)
+
+
+def _check_covariances(problem, given, is_component, covariance_type):
+  """Covariances in the frame, and whether they can be used."""
+  size, dim = is_component.size, problem.centre.size
+  harmless = 1.0
+  if covariance_type in ("full", "tied"):
+    harmless = jnp.eye(dim)
+  harmless = jnp.broadcast_to(
+    jnp.asarray(harmless, problem.centre.dtype),
+    gmm.covariance_shape(covariance_type, size, dim),
+  )
+  given = given.astype(harmless.dtype)
+  given = covariance_lib.scaled(given, 1.0 / problem.scale, covariance_type)
+  if "tied" not in covariance_type:
+    shape = (size, *(1,) * (given.ndim - 1))
+    given = jnp.where(is_component.reshape(shape), given, harmless)
+  given, is_usable = covariance_lib.lift(given, problem.ridge, covariance_type)
+  return jnp.where(is_usable, given, harmless), is_usable
 
 
 def set_up(
