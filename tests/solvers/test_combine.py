@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 
 from tgmm_jax import types
 from tgmm_jax.solvers import combine, em
@@ -78,3 +79,42 @@ def test_best_of_returns_the_most_likely_try():
 def test_best_of_refuses_no_tries():
   with pytest.raises(ValueError, match="num_tries is 0"):
     combine.best_of(em.fit, 0)
+
+
+@pytest.mark.parametrize("is_batch", [False, True])
+def test_whitened_is_em_with_that_covariance(x64, is_batch):
+  generator = np.random.default_rng(3)
+  points = generator.normal(size=(30, 2)) * [3.0, 0.5]
+  points[:15] += [4.0, 2.0]
+  covariance = np.array([[2.0, 0.6], [0.6, 0.5]])
+  means, weights = points[[0, 20]], np.array([0.5, 0.5])
+  start = types.Mixture(jnp.asarray(weights), jnp.asarray(means))
+  options = {"init": start, "max_iter": 5, "tol": 0.0}
+  if is_batch:
+    options["init"] = jax.tree.map(lambda leaf: leaf[None], start)
+    solve = combine.whitened(em.fit_batch, jnp.asarray(covariance))
+    result = solve(jax.random.key(0), points[None], 2, **options)
+    result = jax.tree.map(lambda leaf: leaf[0], result)
+  else:
+    solve = combine.whitened(em.fit, jnp.asarray(covariance))
+    result = solve(jax.random.key(0), jnp.asarray(points), 2, **options)
+
+  def joint_of(weights, means):
+    return np.stack(
+      [
+        weight * scipy.stats.multivariate_normal(mean, covariance).pdf(points)
+        for weight, mean in zip(weights, means, strict=True)
+      ]
+    )
+
+  for _ in range(5):
+    joint = joint_of(weights, means)
+    share = joint / joint.sum(axis=0)
+    weights = share.mean(axis=1)
+    means = share @ points / share.sum(axis=1)[:, None]
+  np.testing.assert_allclose(result.mixture.means, means, rtol=1e-10)
+  np.testing.assert_allclose(result.mixture.weights, weights, rtol=1e-10)
+  density = joint_of(weights, means).sum(axis=0)
+  np.testing.assert_allclose(
+    result.log_likelihood, np.log(density).mean(), rtol=1e-10
+  )

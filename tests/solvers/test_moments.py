@@ -97,7 +97,7 @@ def test_the_noise_variance_of_few_points_is_too_low_as_documented():
       min_points=128,
       max_points=128,
     )
-    tasks = mixtures.sample_batch(jax.random.key(dim), config, 500)
+    tasks = mixtures.sample_batch(jax.random.key(dim), config, 300)
     weight = np.full(128, 1 / 128, np.float32)
     residual = functools.partial(
       moments.residual_variance,
@@ -140,18 +140,15 @@ def test_the_residual_variance_is_what_numpy_leaves(dim, num_points, x64):
   assert none == 0.0
 
 
-@pytest.mark.parametrize(
-  ("dim", "num_points"), [(2, 128), (4, 30), (20, 128), (100, 128)]
-)
+@pytest.mark.parametrize(("dim", "num_points"), [(2, 128), (4, 30), (20, 128)])
 def test_noise_hardly_exceeds_its_edge(dim, num_points):
-  """One in a hundred samples does, of points without any structure."""
+  """Fewer than one sample in fifty does, of points without structure."""
   generator = np.random.default_rng(dim)
-  points = generator.normal(size=(1000, num_points, dim))
+  points = generator.normal(size=(2000, num_points, dim))
   points -= points.mean(axis=1, keepdims=True)
-  singular = np.linalg.norm(points, ord=2, axis=(1, 2))
+  largest = np.linalg.eigvalsh(points.swapaxes(1, 2) @ points)[:, -1]
   edge = moments.noise_edge(1.0, dim, num_points)
-  share = np.mean(singular**2 / num_points > edge)
-  assert 0.0 < share < 0.03 or (dim, share) == (4, 0.0)
+  assert 0.0 < np.mean(largest / num_points > edge) < 0.02
 
 
 @pytest.mark.parametrize("dim", [2, 3, 6])

@@ -41,7 +41,7 @@ def make_task(dim, num_components, num_points=4000):
 @pytest.mark.parametrize(
   ("dim", "num_components", "variance", "about"),
   [(6, 4, None, "origin"), (20, 3, 1.0, "origin"), (6, 4, None, "mean")]
-  + [(4, 5, 1.0, "mean")],
+  + [(2, 3, 1.0, "mean")],
 )
 def test_many_points_give_the_parameters(dim, num_components, variance, about):
   task = make_task(dim, num_components)
@@ -131,7 +131,7 @@ def test_statuses_and_finite_parameters():
   np.testing.assert_allclose(result.mixture.weights[1, :4], 0.25, rtol=1e-6)
 
 
-@pytest.mark.parametrize("num_points", [1, 2, 60])
+@pytest.mark.parametrize("num_points", [1, 60])
 def test_one_component_is_the_mean_and_the_covariance(num_points):
   points = np.asarray(make_task(3, 2, num_points=60).points)[:num_points]
   for about in spectral.ABOUT:
@@ -195,12 +195,12 @@ def test_about_the_mean_few_points_suffice_at_two_dimensions():
   config = mixtures.TaskConfig(
     dim=2, num_components=(2,), min_points=128, max_points=128
   )
-  tasks = mixtures.sample_batch(jax.random.key(0), config, 400)
+  tasks = mixtures.sample_batch(jax.random.key(0), config, 200)
   errors, statuses = {}, {}
   for about in spectral.ABOUT:
     solve = functools.partial(spectral.fit, max_components=2, about=about)
     result = jax.jit(jax.vmap(solve))(
-      jax.random.split(jax.random.key(1), 400),
+      jax.random.split(jax.random.key(1), 200),
       tasks.points,
       tasks.num_components,
     )

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from tgmm_jax import types
+from tgmm_jax import linalg, types
 from tgmm_jax.solvers import em
 
 
@@ -65,6 +65,42 @@ def best_of(solve: types.Solver, num_tries: int) -> types.Solver:
     return jax.tree.map(lambda leaf: leaf[best], results)
 
   return repeated
+
+
+def whitened(solve: types.Solver, covariance: jax.Array) -> types.Solver:
+  """A solver for components of a known covariance that is not the identity.
+
+  Points (and a given `init`) are whitened, solved for with unit covariance
+  and taken back; the result's `covariances` are None as those of `solve`.
+
+  Args:
+    solve: a solver for unit covariance, of one problem or of a batch as
+      `em.fit_batch`.
+    covariance: `[d, d]`, the same for all components (and problems).
+  """
+  inverse = linalg.inverse_cholesky(covariance)
+  factor = jnp.linalg.cholesky(covariance)
+
+  def solve_whitened(key, points, num_components, **options):
+    init = options.get("init")
+    if isinstance(init, types.Mixture):
+      options["init"] = init._replace(means=_rows(inverse, init.means))
+    result = solve(key, _rows(inverse, points), num_components, **options)
+    mixture = result.mixture
+    log_det = jnp.sum(jnp.log(jnp.diagonal(inverse)))
+    return result._replace(
+      mixture=mixture._replace(means=_rows(factor, mixture.means)),
+      log_likelihood=result.log_likelihood + log_det,
+    )
+
+  return solve_whitened
+
+
+def _rows(matrix, rows):
+  """The matrix applied to each row `[..., N, d]`; NaN stays in its row."""
+  return jnp.einsum(
+    "ij,...nj->...ni", matrix, rows, precision=jax.lax.Precision.HIGHEST
+  )
 
 
 def clip_to_range(means, points, sample_weight):

@@ -314,8 +314,9 @@ def _whitening(eigenvalues, directions, is_real, min_eigenvalue):
 
 def _third_moment(rows, sample_weight):
   """`[K, K, K]` from `[N, K]`, by way of `[N, K^2]`."""
-  size = rows.shape[1]
-  products = (rows[:, :, None] * rows[:, None, :]).reshape(-1, size**2)
+  num_rows, size = rows.shape
+  products = rows[:, :, None] * rows[:, None, :]
+  products = products.reshape(num_rows, size**2)
   return _matmul((rows * sample_weight[:, None]).T, products).reshape(
     (size,) * 3
   )

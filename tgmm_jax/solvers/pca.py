@@ -1,14 +1,12 @@
 """The power method: leading eigenpairs of a covariance.
 
-Two ways to k of them, from a positive semidefinite matrix or from points:
-"deflation", power iterations on one vector after the other, each found pair
-taken off the matrix (the algorithm of He et al. 2025, "Learning spectral
-methods by transformers", section 2; Hotelling 1933), and "block", orthogonal
-iteration on k vectors and a few more (Golub and Van Loan, section 8.2.4) with
-a Rayleigh-Ritz step at the end. A step shrinks the angle to the j-th
-eigenvector by `value_(j+1) / value_j` with deflation, and by
-`value_(k+e+1) / value_j` with a block of k + e; the eigenvalue's error by the
-square of that.
+"deflation": power iterations on one vector after the other, each found pair
+taken off the matrix (He et al. 2025, "Learning spectral methods by
+transformers", section 2). "block": orthogonal iteration on k vectors and a few
+more (Golub and Van Loan, section 8.2.4), with a Rayleigh-Ritz step at the end.
+A step shrinks the tangent of the angle to the j-th eigenvector by
+`value_(j+1) / value_j` with deflation and `value_(k+e+1) / value_j` with a
+block of k + e, the error of the eigenvalue by the square of that.
 """
 
 import functools
@@ -37,23 +35,20 @@ class Eigenpairs(NamedTuple):
   """The k leading eigenpairs of a positive semidefinite matrix; finite.
 
   Attributes:
-    eigenvalues: `[k]`, not negative, in the order found, which is descending
-      where the status is CONVERGED.
+    eigenvalues: `[k]`, not negative; descending where CONVERGED.
     vectors: `[d, k]`, a unit vector in each column with the sign of
       `fix_signs`; orthogonal as far as they have converged.
-    residuals: `[k]`, `|A v - value v|` over the largest eigenvalue; the
-      eigenvalue is off by no more than that times the largest, and the angle
-      of the vector by about that over its relative gap. With deflation A is
-      the deflated matrix.
+    residuals: `[k]`, `|A v - value v|` over the largest eigenvalue, A with
+      deflation the deflated matrix. Some eigenvalue is within that (times the
+      largest), and the angle is about that over the relative gap.
     num_iters: `[]` int32, steps of the block, or of the k vectors together.
-    status: `[]` int32. CONVERGED: all residuals are below the tolerance;
-      MAX_ITER: some is not; DEGENERATE: the rank is below k, or (of what has
-      converged) a gap at or before the k-th eigenvalue is so small, at most
-      the tolerance or 1000 rounding errors of the largest, that its vectors
-      could be any of their span; INVALID_INPUT: NaN or inf, no symmetry, a
-      negative eigenvalue if one was met, a start with a zero column, weights
-      that are negative or not above `ddof` in total, or eigenvalues out of
-      the dtype's range.
+    status: `[]` int32. CONVERGED: the residuals are within the tolerance;
+      MAX_ITER: some is not; DEGENERATE: the rank is below k, or, of what has
+      converged, a gap up to the one after the k-th eigenvalue is within the
+      tolerance or 1000 roundings of the largest, so that vectors could be any
+      of a span; INVALID_INPUT: NaN or inf, no symmetry, a negative eigenvalue
+      if one was met, a start with a zero column, weights that are negative or
+      not above `ddof` in total, or eigenvalues out of the dtype's range.
   """
 
   eigenvalues: jax.Array
@@ -133,23 +128,18 @@ def fit(
   *,
   sample_weight: jax.Array | None = None,
   ddof: int = 0,
-  method: str = "block",
-  start: jax.Array | None = None,
-  max_iter: int = 1000,
-  tol: float = 1e-5,
+  **options,
 ) -> Eigenpairs:
   """Leading eigenpairs of the covariance of points: variances, directions.
 
   Args:
-    key: as all that is not here, as in `leading_eigenpairs`, and its errors.
+    key: consumed, as in `leading_eigenpairs`.
     points: `[N, d]`; padding may hold anything.
     num_directions: k, static, at most d.
     sample_weight: `[N]`, or None for ones; 0 is padding.
     ddof: as in `covariance`.
-    method: "block" or "deflation".
-    start: `[d, k]` or None.
-    max_iter: number of steps.
-    tol: tolerance of the residuals.
+    **options: method, start, max_iter and tol of `leading_eigenpairs`, whose
+      errors these are too.
 
   Returns:
     `Eigenpairs`, the eigenvalues in squared units of the points. Points that
@@ -173,10 +163,7 @@ def fit(
     key,
     covariance(points, sample_weight, ddof=ddof),
     num_directions,
-    method=method,
-    start=start,
-    max_iter=max_iter,
-    tol=tol,
+    **options,
   )
   limits = jnp.finfo(points.dtype)
   largest = found.eigenvalues[0]
@@ -184,11 +171,11 @@ def fit(
   is_valid &= (eigenvalues[0] >= limits.tiny) | (largest == 0)
   is_valid &= eigenvalues[0] < jnp.inf
   # Points are read to a rounding error: less spread than that is none.
-  is_spread = largest > (4.0 * limits.eps) ** 2
+  is_constant = largest <= (4.0 * limits.eps) ** 2
   status = jnp.where(
-    is_spread | (found.status == types.Status.INVALID_INPUT),
+    is_constant,
+    jnp.maximum(found.status, types.Status.DEGENERATE),
     found.status,
-    types.Status.DEGENERATE,
   )
   return found._replace(
     eigenvalues=jnp.minimum(eigenvalues, limits.max),
@@ -231,9 +218,9 @@ def leading_eigenpairs(
   _check(matrix, num_directions, method, start, max_iter, tol)
   matrix = matrix.astype(jnp.promote_types(matrix.dtype, jnp.float32))
   matrix, scale, is_valid = _check_matrix(matrix)
-  solve, num_extra = (_block, _NUM_EXTRA)
+  solve, num_extra = _block, _NUM_EXTRA
   if method == "deflation":
-    solve, num_extra = (_deflation, 1)
+    solve, num_extra = _deflation, 1
   width = min(num_directions + num_extra, matrix.shape[0])
   start, is_start = _full_start(key, matrix, start, width)
   values, vectors, residuals, num_iters = solve(
@@ -279,7 +266,7 @@ def _check_matrix(matrix):
 
 
 def _scale_to_one(array):
-  """The array over a power of two just above its largest entry."""
+  """The array with a largest entry from 1 to 2, and that power of two."""
   largest = jnp.max(jnp.abs(array))
   is_usable = (largest > 0) & (largest < jnp.inf)
   exponent = jnp.frexp(jnp.where(is_usable, largest, 0.5))[1]

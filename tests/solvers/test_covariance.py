@@ -1,0 +1,401 @@
+"""What each covariance type asks of the points, against plain loops."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tgmm_jax import gmm
+from tgmm_jax.solvers import covariance
+
+K, DIM, N = 3, 4, 20
+TYPES = gmm.COVARIANCE_TYPES[1:]
+
+pytestmark = pytest.mark.usefixtures("x64")
+
+
+def make_full(seed=0):
+  """Positive definite `[K, d, d]`."""
+  roots = np.random.default_rng(seed).normal(size=(K, DIM, DIM))
+  return np.einsum("kij,klj->kil", roots, roots) + 0.5 * np.eye(DIM)
+
+
+def make_covariances(covariance_type, seed=0):
+  full = make_full(seed)
+  return {
+    "tied_spherical": np.asarray(full[0, 0, 0]),
+    "spherical": full[:, 0, 0],
+    "diag": np.stack([np.diag(one) for one in full]),
+    "tied": full[0],
+    "full": full,
+  }[covariance_type]
+
+
+def matrices_of(covariances, covariance_type):
+  """The covariance matrix of each component, one after the other."""
+  for k in range(K):
+    match covariance_type:
+      case "tied_spherical":
+        yield covariances * np.eye(DIM)
+      case "spherical":
+        yield covariances[k] * np.eye(DIM)
+      case "diag":
+        yield np.diag(covariances[k])
+      case "tied":
+        yield covariances
+      case "full":
+        yield covariances[k]
+
+
+def shaped(matrices, weights, covariance_type):
+  """Matrices `[K, d, d]` reduced to the type; tied ones are averaged."""
+  matrices = np.asarray(matrices)
+  mean = sum(w * one for w, one in zip(weights, matrices, strict=True))
+  mean = mean / np.sum(weights)
+  match covariance_type:
+    case "tied_spherical":
+      return np.trace(mean) / DIM
+    case "spherical":
+      return np.array([np.trace(one) / DIM for one in matrices])
+    case "diag":
+      return np.array([np.diag(one) for one in matrices])
+    case "tied":
+      return mean
+  return matrices
+
+
+def make_points(seed=1):
+  """Points, means, shares `[K, N]` and the differences `[K, d, N]`."""
+  generator = np.random.default_rng(seed)
+  points = generator.normal(size=(N, DIM))
+  means = generator.normal(size=(K, DIM))
+  share = generator.uniform(size=(K, N))
+  return points, means, share, (points[None] - means[:, None]).swapaxes(1, 2)
+
+
+def scatter_matrices(points, means, share):
+  """Sums of outer products about the means, by loops."""
+  sums = np.zeros((K, DIM, DIM))
+  for k in range(K):
+    for n in range(N):
+      gap = points[n] - means[k]
+      sums[k] += share[k, n] * np.outer(gap, gap)
+  return sums
+
+
+@pytest.mark.parametrize("covariance_type", TYPES)
+def test_distances(covariance_type):
+  points, means, _, differences = make_points()
+  covariances = make_covariances(covariance_type)
+  found, log_det = covariance.distances(
+    jnp.asarray(differences), jnp.asarray(covariances), covariance_type
+  )
+  log_det = np.broadcast_to(log_det, K)
+  assert found.shape == (K, N)
+  for k, matrix in enumerate(matrices_of(covariances, covariance_type)):
+    np.testing.assert_allclose(log_det[k], np.linalg.slogdet(matrix)[1])
+    for n in range(N):
+      gap = points[n] - means[k]
+      expected = gap @ np.linalg.solve(matrix, gap)
+      np.testing.assert_allclose(found[k, n], expected, rtol=1e-10)
+
+
+def test_inverse_factor():
+  covariances = make_full()
+  factors = covariance.inverse_factor(jnp.asarray(covariances))
+  for factor, matrix in zip(factors, covariances, strict=True):
+    np.testing.assert_allclose(
+      factor, np.linalg.inv(np.linalg.cholesky(matrix)), atol=1e-12
+    )
+
+
+def test_a_matrix_without_a_factor_is_taken_for_its_diagonal():
+  covariances = make_full()
+  covariances[1] = [
+    [4.0, 3.0, 0.0, 0.0],
+    [3.0, 1.0, 0.0, 0.0],
+    [0.0, 0.0, 9.0, 0.0],
+    [0.0, 0.0, 0.0, 1.0],
+  ]
+  given = jnp.asarray(covariances)
+  factors = covariance.inverse_factor(given)
+  np.testing.assert_allclose(factors[1], np.diag([0.5, 1.0, 1 / 3, 1.0]))
+  fixed = covariance.positive_definite(given, "full")
+  np.testing.assert_array_equal(fixed[1], np.diag([4.0, 1.0, 9.0, 1.0]))
+  for k in (0, 2):
+    np.testing.assert_array_equal(fixed[k], covariances[k])
+  tied = covariance.positive_definite(given[1], "tied")
+  np.testing.assert_array_equal(tied, fixed[1])
+  diagonal = jnp.asarray([[1.0, 2.0]])
+  assert covariance.positive_definite(diagonal, "diag") is diagonal
+
+
+@pytest.mark.parametrize("covariance_type", TYPES)
+def test_scatter_and_estimate_are_moments_about_the_new_means(covariance_type):
+  points, means, share, differences = make_points()
+  share, differences = jnp.asarray(share), jnp.asarray(differences)
+  scatters = covariance.scatter(share, differences, covariance_type)
+  matrices = scatter_matrices(points, means, share)
+  total = matrices.sum(axis=0)
+  expected = {
+    "tied_spherical": np.trace(total),
+    "spherical": [np.trace(one) for one in matrices],
+    "diag": [np.diag(one) for one in matrices],
+    "tied": total,
+    "full": matrices,
+  }[covariance_type]
+  np.testing.assert_allclose(scatters, expected, rtol=1e-12)
+  mass = np.sum(share, axis=1)
+  moved = share @ points / mass[:, None]
+  ridge = np.array([0.1, 0.2, 0.3, 0.4])
+  found = covariance.estimate(
+    scatters,
+    jnp.asarray(mass),
+    jnp.asarray(moved - means),
+    jnp.asarray(ridge),
+    covariance_type,
+  )
+  matrices = scatter_matrices(points, moved, share) / mass[:, None, None]
+  expected = shaped(matrices + np.diag(ridge), mass, covariance_type)
+  np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+  "covariance_type", ["spherical", "tied_spherical", "diag"]
+)
+def test_rounding_does_not_make_a_variance_negative(covariance_type):
+  shape = gmm.covariance_shape(covariance_type, K, DIM)
+  found = covariance.estimate(
+    jnp.full(shape, 1.0 - 1e-12),
+    jnp.ones(K),
+    jnp.zeros((K, DIM)).at[:, 0].set(1.0),
+    jnp.full(DIM, 1e-20),
+    covariance_type,
+  )
+  assert np.all(found >= 1e-20)
+
+
+@pytest.mark.parametrize("covariance_type", TYPES)
+def test_pooled(covariance_type):
+  points, means, share, differences = make_points()
+  share /= share.sum()
+  ridge = np.array([0.1, 0.2, 0.3, 0.4])
+  found = covariance.pooled(
+    jnp.asarray(share),
+    jnp.asarray(differences),
+    jnp.asarray(ridge),
+    covariance_type,
+  )
+  total = scatter_matrices(points, means, share).sum(axis=0) + np.diag(ridge)
+  expected = shaped([total] * K, np.ones(K), covariance_type)
+  assert found.shape == gmm.covariance_shape(covariance_type, K, DIM)
+  np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("covariance_type", TYPES)
+def test_raise_to(covariance_type):
+  lowest = np.array([0.5, 1.0, 2.0, 4.0])
+  covariances = make_covariances(covariance_type)
+  found = covariance.raise_to(
+    jnp.asarray(covariances), jnp.asarray(lowest), covariance_type
+  )
+  pairs = zip(
+    matrices_of(np.asarray(found), covariance_type),
+    matrices_of(covariances, covariance_type),
+    strict=True,
+  )
+  for after, before in pairs:
+    if "spherical" in covariance_type:
+      expected = max(before[0, 0], np.mean(lowest)) * np.eye(DIM)
+    elif covariance_type == "diag":
+      expected = np.diag(np.maximum(np.diag(before), lowest))
+    else:
+      root = np.sqrt(np.diag(lowest))
+      inverse = np.linalg.inv(root)
+      values, vectors = np.linalg.eigh(inverse @ before @ inverse)
+      raised = vectors @ np.diag(np.maximum(values, 1.0)) @ vectors.T
+      expected = root @ raised @ root
+    np.testing.assert_allclose(after, expected, rtol=1e-10, atol=1e-12)
+    assert np.linalg.eigvalsh(after)[0] >= 0.5 * (1 - 1e-10)
+
+
+@pytest.mark.parametrize("covariance_type", TYPES)
+def test_is_collapsed(covariance_type):
+  ridge = np.array([1.0, 2.0, 1.0, 2.0])
+  is_tied = "tied" in covariance_type
+
+  def ask(full):
+    given = shaped(full, np.ones(K), covariance_type)
+    found = covariance.is_collapsed(
+      jnp.asarray(given), jnp.asarray(ridge), covariance_type
+    )
+    assert found.shape == (() if is_tied else (K,))
+    return np.broadcast_to(found, K)
+
+  wide = make_full() + 40.0 * np.eye(DIM)
+  assert not np.any(ask(wide))
+  flat = wide.copy()
+  flat[1] = 1.01 * np.diag(ridge)
+  if is_tied:
+    flat[:] = flat[1]
+  np.testing.assert_array_equal(ask(flat), is_tied | (np.arange(K) == 1))
+  if covariance_type in ("full", "tied", "diag"):
+    # One direction is enough.
+    thin = wide.copy()
+    thin[1] = np.diag([50.0, 50.0, 50.0, 2.5])
+    if is_tied:
+      thin[:] = thin[1]
+    np.testing.assert_array_equal(ask(thin), is_tied | (np.arange(K) == 1))
+  if covariance_type in ("full", "tied"):
+    # So is one that no coordinate shows.
+    line = np.full((DIM, DIM), 50.0) + 1e-3 * np.eye(DIM)
+    thin = wide.copy()
+    thin[1] = line
+    if is_tied:
+      thin[:] = line
+    np.testing.assert_array_equal(ask(thin), is_tied | (np.arange(K) == 1))
+
+
+@pytest.mark.parametrize("covariance_type", TYPES)
+def test_lift(covariance_type):
+  ridge = np.full(DIM, 0.25)
+  shape = gmm.covariance_shape(covariance_type, K, DIM)
+  nothing = jnp.zeros(shape)
+  found = covariance.lift(nothing, jnp.asarray(ridge), covariance_type)
+  expected = shaped([np.diag(ridge)] * K, np.ones(K), covariance_type)
+  np.testing.assert_allclose(found, expected)
+  wide = jnp.asarray(
+    shaped(make_full() + 9.0 * np.eye(DIM), np.ones(K), covariance_type)
+  )
+  np.testing.assert_array_equal(
+    covariance.lift(wide, jnp.asarray(ridge), covariance_type), wide
+  )
+
+
+@pytest.mark.parametrize("covariance_type", TYPES)
+def test_is_usable(covariance_type):
+  good = make_covariances(covariance_type)
+
+  def ask(covariances):
+    return bool(covariance.is_usable(jnp.asarray(covariances), covariance_type))
+
+  assert ask(good)
+  assert ask(np.zeros_like(good))
+  assert ask(1e-200 * good)
+  assert ask(1e200 * good)
+  for value in (np.nan, np.inf, -np.inf, -1.0):
+    bad = np.array(good)
+    bad[(0,) * bad.ndim] = value
+    assert not ask(bad), value
+  assert not ask(-good)
+  if covariance_type in ("full", "tied"):
+    skew = np.array(good)
+    skew[..., 0, 1] += 1.0
+    assert not ask(skew)
+    # Symmetric, with a positive diagonal, and no covariance.
+    indefinite = np.array(good)
+    indefinite[..., :2, :2] = [[1.0, 2.0], [2.0, 1.0]]
+    assert not ask(indefinite)
+    singular = np.ones_like(good)
+    assert ask(singular)
+
+
+@pytest.mark.parametrize("covariance_type", TYPES)
+def test_scaled(covariance_type):
+  scale = np.array([2.0, 3.0, 4.0, 5.0])
+  if "spherical" in covariance_type:
+    scale = np.full(DIM, 3.0)
+  covariances = make_covariances(covariance_type)
+  found = covariance.scaled(
+    jnp.asarray(covariances), jnp.asarray(scale), covariance_type
+  )
+  for after, before in zip(
+    matrices_of(np.asarray(found), covariance_type),
+    matrices_of(covariances, covariance_type),
+    strict=True,
+  ):
+    expected = np.diag(scale) @ before @ np.diag(scale)
+    np.testing.assert_allclose(after, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("covariance_type", TYPES)
+def test_mean_variance(covariance_type):
+  covariances = make_covariances(covariance_type)
+  diagonals = [
+    np.diag(one) for one in matrices_of(covariances, covariance_type)
+  ]
+  np.testing.assert_allclose(
+    covariance.mean_variance(jnp.asarray(covariances), covariance_type),
+    np.mean(diagonals),
+  )
+
+
+@pytest.mark.parametrize("covariance_type", TYPES)
+def test_is_alike(covariance_type):
+  covariances = np.array(make_covariances(covariance_type))
+  if "tied" not in covariance_type:
+    covariances[2] = covariances[0] * (1 + 1e-4)
+  found = covariance.is_alike(jnp.asarray(covariances), covariance_type)
+  found = np.broadcast_to(found, (K, K))
+  expected = np.eye(K, dtype=bool)
+  expected[0, 2] = expected[2, 0] = True
+  if "tied" in covariance_type:
+    expected[:] = True
+  np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("covariance_type", ["full", "tied", "diag"])
+def test_float32_moments_far_from_the_origin_are_centred(covariance_type):
+  """Differences about the mean before the step carry no offset."""
+  points, _, share, _ = make_points()
+  means = points[:K]
+  expected = None
+  for offset in (0.0, 1024.0):
+    columns = jnp.asarray(points + offset, jnp.float32).T
+    near = jnp.asarray(means + offset, jnp.float32)
+    differences = columns[None] - near[:, :, None]
+    mass = jnp.sum(jnp.asarray(share, jnp.float32), axis=1)
+    shifts = jnp.einsum("kn,kdn->kd", share, differences) / mass[:, None]
+    found = covariance.estimate(
+      covariance.scatter(
+        jnp.asarray(share, jnp.float32), differences, covariance_type
+      ),
+      mass,
+      shifts.astype(jnp.float32),
+      jnp.zeros(DIM, jnp.float32),
+      covariance_type,
+    )
+    assert found.dtype == jnp.float32
+    if expected is None:
+      expected = found
+  np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("covariance_type", TYPES)
+def test_all_of_them_vmap(covariance_type):
+  _, _, share, differences = make_points()
+  covariances = np.stack([make_covariances(covariance_type, s) for s in (0, 1)])
+  ridge = jnp.full(DIM, 0.1)
+
+  def everything(covariances):
+    moved, _ = covariance.distances(
+      jnp.asarray(differences), covariances, covariance_type
+    )
+    scatters = covariance.scatter(
+      jnp.asarray(share), jnp.asarray(differences), covariance_type
+    )
+    return (
+      moved,
+      scatters * covariance.mean_variance(covariances, covariance_type),
+      covariance.lift(covariances, ridge, covariance_type),
+      covariance.is_usable(covariances, covariance_type),
+      covariance.is_alike(covariances, covariance_type),
+      covariance.raise_to(covariances, 5.0 * ridge, covariance_type),
+    )
+
+  batched = jax.vmap(everything)(jnp.asarray(covariances))
+  for i, one in enumerate(covariances):
+    for leaf, expected in zip(
+      batched, everything(jnp.asarray(one)), strict=True
+    ):
+      np.testing.assert_allclose(leaf[i], expected, rtol=1e-10, atol=1e-12)
