@@ -14,12 +14,7 @@ sampling and gets the fused form of GPT-2's gelu.
 """
 
 import dataclasses
-import importlib.metadata
-import importlib.util
 import math
-import platform
-import statistics
-import time
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -28,17 +23,12 @@ import jax.extend
 import jax.numpy as jnp
 import rich.console
 import rich.table
-from absl import app, flags
+from absl import app
 
-from experiments import base, rq1
+from experiments import base, rq1, timing
 from tgmm_jax import sharding, train_step
 from tgmm_jax.models import factory
 
-_REPEATS = flags.DEFINE_integer(
-  "repeats", 5, "timed calls of each variant", lower_bound=1
-)
-_MATMUL_SIZE = 2048
-_MATMUL_REPEATS = 30
 _PEER_PACKAGES = ("torch", "transformers")
 
 
@@ -133,36 +123,9 @@ def make_sampling(case: Case) -> Callable[[], None]:
   return lambda: jax.block_until_ready(call())
 
 
-def matmul_rate(dtype: str) -> float:
-  """FLOP/s of one device at a large product: the best of many, a ceiling."""
-  matrix = jnp.ones((_MATMUL_SIZE, _MATMUL_SIZE), dtype)
-  call = jax.jit(jnp.matmul)
-  seconds = []
-  for _ in range(_MATMUL_REPEATS):
-    start = time.perf_counter()
-    jax.block_until_ready(call(matrix, matrix))
-    seconds.append(time.perf_counter() - start)
-  return 2.0 * _MATMUL_SIZE**3 / min(seconds)
-
-
-def median_seconds(
-  functions: dict[str, Callable[[], None]], repeats: int
-) -> dict[str, float]:
-  """Median time of each; they take turns, so that a busy machine hits all."""
-  seconds = {name: [] for name in functions}
-  for function in functions.values():
-    function()
-  for _ in range(repeats):
-    for name, function in functions.items():
-      start = time.perf_counter()
-      function()
-      seconds[name].append(time.perf_counter() - start)
-  return {name: statistics.median(values) for name, values in seconds.items()}
-
-
 def measure(case: Case, mesh: jax.sharding.Mesh, repeats: int) -> list[str]:
   """The row of the table for a case."""
-  seconds = median_seconds(
+  seconds = timing.median_seconds(
     {
       "step": make_steps(case, mesh),
       "sampler": make_sampling(case),
@@ -172,7 +135,7 @@ def measure(case: Case, mesh: jax.sharding.Mesh, repeats: int) -> list[str]:
   step = seconds["step"] / case.config.steps_per_call
   num_tasks = sum(case.config.batch_sizes)
   rate = step_flops(case, mesh) / step
-  peak = matmul_rate(case.model.config.compute_dtype) * mesh.size
+  peak = timing.matmul_rate(case.model.config.compute_dtype) * mesh.size
   return [
     case.name,
     f"{1.0 / step:.3g}",
@@ -193,7 +156,7 @@ def compare(case: Case, mesh: jax.sharding.Mesh, repeats: int) -> str:
   ours, theirs = peer.losses()
   if not math.isclose(ours, theirs, rel_tol=1e-4):
     raise ValueError(f"losses of the two networks are {ours} and {theirs}")
-  seconds = median_seconds(
+  seconds = timing.median_seconds(
     {"ours": make_steps(case, mesh), "theirs": peer.step}, repeats
   )
   step = seconds["ours"] / case.config.steps_per_call
@@ -205,28 +168,14 @@ def compare(case: Case, mesh: jax.sharding.Mesh, repeats: int) -> str:
   )
 
 
-def describe() -> str:
-  """Versions and devices."""
-  packages = ["jax", "jaxlib", "flax", "optax"]
-  packages += [name for name in _PEER_PACKAGES if _is_installed(name)]
-  versions = [f"{name} {importlib.metadata.version(name)}" for name in packages]
-  devices = f"{jax.device_count()} x {jax.devices()[0].device_kind}"
-  return (
-    f"Python {platform.python_version()}, {', '.join(versions)}; {devices},"
-    f" {platform.machine()}"
-  )
-
-
-def _is_installed(name):
-  return importlib.util.find_spec(name) is not None
-
-
 def main(argv):
   """Measures all cases and prints the table."""
   if len(argv) > 1:
     raise app.UsageError(f"arguments are {argv[1:]}, takes flags only")
   console = rich.console.Console()
-  console.print(describe(), highlight=False)
+  console.print(
+    timing.describe(("flax", "optax", *_PEER_PACKAGES)), highlight=False
+  )
   mesh = sharding.make_mesh()
   paper, released, refiner = paper_cases()
   table = rich.table.Table("network", title="Train step")
@@ -240,12 +189,14 @@ def main(argv):
   ):
     table.add_column(heading, justify="right")
   for case in (paper, released, refiner):
-    table.add_row(*measure(case, mesh, _REPEATS.value))
+    table.add_row(*measure(case, mesh, timing.REPEATS.value))
   console.print(table)
   if jax.default_backend() != "cpu":
     console.print("PyTorch is compared on CPU only")
-  elif all(_is_installed(name) for name in _PEER_PACKAGES):
-    console.print(compare(released, mesh, _REPEATS.value), highlight=False)
+  elif all(timing.is_installed(name) for name in _PEER_PACKAGES):
+    console.print(
+      compare(released, mesh, timing.REPEATS.value), highlight=False
+    )
   else:
     console.print("PyTorch: install the extra `bench` to compare")
 

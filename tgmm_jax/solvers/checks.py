@@ -58,12 +58,22 @@ def number(argument: str, value: Any, *, lowest: float) -> None:
   if isinstance(value, jax.core.Tracer):
     return
   is_number = isinstance(value, numbers.Real) or (
-    isinstance(value, np.ndarray | jax.Array) and value.ndim == 0
+    isinstance(value, np.ndarray | jax.Array)
+    and value.ndim == 0
+    and _is_real(value.dtype)
   )
-  if isinstance(value, bool) or not is_number or not lowest <= value < np.inf:
+  is_bool = isinstance(value, bool | np.bool_) or (
+    is_number and np.asarray(value).dtype == np.bool_
+  )
+  if is_bool or not is_number or not lowest <= value < np.inf:
     raise ValueError(
       f"{argument} is {_brief(value)}, takes a number >= {lowest:g}"
     )
+
+
+def _is_real(dtype):
+  """Floating (bfloat16 too), integer or bool; no dates, no complex numbers."""
+  return dtype.kind in "fiub" or jnp.issubdtype(dtype, jnp.floating)
 
 
 def array(argument: str, value: Any, axes: tuple[str, ...]) -> jax.Array:
@@ -92,12 +102,7 @@ def array(argument: str, value: Any, axes: tuple[str, ...]) -> jax.Array:
     except ValueError:
       raise ValueError(f"{argument} is ragged, {takes}") from None
   dtype = value.dtype
-  is_real = (
-    jnp.issubdtype(dtype, jnp.floating)
-    or jnp.issubdtype(dtype, jnp.integer)
-    or dtype == jnp.bool_
-  )
-  if not is_real:
+  if not _is_real(dtype):
     raise TypeError(f"{argument} has dtype {dtype}, {takes}")
   shape(argument, value, axes)
   if not jnp.issubdtype(dtype, jnp.floating):

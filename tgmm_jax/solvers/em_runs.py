@@ -42,12 +42,17 @@ def make_limits(
 ) -> Limits:
   """Refuses numbers out of range; what is traced is taken as it is."""
   checks.integer("max_iter", max_iter, lowest=0)
-  checks.number("tol", tol, lowest=0.0)
-  checks.number("reg_share", reg_share, lowest=0.0)
-  checks.number("reg_covar", reg_covar, lowest=0.0)
+  limits = {"tol": tol, "reg_share": reg_share, "reg_covar": reg_covar}
   if min_variance is not None:
-    checks.number("min_variance", min_variance, lowest=0.0)
-  return Limits(max_iter, tol, reg_share, reg_covar, min_variance)
+    limits["min_variance"] = min_variance
+  for name, value in limits.items():
+    checks.number(name, value, lowest=0.0)
+    # One type for all, or each would be compiled for.
+    if not isinstance(value, jax.core.Tracer):
+      limits[name] = float(value)
+  if not isinstance(max_iter, jax.core.Tracer):
+    max_iter = int(max_iter)
+  return Limits(max_iter, **{"min_variance": None} | limits)
 
 
 class Run(NamedTuple):
