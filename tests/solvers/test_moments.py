@@ -83,6 +83,7 @@ def test_with_no_more_points_than_dimensions_it_is_zero():
   assert eigenvalues[0] == pytest.approx(0.0, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_the_noise_variance_of_few_points_is_too_low_as_documented():
   """Mean over tasks at N = 128, true variance 1."""
   documented = {

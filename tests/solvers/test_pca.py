@@ -43,7 +43,13 @@ def projector(vectors):
 @pytest.mark.parametrize("method", pca.METHODS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
-@pytest.mark.parametrize("name", SPECTRA)
+@pytest.mark.parametrize(
+  "name",
+  ["geometric", "all"]
+  + [
+    pytest.param(name, marks=pytest.mark.slow) for name in ("wide block", "one")
+  ],
+)
 def test_the_leading_pairs_are_numpys(name, scale, dtype, method):
   values, kept = SPECTRA[name]
   matrix, vectors = make_matrix(values)
@@ -72,9 +78,11 @@ def test_the_leading_pairs_are_numpys(name, scale, dtype, method):
   ("values", "kept", "is_gap"),
   [
     ([3.0, 3.0, 1.0, 0.5, 0.2, 0.1, 0.1], 2, True),
-    ([3.0, 2.0, 2.0, 2.0, 0.2, 0.1, 0.1], 4, True),
+    pytest.param(
+      [3.0, 2.0, 2.0, 2.0, 0.2, 0.1, 0.1], 4, True, marks=pytest.mark.slow
+    ),
     ([3.0, 2.0, 2.0, 1.0, 0.2, 0.1, 0.1], 2, False),
-    ([1.0] * 7, 3, False),
+    pytest.param([1.0] * 7, 3, False, marks=pytest.mark.slow),
     ([1.0] * 7, 7, True),
   ],
 )
@@ -94,7 +102,9 @@ def test_repeated_eigenvalues_are_degenerate(values, kept, is_gap, method, x64):
 
 @pytest.mark.parametrize("method", pca.METHODS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("rank", [0, 1, 3])
+@pytest.mark.parametrize(
+  "rank", [0, 3, pytest.param(1, marks=pytest.mark.slow)]
+)
 def test_a_rank_below_k_is_degenerate_and_orthonormal(rank, dtype, method):
   values = np.r_[np.arange(rank, 0, -1.0), np.zeros(9 - rank)]
   matrix, vectors = make_matrix(values)
@@ -163,6 +173,15 @@ def test_a_fixed_number_of_steps_is_that_many_public_steps(x64):
     )
 
 
+def test_a_deflated_matrix_has_a_zero_for_the_eigenvalue(x64):
+  values = np.array([4.0, 3.0, 2.0, 1.0])
+  matrix, vectors = make_matrix(values)
+  left = pca.deflate(matrix, values[1], vectors[:, 1])
+  np.testing.assert_allclose(
+    np.linalg.eigvalsh(left), [0.0, 1.0, 2.0, 4.0], atol=1e-12
+  )
+
+
 def test_the_first_columns_of_a_block_step_are_its_own(x64):
   matrix, _ = make_matrix(np.array([4.0, 3.0, 2.0, 1.0, 0.5]))
   basis = jnp.linalg.qr(jax.random.normal(KEY(), (5, 3)))[0]
@@ -221,7 +240,9 @@ def test_the_covariance_is_numpys(ddof, dtype):
 
 
 @pytest.mark.parametrize("method", pca.METHODS)
-@pytest.mark.parametrize("num_points", [6, 50])
+@pytest.mark.parametrize(
+  "num_points", [6, pytest.param(50, marks=pytest.mark.slow)]
+)
 def test_points_of_the_spectral_paper(num_points, method, x64):
   """L Z with L a random matrix: d = 20, fewer points than dimensions too."""
   generator = np.random.default_rng(1)
@@ -312,6 +333,13 @@ def test_bad_points_get_a_status(dtype):
     np.tile(np.linalg.eigvalsh(np.cov(points.T))[:0:-1], (4, 1)),
     rtol={"float32": 2e-3, "float64": 1e-9}[dtype],
   )
+
+
+def test_many_equal_points_have_no_direction():
+  """Though the rounding of their mean is that of a thousand sums."""
+  found = FIT(KEY(), np.full((1000, 3), 0.825, np.float32), 1)
+  assert found.status == POOR
+  assert found.eigenvalues[0] < 1e-12
 
 
 @pytest.mark.parametrize(

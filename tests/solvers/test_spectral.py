@@ -40,8 +40,12 @@ def make_task(dim, num_components, num_points=4000):
 
 @pytest.mark.parametrize(
   ("dim", "num_components", "variance", "about"),
-  [(6, 4, None, "origin"), (20, 3, 1.0, "origin"), (6, 4, None, "mean")]
-  + [(2, 3, 1.0, "mean")],
+  [
+    (6, 4, None, "origin"),
+    (2, 3, 1.0, "mean"),
+    pytest.param(20, 3, 1.0, "origin", marks=pytest.mark.slow),
+    pytest.param(6, 4, None, "mean", marks=pytest.mark.slow),
+  ],
 )
 def test_many_points_give_the_parameters(dim, num_components, variance, about):
   task = make_task(dim, num_components)
@@ -131,7 +135,9 @@ def test_statuses_and_finite_parameters():
   np.testing.assert_allclose(result.mixture.weights[1, :4], 0.25, rtol=1e-6)
 
 
-@pytest.mark.parametrize("num_points", [1, 60])
+@pytest.mark.parametrize(
+  "num_points", [1, pytest.param(60, marks=pytest.mark.slow)]
+)
 def test_one_component_is_the_mean_and_the_covariance(num_points):
   points = np.asarray(make_task(3, 2, num_points=60).points)[:num_points]
   for about in spectral.ABOUT:
@@ -190,6 +196,7 @@ def test_about_the_mean_moved_points_give_the_moved_mixture():
   assert fit(centred, 3).status == types.Status.DEGENERATE
 
 
+@pytest.mark.slow
 def test_about_the_mean_few_points_suffice_at_two_dimensions():
   """Where the moments about the origin fail for one task in five."""
   config = mixtures.TaskConfig(
@@ -234,7 +241,12 @@ def population(dim, num_components, seed, variance):
 
 
 @pytest.mark.parametrize(
-  ("dim", "num_components"), [(2, 2), (3, 1), (5, 3), (8, 8), (30, 4)]
+  ("dim", "num_components"),
+  [(5, 3)]
+  + [
+    pytest.param(*shape, marks=pytest.mark.slow)
+    for shape in [(2, 2), (3, 1), (8, 8), (30, 4)]
+  ],
 )
 @pytest.mark.parametrize("variance", [0.0, 1.7])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

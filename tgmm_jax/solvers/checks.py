@@ -73,7 +73,10 @@ def number(argument: str, value: Any, *, lowest: float) -> None:
 
 def _is_real(dtype):
   """Floating (bfloat16 too), integer or bool; no dates, no complex numbers."""
-  return dtype.kind in "fiub" or jnp.issubdtype(dtype, jnp.floating)
+  # A key's dtype is none of NumPy's.
+  return isinstance(dtype, np.dtype) and (
+    dtype.kind in "fiub" or jnp.issubdtype(dtype, jnp.floating)
+  )
 
 
 def array(argument: str, value: Any, axes: tuple[str, ...]) -> jax.Array:

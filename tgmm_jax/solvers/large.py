@@ -10,7 +10,7 @@ import functools
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import AxisType, Mesh, NamedSharding
 
 from tgmm_jax import types
 from tgmm_jax.solvers import checks, em_runs, em_steps
@@ -87,33 +87,41 @@ def fit_sharded(
   limits = em_runs.make_limits(
     max_iter, tol, reg_share, reg_covar, min_variance
   )
-  missing = -num_points % mesh.shape[axis]
+  # Drawing a start fails under JAX's default, Explicit.
+  automatic = (AxisType.Auto,) * len(mesh.axis_names)
+  mesh = Mesh(mesh.devices, mesh.axis_names, axis_types=automatic)
+  points, sample_weight = _deal_out(points, sample_weight, mesh, axis)
+  key, given = jax.device_put((key, given), NamedSharding(mesh, jax.P()))
+  with jax.set_mesh(mesh):
+    is_good, row = _first_bad(points, sample_weight)
+    if not is_good:
+      row = int(row)
+      checks.values(points[row : row + 1], sample_weight[row : row + 1], row)
+      checks.problem(points[:num_points], sample_weight[:num_points])
+    return _fit_sharded(
+      key,
+      points,
+      sample_weight,
+      given,
+      limits,
+      num_components=int(num_components),
+      num_points=num_points,
+      covariance_type=covariance_type,
+      init=options["init"],
+      mesh=mesh,
+      axis=axis,
+      block_size=block_size,
+    )
+
+
+def _deal_out(points, sample_weight, mesh, axis):
+  """Points and weights over the devices, padded by weight 0."""
+  missing = -points.shape[0] % mesh.shape[axis]
   if missing:
     points = jnp.pad(points, ((0, missing), (0, 0)))
     sample_weight = jnp.pad(sample_weight, (0, missing))
   over_points = NamedSharding(mesh, jax.P(axis))
-  points = jax.device_put(points, over_points)
-  sample_weight = jax.device_put(sample_weight, over_points)
-  is_good, row = _first_bad(points, sample_weight)
-  if not is_good:
-    row = int(row)
-    checks.values(points[row : row + 1], sample_weight[row : row + 1], row)
-    checks.problem(points, sample_weight)
-  result = _fit_sharded(
-    key,
-    points,
-    sample_weight,
-    given,
-    limits,
-    num_components=int(num_components),
-    num_points=num_points,
-    covariance_type=covariance_type,
-    init=options["init"],
-    mesh=mesh,
-    axis=axis,
-    block_size=block_size,
-  )
-  return result
+  return jax.device_put((points, sample_weight), over_points)
 
 
 @jax.jit

@@ -77,13 +77,10 @@ def deflate(
 
 
 def block_step(matrix: jax.Array, basis: jax.Array) -> jax.Array:
-  """The orthonormal factor of `A Q`, with a positive diagonal of the other.
+  """Orthonormal factor `[d, k]` of `A Q`, the other's diagonal positive.
 
-  The first j columns are those of the first j columns of Q alone.
-
-  Args:
-    matrix: `[d, d]`, symmetric.
-    basis: Q, `[d, k]`, orthonormal columns.
+  A `[d, d]` is symmetric, the columns of Q `[d, k]` orthonormal. The first j
+  columns of the result are those of the first j columns of Q alone.
   """
   return _orthonormal(_matmul(matrix, basis))
 
@@ -92,10 +89,7 @@ def fix_signs(vectors: jax.Array) -> jax.Array:
   """Makes the entry of largest size in each column positive.
 
   Of entries of exactly the same size the first counts; of entries that differ
-  by rounding only, either may.
-
-  Args:
-    vectors: `[d, k]`.
+  by rounding only, either may. `[d, k]` to `[d, k]`.
   """
   largest = jnp.argmax(jnp.abs(vectors), axis=0)
   entries = jnp.take_along_axis(vectors, largest[None], axis=0)
@@ -150,12 +144,9 @@ def fit(
     sample_weight = jnp.ones(points.shape[0], points.dtype)
   sample_weight = sample_weight.astype(points.dtype)
   points = jnp.where((sample_weight > 0)[:, None], points, 0.0)
-  is_valid = (
-    jnp.all(jnp.isfinite(points))
-    & jnp.all(sample_weight >= 0)
-    & (jnp.sum(sample_weight) > ddof)
-    & (jnp.sum(sample_weight) < jnp.inf)
-  )
+  total = jnp.sum(sample_weight)
+  is_valid = jnp.all(jnp.isfinite(points)) & jnp.all(sample_weight >= 0)
+  is_valid &= (total > ddof) & (total < jnp.inf)
   points = jnp.where(is_valid, points, 0.0)
   sample_weight = jnp.where(is_valid, sample_weight, 1.0 + ddof)
   points, scale = _scale_to_one(points)
@@ -168,15 +159,12 @@ def fit(
   limits = jnp.finfo(points.dtype)
   largest = found.eigenvalues[0]
   eigenvalues = found.eigenvalues * scale * scale
-  is_valid &= (eigenvalues[0] >= limits.tiny) | (largest == 0)
-  is_valid &= eigenvalues[0] < jnp.inf
+  is_in_range = (eigenvalues[0] >= limits.tiny) & (eigenvalues[0] < jnp.inf)
+  is_valid &= is_in_range | (largest == 0)
   # Points are read to a rounding error: less spread than that is none.
   is_constant = largest <= (4.0 * limits.eps) ** 2
-  status = jnp.where(
-    is_constant,
-    jnp.maximum(found.status, types.Status.DEGENERATE),
-    found.status,
-  )
+  least = jnp.where(is_constant, types.Status.DEGENERATE, 0)
+  status = jnp.maximum(found.status, least)
   return found._replace(
     eigenvalues=jnp.minimum(eigenvalues, limits.max),
     status=_or_invalid(is_valid, status),
@@ -193,7 +181,7 @@ def leading_eigenpairs(
   max_iter: int = 1000,
   tol: float = 1e-5,
 ) -> Eigenpairs:
-  """Leading eigenpairs of a positive semidefinite matrix.
+  """`Eigenpairs` of a positive semidefinite matrix.
 
   Close eigenvalues take many steps. Eigenvalues below the rounding error of
   the largest, or below the tolerance times it, are found only as small.
@@ -208,12 +196,9 @@ def leading_eigenpairs(
     tol: stops where all residuals are below this; with 0 after exactly
       `max_iter` steps, and the status is never CONVERGED.
 
-  Returns:
-    `Eigenpairs`.
-
   Raises:
     ValueError: for k not in 1 ... d, an unknown method, a matrix or a start of
-      the wrong shape, `max_iter` below 1 or a negative `tol`.
+      the wrong shape, `max_iter` below 1 or `tol` not in [0, 1).
   """
   _check(matrix, num_directions, method, start, max_iter, tol)
   matrix = matrix.astype(jnp.promote_types(matrix.dtype, jnp.float32))
@@ -223,11 +208,13 @@ def leading_eigenpairs(
     solve, num_extra = _deflation, 1
   width = min(num_directions + num_extra, matrix.shape[0])
   start, is_start = _full_start(key, matrix, start, width)
+  limits = jnp.finfo(matrix.dtype)
+  zero = _NUM_ZERO_ROUNDINGS * limits.eps * jnp.abs(jnp.trace(matrix))
   values, vectors, residuals, num_iters = solve(
-    matrix, start, num_directions, max_iter, tol
+    matrix, start, num_directions, zero, max_iter, tol
   )
-  status = _status(values, residuals, jnp.trace(matrix), num_directions, tol)
-  largest = jnp.maximum(jnp.max(values), jnp.finfo(matrix.dtype).tiny)
+  status = _status(values, residuals, num_directions, zero, tol)
+  largest = jnp.maximum(jnp.max(values), limits.tiny)
   return Eigenpairs(
     eigenvalues=jnp.maximum(values[:num_directions], 0.0) * scale,
     vectors=fix_signs(vectors[:, :num_directions]),
@@ -239,15 +226,14 @@ def leading_eigenpairs(
 
 def _check(matrix, num_directions, method, start, max_iter, tol):
   """Refuses what no data can make right."""
-  if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+  dim = matrix.shape[0]
+  if matrix.shape != (dim, dim):
     raise ValueError(f"matrix has shape {matrix.shape}, takes [d, d]")
-  if not 1 <= num_directions <= matrix.shape[0]:
-    raise ValueError(
-      f"num_directions is {num_directions}, takes 1 ... {matrix.shape[0]}"
-    )
+  if not 1 <= num_directions <= dim:
+    raise ValueError(f"num_directions is {num_directions}, takes 1 ... {dim}")
   if method not in METHODS:
     raise ValueError(f"method is {method!r}, takes {METHODS}")
-  expected = (matrix.shape[0], num_directions)
+  expected = (dim, num_directions)
   if start is not None and start.shape != expected:
     raise ValueError(f"start has shape {start.shape}, takes {expected}")
   if max_iter < 1:
@@ -259,18 +245,17 @@ def _check(matrix, num_directions, method, start, max_iter, tol):
 def _check_matrix(matrix):
   """The matrix with entries of about 1, their scale, and if it is valid."""
   matrix, scale = _scale_to_one(matrix)
+  # Of inf the difference is NaN, which is not below either.
   tolerance = jnp.finfo(matrix.dtype).eps ** 0.5
-  is_valid = jnp.all(jnp.isfinite(matrix))
-  is_valid &= jnp.all(jnp.abs(matrix - matrix.T) <= tolerance)
+  is_valid = jnp.all(jnp.abs(matrix - matrix.T) <= tolerance)
   return jnp.where(is_valid, 0.5 * (matrix + matrix.T), 0.0), scale, is_valid
 
 
 def _scale_to_one(array):
   """The array with a largest entry from 1 to 2, and that power of two."""
   largest = jnp.max(jnp.abs(array))
-  is_usable = (largest > 0) & (largest < jnp.inf)
-  exponent = jnp.frexp(jnp.where(is_usable, largest, 0.5))[1]
-  scale = jnp.ldexp(jnp.ones((), array.dtype), exponent - 1)
+  largest = jnp.where((largest > 0) & (largest < jnp.inf), largest, 1.0)
+  scale = jnp.ldexp(jnp.ones((), array.dtype), jnp.frexp(largest)[1] - 1)
   return array / scale, scale
 
 
@@ -279,17 +264,15 @@ def _full_start(key, matrix, start, width):
   random = jax.random.normal(key, (matrix.shape[0], width), matrix.dtype)
   if start is None:
     return _orthonormal(random), jnp.asarray(True)
-  start = start.astype(matrix.dtype)
-  norms = jnp.sqrt(jnp.sum(start**2, axis=0))
+  extra = random[:, start.shape[1] :]
+  start = jnp.concatenate([start.astype(matrix.dtype), extra], axis=1)
+  norms = jnp.linalg.norm(start, axis=0)
   is_valid = jnp.all((norms > 0) & (norms < jnp.inf))
-  start = jnp.concatenate([start, random[:, start.shape[1] :]], axis=1)
-  start = jnp.where(is_valid, start, random)
-  return start / jnp.sqrt(jnp.sum(start**2, axis=0)), is_valid
+  return jnp.where(is_valid, start / norms, _orthonormal(random)), is_valid
 
 
-def _deflation(matrix, start, num_directions, max_iter, tol):
+def _deflation(matrix, start, num_directions, zero, max_iter, tol):
   """Power iterations, one vector after the other."""
-  zero = _zero_level(jnp.trace(matrix))
 
   def find(carry, inputs):
     matrix, found, largest = carry
@@ -301,17 +284,16 @@ def _deflation(matrix, start, num_directions, max_iter, tol):
     vector = jnp.where(is_zero, _complement(found), vector)
     mapped = _matmul(matrix, vector)
     value = jnp.where(value < 0, value, jnp.sum(vector * mapped))
-    residual = _norm(mapped - value * vector)
+    residual = jnp.linalg.norm(mapped - value * vector)
     matrix = deflate(matrix, value, vector)
     found = found.at[:, index].set(vector)
     largest = jnp.maximum(largest, value)
     return (matrix, found, largest), (value, residual, num_iters)
 
-  width = start.shape[1]
   (_, found, _), (values, residuals, num_iters) = jax.lax.scan(
     find,
     (matrix, jnp.zeros_like(start), jnp.zeros((), matrix.dtype)),
-    (jnp.arange(width), start.T),
+    (jnp.arange(start.shape[1]), start.T),
   )
   return values, found, residuals, jnp.sum(num_iters[:num_directions])
 
@@ -322,7 +304,7 @@ def _iterate(matrix, vector, zero, largest, max_iter, tol):
   def is_going(state):
     vector, mapped, num_iters = state
     value = jnp.sum(vector * mapped)
-    residual = _norm(mapped - value * vector)
+    residual = jnp.linalg.norm(mapped - value * vector)
     is_met = _is_met(residual, jnp.maximum(largest, value), tol)
     return (num_iters < max_iter) & ~is_met
 
@@ -336,17 +318,17 @@ def _iterate(matrix, vector, zero, largest, max_iter, tol):
   return vector, num_iters
 
 
-def _block(matrix, start, num_directions, max_iter, tol):
+def _block(matrix, start, num_directions, zero, max_iter, tol):
   """Orthogonal iteration, with Rayleigh-Ritz where it is checked."""
+  del zero  # An orthonormal basis has a direction for every eigenvalue.
 
   def ritz(basis):
     mapped = _matmul(matrix, basis)
-    projected = _matmul(basis.T, mapped)
-    values, rotation = jnp.linalg.eigh(0.5 * (projected + projected.T))
+    values, rotation = jnp.linalg.eigh(_matmul(basis.T, mapped))
     values, rotation = values[::-1], rotation[:, ::-1]
     vectors = _matmul(basis, rotation)
     errors = _matmul(mapped, rotation) - values * vectors
-    return values, vectors, jnp.sqrt(jnp.sum(errors**2, axis=0))
+    return values, vectors, jnp.linalg.norm(errors, axis=0)
 
   def is_going(state):
     _, (values, _, residuals), num_iters = state
@@ -367,7 +349,7 @@ def _block(matrix, start, num_directions, max_iter, tol):
   return *found, num_iters
 
 
-def _status(values, residuals, trace, num_directions, tol):
+def _status(values, residuals, num_directions, zero, tol):
   """Status by the eigenvalues, with one more than asked for if there is."""
   eps = jnp.finfo(values.dtype).eps
   largest = jnp.max(jnp.abs(values))
@@ -380,7 +362,7 @@ def _status(values, residuals, trace, num_directions, tol):
   )
   is_met = _is_met(residuals[:num_directions], largest, tol)
   status = jnp.where(is_met, status, types.Status.MAX_ITER)
-  is_low = jnp.any(values[:num_directions] <= _zero_level(trace))
+  is_low = jnp.any(values[:num_directions] <= zero)
   status = jnp.where(is_low, types.Status.DEGENERATE, status)
   return _or_invalid(lowest >= -min_gap, status)
 
@@ -395,18 +377,14 @@ def _or_invalid(is_valid, status):
   return status.astype(jnp.int32)
 
 
-def _zero_level(trace):
-  return _NUM_ZERO_ROUNDINGS * jnp.finfo(trace.dtype).eps * jnp.abs(trace)
-
-
 def _complement(vectors):
   """A unit vector orthogonal to the columns `[d, k]`, some of which are 0."""
   # The coordinate that they cover least is never covered whole: k < d.
-  covered = jnp.sum(vectors**2, axis=1)
-  vector = jnp.zeros_like(covered).at[jnp.argmin(covered)].set(1.0)
+  least = jnp.argmin(jnp.sum(vectors**2, axis=1))
+  vector = jnp.zeros(len(vectors), vectors.dtype).at[least].set(1.0)
   for _ in range(2):  # The second time takes off what rounding left.
     vector -= _matmul(vectors, _matmul(vectors.T, vector))
-    vector /= _norm(vector)
+    vector /= jnp.linalg.norm(vector)
   return vector
 
 
@@ -417,10 +395,6 @@ def _orthonormal(columns):
 
 
 def _normalise(mapped, vector, zero):
-  norm = _norm(mapped)
+  norm = jnp.linalg.norm(mapped)
   is_mapped = norm > zero
   return jnp.where(is_mapped, mapped / jnp.where(is_mapped, norm, 1.0), vector)
-
-
-def _norm(vector):
-  return jnp.sqrt(jnp.sum(vector**2))

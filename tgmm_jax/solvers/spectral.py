@@ -89,7 +89,8 @@ def fit(
     whitening eigenvalue that noise alone may give, as of equal means,
     eigenvalues whose weights do not add up to about 1, or a variance at its
     floor. The means are then what was found, or, if that is nothing, all the
-    overall mean, with equal weights. K = 1 is the mean, and never degenerate.
+    overall mean, with equal weights. K = 1 is the mean, which is always right,
+    and degenerate only by an estimated variance of 0.
 
   Raises:
     ValueError: what no data can make right.

@@ -150,8 +150,10 @@ def _draw_means(key, problem, init, max_components, covariance_type):
     if problem.directions is not None:
       columns = jnp.matmul(problem.directions, columns)
     points = (columns * problem.scale[:, None]).T + problem.centre
+    # About the mean it does not matter where the origin is, and K = d + 1 can
+    # be told as well.
     result = spectral.fit(
-      key, points, num_components, variance=variance, **options
+      key, points, num_components, variance=variance, about="mean", **options
     )
     means = problem_lib.to_frame(problem, result.mixture.means)
     other = _draw_means(

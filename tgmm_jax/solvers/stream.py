@@ -68,9 +68,11 @@ def fit_stream(
     A `SolverResult`; statuses as in `em.fit`.
 
   Raises:
-    ValueError: for blocks of wrong or changing shape, NaN or inf, fewer points
-      than components, weights that cannot be used, an iterator that can be
-      read only once, unknown names and options.
+    ValueError: for blocks of wrong or changing shape, NaN, inf or numbers
+      whose squares overflow, fewer points than components, weights that cannot
+      be used, an iterator that can be read only once, unknown names and
+      options.
+    TypeError: for blocks that are not arrays of real numbers.
   """
   checks.integer("num_components", num_components, lowest=1)
   checks.integer("block_size", block_size, lowest=1)
@@ -91,22 +93,15 @@ def fit_stream(
     init=init,
   )
   frame = _frame(survey, num_components, limits, covariance_type)
-  total = survey.sample_weight.sum()
-  frame, start = large.begin(
-    key,
-    frame,
-    _to_frame(survey.sample, survey.sample_weight / total, frame),
-    given,
-    int(num_components),
-    options["init"],
-    covariance_type,
+  frame, start = _begin(
+    key, survey, frame, given, options["init"], covariance_type
   )
   one_pass = functools.partial(
     _pass,
     read,
-    frame,
-    survey.total,
-    block_size,
+    survey,
+    frame.scale,
+    min(block_size, survey.largest_piece),
     covariance_type=covariance_type,
   )
   unused = jnp.zeros(1, frame.centre.dtype)
@@ -134,6 +129,7 @@ class _Survey(NamedTuple):
   """What the first pass finds."""
 
   num_points: int
+  largest_piece: int  # points
   total: float  # weight
   mean: np.ndarray  # [d]
   variance: np.ndarray  # [d]
@@ -152,10 +148,11 @@ def _reader(blocks) -> Callable[[], Iterator[Block]]:
     return lambda: iter((blocks,))
   if callable(blocks):
     return lambda: iter(blocks())
-  if iter(blocks) is blocks:
+  if not isinstance(blocks, Iterable) or iter(blocks) is blocks:
     raise ValueError(
-      f"blocks is a {type(blocks).__name__} that can be read only once, takes"
-      " an array, a sequence of blocks or a function that gives a new iterator"
+      f"blocks is a {type(blocks).__name__}, which cannot be read again and"
+      " again, takes an array, a sequence of blocks or a function that gives a"
+      " new iterator"
     )
   return lambda: iter(blocks)
 
@@ -164,7 +161,8 @@ def _pieces(read, block_size) -> Iterator[tuple[np.ndarray, np.ndarray]]:
   """The blocks, cut into pieces of at most `block_size` points."""
   dim = None
   for index, block in enumerate(read()):
-    points, weight = block if isinstance(block, tuple) else (block, None)
+    is_pair = isinstance(block, tuple) and len(block) == 2
+    points, weight = block if is_pair else (block, None)
     dim = _check_block(index, points, weight, dim)
     for first in range(0, points.shape[0], block_size):
       piece = np.asarray(points[first : first + block_size])
@@ -176,54 +174,99 @@ def _pieces(read, block_size) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 
 def _check_block(index, points, weight, dim):
   """Refuses a block by its shape and dtype; returns d."""
-  shape = getattr(points, "shape", None)
+  shape, dtype = (getattr(points, name, None) for name in ("shape", "dtype"))
   if shape is None or len(shape) != 2 or shape[1] == 0:
-    raise ValueError(f"block {index} has shape {shape}, takes [n, d]")
-  if np.dtype(points.dtype).kind not in "fiub":
+    found = type(points).__name__ if shape is None else f"of shape {shape}"
+    raise ValueError(
+      f"block {index} is {found}, takes an array [n, d] or a pair of it and"
+      " weights [n]"
+    )
+  is_odd = isinstance(points, np.ma.MaskedArray) or hasattr(points, "tocsr")
+  if is_odd or not _is_real(dtype):
     raise TypeError(
-      f"block {index} has dtype {points.dtype}, takes real numbers"
+      f"block {index} is a {type(points).__name__} of dtype {dtype}, takes an"
+      " array of real numbers, with weight 0 for what is missing"
     )
   if dim is not None and shape[1] != dim:
     raise ValueError(
       f"block {index} has shape {shape}, takes [n, {dim}] as the first"
     )
-  if weight is not None and np.shape(weight) != shape[:1]:
-    raise ValueError(
-      f"block {index} has weights of shape {np.shape(weight)}, takes"
-      f" {shape[:1]}"
-    )
+  if weight is not None:
+    shape_of, dtype = np.shape(weight), np.asarray(weight).dtype
+    if shape_of != shape[:1] or not _is_real(dtype):
+      raise ValueError(
+        f"block {index} has weights of shape {shape_of} and dtype {dtype},"
+        f" takes real numbers of shape {shape[:1]}"
+      )
   return shape[1]
+
+
+def _is_real(dtype):
+  """Floating (bfloat16 too), integer or bool."""
+  return dtype.kind in "fiub" or jnp.issubdtype(dtype, jnp.floating)
 
 
 def _survey(key, read) -> _Survey:
   """The first pass: checks, moments in float64, and a uniform sample."""
   seed = np.asarray(jax.random.key_data(jax.random.fold_in(key, 1)))
   generator = np.random.default_rng(seed)
-  num_points, total, mean, square = 0, 0.0, 0.0, 0.0
-  lowest, highest = np.inf, -np.inf
-  sample = ()
+  num_points, largest_piece, sample, moments = 0, 0, (), None
   for points, weight in read():
     checks.values(points, weight, num_points)
-    num_points += points.shape[0]
-    points = np.where(weight[:, None] > 0, points, 0.0)
-    sample = _keep(sample, (generator.random(weight.size), points, weight))
-    mass = weight.sum()
-    if mass == 0:
-      continue
-    # Chan, Golub and LeVeque 1979: moments of two parts put together.
-    part_mean = weight @ points / mass
-    shift, joint = part_mean - mean, total + mass
-    square = square + weight @ (points - part_mean) ** 2
-    square = square + shift**2 * (total * mass / joint)
-    mean, total = mean + shift * (mass / joint), joint
-    lowest = np.minimum(lowest, points[weight > 0].min(axis=0))
-    highest = np.maximum(highest, points[weight > 0].max(axis=0))
-  if total == 0:
+    num_points += weight.size
+    largest_piece = max(largest_piece, weight.size)
+    is_point = weight > 0
+    points = np.where(is_point[:, None], points, 0.0)
+    # Points without weight only where there are too few others.
+    priority = generator.random(weight.size) + ~is_point
+    sample = _keep(sample, (priority, points, weight))
+    if np.any(is_point):
+      part = points[is_point], weight[is_point]
+      # What overflows here is refused in the end.
+      with np.errstate(over="ignore", invalid="ignore"):
+        moments = _joined(moments, *part)
+  if moments is None:
     raise ValueError(
       f"blocks has {num_points} points and no weight, takes some weight above 0"
     )
-  extent = np.maximum(highest - mean, mean - lowest)
-  return _Survey(num_points, total, mean, square / total, extent, *sample[1:])
+  total, first, mean, square, lowest, highest = moments
+  if not total < np.inf:
+    raise ValueError("blocks has weights that sum to inf, takes a finite sum")
+  return _Survey(
+    num_points,
+    largest_piece,
+    total,
+    first + mean,
+    square / total,
+    np.maximum(highest - mean, mean - lowest),
+    *sample[1:],
+  )
+
+
+def _joined(moments, points, weight):
+  """Weight, one of the points, and about it: mean, squares, bounds.
+
+  Chan, Golub and LeVeque 1979: moments of two parts put together. About one
+  of the points a constant column is centred exactly.
+  """
+  if moments is None:
+    first = points[0].astype(np.float64)
+    moments = (0.0, first, 0.0, 0.0, np.inf, -np.inf)
+  total, first, mean, square, lowest, highest = moments
+  points = points - first
+  mass = weight.sum()
+  part_mean = (weight / mass) @ points
+  shift, joint = part_mean - mean, total + mass
+  square = square + weight @ (points - part_mean) ** 2
+  square = square + shift**2 * (total * (mass / joint))
+  return (
+    joint,
+    first,
+    mean + shift * (mass / joint),
+    square,
+    np.minimum(lowest, points.min(axis=0)),
+    np.maximum(highest, points.max(axis=0)),
+  )
 
 
 def _keep(sample, part):
@@ -240,17 +283,25 @@ def _keep(sample, part):
 def _frame(survey, num_components, limits, covariance_type):
   """The frame of all the points; the points themselves stay outside."""
   dtype = jnp.zeros(0).dtype
-  extent = jnp.asarray(survey.extent, dtype)
-  scale, is_in_range = problem_lib.unit_of(extent, covariance_type)
+  furthest = np.max(np.abs(survey.mean) + survey.extent)
+  largest = float(jnp.finfo(dtype).max)
+  is_in_range = furthest < math.sqrt(1e-3 * largest / survey.mean.size)
+  if is_in_range:
+    scale, is_in_range = problem_lib.unit_of(
+      jnp.asarray(survey.extent, dtype), covariance_type
+    )
+  if not is_in_range:
+    raise ValueError(
+      f"blocks has points that are up to {np.max(survey.extent):g} from their"
+      f" mean, takes numbers whose squares are within the range of {dtype}"
+    )
   variance = survey.variance / np.asarray(scale, np.float64) ** 2
-  largest = 1e-3 * jnp.finfo(dtype).max
-  furthest = jnp.abs(jnp.asarray(survey.mean, dtype)) + extent
   log_density = -0.5 * survey.mean.size * math.log(2.0 * math.pi)
   return problem_lib.Problem(
     columns=None,
     sample_weight=None,
     num_components=jnp.asarray(num_components, jnp.int32),
-    is_valid=is_in_range & (jnp.sum(furthest**2) < largest),
+    is_valid=jnp.ones((), bool),
     centre=jnp.asarray(survey.mean, dtype),
     scale=scale,
     directions=None,
@@ -261,31 +312,54 @@ def _frame(survey, num_components, limits, covariance_type):
   )
 
 
-def _to_frame(points, weight, frame):
-  """Columns and weights for the device; float64 until they are centred."""
-  centre, scale = (
-    np.asarray(x, np.float64) for x in (frame.centre, frame.scale)
+def _begin(key, survey, frame, given, init, covariance_type):
+  """As `large.begin`; the sample and a given start are centred in float64."""
+  centre = frame.centre
+  if given is not None:
+    means = np.asarray(given.means, np.float64) - survey.mean
+    given = given._replace(means=jnp.asarray(means, centre.dtype))
+    frame = frame._replace(centre=jnp.zeros_like(centre))
+  weight = survey.sample_weight / survey.sample_weight.sum()
+  frame, start = large.begin(
+    key,
+    frame,
+    _to_frame(survey.sample, weight, survey.mean, frame.scale),
+    given,
+    int(frame.num_components),
+    init,
+    covariance_type,
   )
+  return frame._replace(centre=centre), start
+
+
+def _to_frame(points, weight, centre, scale):
+  """Columns and weights for the device; float64 until they are centred."""
   points = np.where(weight[:, None] > 0, points, centre)
-  dtype = frame.centre.dtype
-  columns = ((points - centre) / scale).T
-  return jnp.asarray(columns, dtype), jnp.asarray(weight, dtype)
+  columns = ((points - centre) / np.asarray(scale, np.float64)).T
+  return jnp.asarray(columns, scale.dtype), jnp.asarray(weight, scale.dtype)
 
 
-def _pass(read, frame, total, block_size, mixture, *, covariance_type):
+def _pass(read, survey, scale, block_size, mixture, *, covariance_type):
   """Sums over all the points, and the mean log-likelihood in the frame."""
-  sums, pending = None, None
+  sums, pending, num_points = None, None, 0
   for points, weight in read():
-    missing = block_size - weight.size
+    num_points += weight.size
+    missing = max(0, block_size - weight.size)
     points = np.pad(points, ((0, missing), (0, 0)))
-    weight = np.pad(weight / total, (0, missing))
+    weight = np.pad(weight / survey.total, (0, missing))
     part = _sums(
-      *_to_frame(points, weight, frame),
+      *_to_frame(points, weight, survey.mean, scale),
       mixture,
       covariance_type=covariance_type,
     )
     # Fetched one block late, so that the device works while the host reads.
     sums, pending = _add(sums, pending), part
+  if num_points != survey.num_points:
+    raise ValueError(
+      f"blocks gave {survey.num_points} points in the first pass and"
+      f" {num_points} in a later one, takes a function that gives a new"
+      " iterator over the same points"
+    )
   return _add(sums, pending)
 
 
