@@ -47,9 +47,10 @@ def fit_sharded(
 
   Args:
     key: consumed; the sample from which a start is drawn, and the start.
-    points: `[N, d]`, on the host, on one device or sharded over `axis`.
+    points: `[N, d]`, on the host, on one device or sharded over `axis`; what
+      is not sharded must fit the memory of one device.
     num_components: K.
-    mesh: the devices.
+    mesh: the devices; its axes may be of any type.
     axis: the axis of the mesh over which points are dealt out.
     covariance_type: as in `em.fit`.
     sample_weight: `[N]`, or None for ones.
