@@ -1,4 +1,4 @@
-"""Each refusal: its type, and a line with the name, the value, what is taken."""
+"""Each refusal: its type, and a line that says what was given and is taken."""
 
 import types as standard_types
 
@@ -11,11 +11,11 @@ import scipy.sparse
 from tgmm_jax.solvers import checks
 
 
-def refused(function, *arguments, error=ValueError, **options):
+def refused(function, *arguments, **options):
   """The message, which is one line."""
-  with pytest.raises(error) as caught:
+  with pytest.raises(ValueError) as caught:
     function(*arguments, **options)
-  assert type(caught.value) is error
+  assert type(caught.value) is ValueError
   message = str(caught.value)
   assert "\n" not in message
   return message
@@ -66,8 +66,11 @@ def test_other_integers_are_refused(value):
   assert message.endswith(", takes an integer from 1 to 7")
 
 
-def test_integers_without_an_upper_bound():
+def test_integers_without_bounds():
   checks.integer("max_iter", 10**12, lowest=0)
+  checks.integer("num_components", -3)
+  message = refused(checks.integer, "num_components", 2.5)
+  assert message == "num_components is 2.5, takes an integer"
   message = refused(checks.integer, "max_iter", -1, lowest=0)
   assert message == "max_iter is -1, takes an integer >= 0"
 
@@ -155,6 +158,14 @@ def test_shapes_are_refused(shape):
     assert message == f"points has shape {shape}, {TAKES}"
 
 
+def test_shapes_alone():
+  checks.shape("points", jnp.ones((2, 3)), ("N", "d"))
+  message = refused(checks.shape, "points", jnp.ones(3), ("N", "d"))
+  assert message == "points has shape (3,), takes real numbers of shape [N, d]"
+  message = refused(checks.shape, "points", np.ones((0, 3)), ("N", "d"))
+  assert message.startswith("points has shape (0, 3), takes")
+
+
 def test_ragged_lists_are_refused():
   message = refused(checks.array, "points", [[[1.0, 2.0], [3.0]]], AXES)
   assert message == f"points is ragged, {TAKES}"
@@ -175,7 +186,7 @@ def test_ragged_lists_are_refused():
   ],
 )
 def test_dtypes_are_refused(value, named):
-  message = refused(checks.array, "points", value, AXES, error=TypeError)
+  message = refused(checks.array, "points", value, AXES)
   assert message == f"points has dtype {named}, {TAKES}"
 
 
@@ -187,7 +198,7 @@ def test_masks_and_sparse_matrices_are_refused():
   assert "sample_weight 0" in message
   for make in (scipy.sparse.csr_array, scipy.sparse.coo_matrix):
     sparse = make(np.ones((2, 3)))
-    message = refused(checks.array, "points", sparse, AXES, error=TypeError)
+    message = refused(checks.array, "points", sparse, AXES)
     assert message == f"points is a sparse {type(sparse).__name__}, {TAKES}"
 
 
@@ -218,6 +229,7 @@ def test_a_batch():
     (2.0, None, None, "num_components is 2.0, takes an integer from 1 to 5"),
     ([0, 0], None, 3, "num_components is 0, takes an integer from 1 to 3"),
     ([4, 9], None, 3, "num_components is 4, takes an integer from 1 to 3"),
+    ([6, 6], None, 9, "num_components is 6, takes an integer from 1 to 5"),
     ([1, 2, 3], None, None, "num_components has shape (3,)"),
     ([1.0, 2.0], None, None, "num_components has shape (2,) and dtype float64"),
     ([[1, 2]], None, None, "num_components has shape (1, 2)"),
@@ -248,6 +260,13 @@ def test_one_good_problem_saves_a_batch():
   refused(checks.batch, points, [2, 9], None, 3)
 
 
+def test_a_block_may_have_no_weight():
+  checks.values(POINTS[0], np.zeros(5))
+  message = refused(checks.problem, POINTS[0], np.zeros(5))
+  expected = "sample_weight is 0 for all of 5 points, takes some above 0"
+  assert message == expected
+
+
 def test_bad_values_in_padding_are_no_matter():
   points = POINTS[:1].copy()
   points[0, 2] = np.nan
@@ -263,9 +282,9 @@ def test_a_problem_names_the_first_bad_value(value):
   message = refused(checks.problem, points, weight)
   expected = f"points contains {value} (first at [3, 1]), takes finite float32"
   assert message == f"{expected} numbers"
-  message = refused(checks.problem, points, weight, first=100)
+  message = refused(checks.values, points, weight, first=100)
   assert "(first at [103, 1])" in message
   weight[2] = value
-  message = refused(checks.problem, POINTS[0], weight, first=100)
+  message = refused(checks.values, POINTS[0], weight, first=100)
   expected = f"sample_weight is {value} at 102, takes finite numbers >= 0"
   assert message == expected

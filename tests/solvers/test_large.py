@@ -127,5 +127,5 @@ def test_what_cannot_be_is_refused_by_name(options, named):
 
 
 def test_points_that_are_no_numbers_are_refused():
-  with pytest.raises(TypeError, match="points has dtype"):
+  with pytest.raises(ValueError, match="points has dtype"):
     fit(POINTS.astype(str))

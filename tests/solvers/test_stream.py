@@ -328,9 +328,9 @@ def only_once():
     (1e30 * POINTS, ValueError, "squares are within the range of float32"),
     (1e200 * POINTS, ValueError, "squares are within the range of float32"),
     (1e-30 * POINTS, ValueError, "squares are within the range of float32"),
-    (POINTS.astype(str), TypeError, "block 0 is a ndarray of dtype <U"),
-    (POINTS.astype(complex), TypeError, "block 0 .* dtype complex128"),
-    (np.ma.masked_array(POINTS, POINTS > 4), TypeError, "is a MaskedArray"),
+    (POINTS.astype(str), ValueError, "block 0 is a ndarray of dtype <U"),
+    (POINTS.astype(complex), ValueError, "block 0 .* dtype complex128"),
+    (np.ma.masked_array(POINTS, POINTS > 4), ValueError, "is a MaskedArray"),
   ],
 )
 def test_blocks_that_cannot_be_are_refused_by_name(blocks, error, named):

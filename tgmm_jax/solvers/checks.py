@@ -98,7 +98,7 @@ def array(argument: str, value: Any, axes: tuple[str, ...]) -> jax.Array:
       " values, takes sample_weight 0 for what is missing"
     )
   if hasattr(value, "tocsr") or hasattr(value, "todense"):
-    raise TypeError(f"{argument} is a sparse {type(value).__name__}, {takes}")
+    raise ValueError(f"{argument} is a sparse {type(value).__name__}, {takes}")
   if not isinstance(value, jax.Array):
     try:
       value = np.asarray(value)
@@ -106,7 +106,7 @@ def array(argument: str, value: Any, axes: tuple[str, ...]) -> jax.Array:
       raise ValueError(f"{argument} is ragged, {takes}") from None
   dtype = value.dtype
   if not _is_real(dtype):
-    raise TypeError(f"{argument} has dtype {dtype}, {takes}")
+    raise ValueError(f"{argument} has dtype {dtype}, {takes}")
   shape(argument, value, axes)
   if not jnp.issubdtype(dtype, jnp.floating):
     dtype = jnp.float32

@@ -72,7 +72,6 @@ def fit_stream(
       whose squares overflow, fewer points than components, weights that cannot
       be used, an iterator that can be read only once, unknown names and
       options.
-    TypeError: for blocks that are not arrays of real numbers.
   """
   checks.integer("num_components", num_components, lowest=1)
   checks.integer("block_size", block_size, lowest=1)
@@ -183,7 +182,7 @@ def _check_block(index, points, weight, dim):
     )
   is_odd = isinstance(points, np.ma.MaskedArray) or hasattr(points, "tocsr")
   if is_odd or not _is_real(dtype):
-    raise TypeError(
+    raise ValueError(
       f"block {index} is a {type(points).__name__} of dtype {dtype}, takes an"
       " array of real numbers, with weight 0 for what is missing"
     )

@@ -1,0 +1,314 @@
+"""EM on what is hard to fit: few, equal, flat, tiny, huge and far points."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import odd_data
+import pytest
+import scipy.optimize
+import scipy.sparse
+
+from tgmm_jax import gmm, types
+from tgmm_jax.solvers import em
+
+Status = types.Status
+NUM_POINTS, DIM = odd_data.NUM_POINTS, odd_data.DIM
+
+
+def aligned(result, reference, covariance_type):
+  """The result with its components in the order of the reference."""
+  means, others = result.mixture.means, reference.mixture.means
+  gaps = np.sum((means[None] - others[:, None]) ** 2, axis=-1)
+  _, order = scipy.optimize.linear_sum_assignment(gaps)
+  covariances = result.mixture.covariances
+  if covariance_type in ("spherical", "diag", "full"):
+    covariances = covariances[order]
+  mixture = types.Mixture(
+    result.mixture.weights[order], means[order], covariances
+  )
+  return result._replace(mixture=mixture)
+
+
+@odd_data.every_way
+def test_small(way):
+  covariance_type, dtype, _ = way
+  for _, odd, result in odd_data.results_of(way, odd_data.few):
+    odd_data.assert_sane(result, odd.num_components)
+    assert result.status in (Status.CONVERGED, Status.DEGENERATE)
+  table = odd_data.fit_table(*way)
+  points, result = odd_data.plain_points(), table["K = 1"]
+  assert result.status == Status.CONVERGED
+  expected = points.mean(axis=0)
+  np.testing.assert_allclose(result.mixture.means[0], expected, rtol=1e-5)
+  single = np.cov(points.T, bias=True)
+  found = result.mixture.covariances
+  if covariance_type != "unit":
+    expected = {
+      "tied_spherical": np.trace(single) / DIM,
+      "spherical": np.trace(single) / DIM,
+      "diag": np.diag(single),
+      "tied": single,
+      "full": single,
+    }[covariance_type]
+    found = found if "tied" in covariance_type else found[0]
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=2e-5)
+  # As many components as points: the points.
+  means = table["N = K = 3"].mixture.means
+  order, others = np.lexsort(means.T), np.lexsort(points[:3].T)
+  np.testing.assert_allclose(means[order], points[:3][others], atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("x64")
+def test_in_one_dimension_the_types_agree():
+  points = odd_data.plain_points()[:, :1]
+  full, diag, spherical = (
+    em.fit(jax.random.key(0), points, 2, covariance_type=name)
+    for name in ("full", "diag", "spherical")
+  )
+  for other in (diag, spherical):
+    for leaf, expected in zip(
+      jax.tree.leaves(other), jax.tree.leaves(full), strict=True
+    ):
+      np.testing.assert_allclose(np.ravel(leaf), np.ravel(expected), rtol=1e-10)
+
+
+@odd_data.every_way
+def test_duplicates(way):
+  covariance_type, _, _ = way
+  table = odd_data.fit_table(*way)
+  for name, odd, result in odd_data.results_of(way, odd_data.repeated):
+    odd_data.assert_sane(result, odd.num_components)
+    is_single = odd.num_components == 1
+    if "all" in name and "but" not in name and not is_single:
+      assert result.status == Status.DEGENERATE
+    odd_data.assert_above_floor(odd, result, covariance_type)
+  assert table["two distinct"].status == Status.DEGENERATE
+  assert table["twice"].status != Status.INVALID_INPUT
+
+
+@pytest.mark.parametrize(
+  "covariance_type", ["diag", pytest.param("full", marks=pytest.mark.slow)]
+)
+def test_every_point_twice_is_every_point_once(covariance_type):
+  points = odd_data.plain_points().astype(np.float32)
+  weight = odd_data.first(15).astype(np.float32)
+  start = types.Mixture(np.full(3, 1 / 3, np.float32), points[:3])
+  fit = functools.partial(
+    em.fit,
+    jax.random.key(0),
+    num_components=3,
+    covariance_type=covariance_type,
+    init=start,
+    max_iter=10,
+    tol=0.0,
+  )
+  once = fit(points, sample_weight=weight)
+  doubled = np.concatenate([points[:15], points[:15]])
+  twice = fit(doubled, sample_weight=np.ones_like(weight))
+  for one, other in zip(
+    jax.tree.leaves(once), jax.tree.leaves(twice), strict=True
+  ):
+    np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
+
+
+@odd_data.every_way
+def test_degenerate(way):
+  covariance_type, _, _ = way
+  for name, odd, result in odd_data.results_of(way, odd_data.flat):
+    odd_data.assert_sane(result, odd.num_components)
+    assert result.status in (Status.CONVERGED, Status.DEGENERATE), name
+    odd_data.assert_above_floor(odd, result, covariance_type)
+    if covariance_type in ("full", "tied"):
+      assert result.status == Status.DEGENERATE or name == "integers"
+
+
+@pytest.mark.slow
+def test_variances_keep_their_floor():
+  cases = odd_data.repeated() | odd_data.flat() | odd_data.few()
+  points, weight, num_components = odd_data.stack(cases, np.float32)
+  for floor in ({"reg_covar": 0.25}, {"min_variance": 0.25}):
+    result = odd_data.front_door(
+      points,
+      num_components,
+      sample_weight=weight,
+      covariance_type="full",
+      max_components=3,
+      reg_share=0.0,
+      **floor,
+    )
+    result = jax.tree.map(np.asarray, result)
+    for i, name in enumerate(cases):
+      item = jax.tree.map(lambda leaf, i=i: leaf[i], result)
+      odd_data.assert_sane(item, num_components[i])
+      found = item.mixture.covariances[: num_components[i]]
+      variances = np.linalg.eigvalsh(found)
+      assert np.all(variances >= 0.25 * (1 - 1e-4)), name
+
+
+def assert_same_fit(result, plain, covariance_type, scale, offset, rtol):
+  """Times `scale` and plus `offset`."""
+  result = aligned(
+    result._replace(
+      mixture=result.mixture._replace(
+        means=(result.mixture.means.astype(np.float64) - offset) / scale
+      )
+    ),
+    plain,
+    covariance_type,
+  )
+  size = np.max(np.abs(plain.mixture.means))
+  rounding = 4.0 * np.finfo(result.log_likelihood.dtype).eps * offset
+  np.testing.assert_allclose(
+    result.mixture.weights, plain.mixture.weights, atol=rtol
+  )
+  np.testing.assert_allclose(
+    result.mixture.means, plain.mixture.means, atol=rtol * size + rounding
+  )
+  if covariance_type != "unit":
+    found = np.asarray(result.mixture.covariances, np.float64)
+    expected = plain.mixture.covariances
+    np.testing.assert_allclose(
+      found / scale / scale, expected, atol=rtol * np.max(expected)
+    )
+  np.testing.assert_allclose(
+    result.log_likelihood + DIM * np.log(scale), plain.log_likelihood, atol=rtol
+  )
+
+
+@odd_data.every_way
+def test_scale_equivariance(way):
+  covariance_type, dtype, _ = way
+  table = odd_data.fit_table(*way)
+  too_small = table["too small"]
+  assert (too_small.status == Status.INVALID_INPUT) == (
+    covariance_type != "unit"
+  )
+  assert table["too large"].status == Status.INVALID_INPUT
+  for scale in odd_data.SCALES[dtype]:
+    result = table[f"times {scale:g}"]
+    odd_data.assert_sane(result, 3)
+    if covariance_type != "unit":
+      assert result.status == Status.CONVERGED
+      assert_same_fit(result, table["plain"], covariance_type, scale, 0.0, 1e-3)
+
+
+@odd_data.every_way
+def test_translation(way):
+  covariance_type, dtype, _ = way
+  table = odd_data.fit_table(*way)
+  for offset in odd_data.OFFSETS[dtype]:
+    result = table[f"plus {offset:g}"]
+    assert result.status == Status.CONVERGED
+    assert_same_fit(result, table["plain"], covariance_type, 1.0, offset, 1e-3)
+
+
+def given_starts(covariance_type, dtype):
+  """Starts by name, whether each is valid, and what component is lost."""
+  points = odd_data.plain_points().astype(dtype)
+  shape = gmm.covariance_shape(covariance_type, 3, DIM)
+  one = np.ones(3)[:, None, None] * np.eye(DIM)
+  covariances = None
+  if covariance_type != "unit":
+    covariances = {
+      "diag": np.ones(shape),
+      "tied": np.eye(DIM),
+      "full": one,
+    }.get(covariance_type, np.ones(shape))
+    covariances = np.asarray(covariances, dtype)
+  plain = types.Mixture(np.full(3, 1 / 3, dtype), points[:3], covariances)
+  huge = {"float32": 1e20, "float64": 1e160}[dtype]
+
+  def replaced(index, value):
+    means = plain.means.copy()
+    means[index] = value
+    return plain._replace(means=means)
+
+  starts = {
+    "plain": (plain, True),
+    "far mean": (replaced(2, 1e6), True),
+    "farther mean": (replaced(2, 1e15), True),
+    "huge mean": (replaced(2, huge), False),
+    "nan mean": (replaced(2, np.nan), False),
+    "equal means": (replaced(slice(3), 1.0), True),
+    "zero weight": (
+      plain._replace(weights=np.array([0.5, 0.5, 0.0], dtype)),
+      True,
+    ),
+    "no weight": (plain._replace(weights=np.zeros(3, dtype)), False),
+    "negative weight": (
+      plain._replace(weights=np.array([0.9, 0.4, -0.3], dtype)),
+      False,
+    ),
+    "weights of any sum": (
+      plain._replace(weights=np.array([3.0, 3.0, 3.0], dtype)),
+      True,
+    ),
+  }
+  if covariances is not None:
+    for name, value, is_valid in (
+      ("zero covariance", 0.0, True),
+      ("small covariance", 1e-20, True),
+      ("large covariance", 1e6, True),
+      ("negative covariance", -1.0, False),
+      ("nan covariance", np.nan, False),
+      ("inf covariance", np.inf, False),
+    ):
+      with np.errstate(invalid="ignore"):
+        changed = np.where(covariances == 0, covariances, value * covariances)
+      starts[name] = (plain._replace(covariances=changed), is_valid)
+  return points, starts
+
+
+@pytest.mark.parametrize(
+  ("covariance_type", "dtype"),
+  [
+    ("diag", "float32"),
+    pytest.param("unit", "float32", marks=pytest.mark.slow),
+    pytest.param("full", "float32", marks=pytest.mark.slow),
+    pytest.param("full", "float64", marks=pytest.mark.slow),
+  ],
+)
+def test_empty_component(covariance_type, dtype):
+  with jax.enable_x64(dtype == "float64"):
+    points, starts = given_starts(covariance_type, dtype)
+    stacked = jax.tree.map(
+      lambda *leaves: jnp.stack(leaves),
+      *(start for start, _ in starts.values()),
+    )
+    result = odd_data.front_door(
+      jnp.broadcast_to(points, (len(starts), *points.shape)),
+      init=stacked,
+      covariance_type=covariance_type,
+    )
+    result = jax.tree.map(np.asarray, result)
+  items = {
+    name: jax.tree.map(lambda leaf, i=i: leaf[i], result)
+    for i, name in enumerate(starts)
+  }
+  for name, (_, is_valid) in starts.items():
+    odd_data.assert_sane(items[name], 3)
+    assert (items[name].status != Status.INVALID_INPUT) == is_valid, name
+  assert items["plain"].status == Status.CONVERGED
+  for name in ("far mean", "farther mean", "zero weight", "equal means"):
+    assert items[name].status == Status.DEGENERATE, name
+  # A component without points keeps its start, and next to no weight.
+  for name in ("far mean", "farther mean"):
+    start, item = starts[name][0], items[name]
+    np.testing.assert_allclose(item.mixture.means[2], start.means[2], rtol=1e-5)
+    assert 0 < item.mixture.weights[2] < 1e-6
+  assert items["zero weight"].mixture.weights[2] == 0.0
+  np.testing.assert_allclose(
+    items["weights of any sum"].log_likelihood,
+    items["plain"].log_likelihood,
+    rtol=1e-5,
+  )
+
+
+@odd_data.every_way
+def test_outliers_and_uneven_problems(way):
+  for _, odd, result in odd_data.results_of(way, odd_data.uneven):
+    odd_data.assert_sane(result, odd.num_components)
+    assert result.status != Status.INVALID_INPUT
