@@ -195,7 +195,7 @@ def fit_batch(
   reg_covar: float = 0.0,
   min_variance: float | None = None,
   is_projected: bool = False,
-  batch_size: int = 128,
+  batch_size: int = 64,
 ) -> types.SolverResult:
   """Fits B problems as `jax.vmap` of `fit` would, without its waiting.
 

@@ -101,9 +101,9 @@ def prepare(
     frame = linalg.principal_subspace(points, sample_weight, rank)
     centre, directions = frame.mean, frame.directions
   points = jnp.where(is_point[:, None], points - centre, 0.0)
-  scale, is_in_range = unit_of(
-    jnp.max(jnp.abs(points), axis=0), covariance_type
-  )
+  # Units are what they are: no gradient goes through them.
+  extent = jax.lax.stop_gradient(jnp.max(jnp.abs(points), axis=0))
+  scale, is_in_range = unit_of(extent, covariance_type)
   columns = points.T / scale[:, None]
   ridge = ridge_of(
     jnp.matmul(columns**2, sample_weight), scale, reg_share, reg_covar

@@ -1,0 +1,234 @@
+"""The spectral method for mixtures with the constructed tensor power network.
+
+Theorem 2 of arXiv 2505.11918 is one part of that method; what is not the
+network's here is said at `fit`.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from tgmm_jax import gmm, types
+from tgmm_jax.constructed import primitives, tensor_power
+from tgmm_jax.solvers import moments
+from tgmm_jax.solvers import problem as problem_lib
+
+# The eigenvalues' own weights add up to 1 in exact moments.
+_LEAST_TOTAL, _MOST_TOTAL = 0.5, 2.0
+
+_matmul = functools.partial(jnp.matmul, precision=primitives.PRECISION)
+
+
+def fit(
+  key: jax.Array,
+  points: jax.Array,
+  num_components: jax.Array | int,
+  *,
+  sample_weight: jax.Array | None = None,
+  max_components: int | None = None,
+  min_eigenvalue: float = 1e-3,
+  num_restarts: int = 10,
+  num_passes: int = 5,
+  steps_per_pass: int = 3,
+  network: primitives.ConstructedTransformer | None = None,
+) -> types.SolverResult:
+  """The spectral method for unit variance, its power steps by the network.
+
+  `spectral.fit` about the origin, with its whitening. Outside the network are
+  the whitening, the tokens for noise and deflation, the starts and, after
+  every pass, the length of the vector; all products with the tensor are the
+  network's. The tensor itself is never formed.
+
+  Args:
+    key: consumed; folded with the number of each component, for its starts.
+    points: `[N, d]`; padding may hold anything.
+    num_components: K of the problem; may be traced if `max_components` is
+      given.
+    sample_weight: `[N]`, or None for ones; 0 is padding.
+    max_components: static K of the result, or None for `num_components`.
+    min_eigenvalue: smaller eigenvalues of the whitening are raised to it.
+    num_restarts: random starts for each component.
+    num_passes: how often the network is run on each start.
+    steps_per_pass: its steps; their growth has to stay in range.
+    network: from `tensor_power.build` for K dimensions and N + 3 K + 1
+      tokens, or None to build one.
+
+  Returns:
+    A `SolverResult` of unit covariance, with the statuses of `spectral.fit`.
+
+  Raises:
+    ValueError: what no data can make right, and as `tensor_power.encode`.
+  """
+  max_components = problem_lib.static_components(num_components, max_components)
+  _check(min_eigenvalue, num_restarts, num_passes, steps_per_pass)
+  problem = problem_lib.prepare(
+    points, num_components, sample_weight, max_components
+  )
+  num_components = problem.num_components
+  data = problem.columns.T + problem.centre
+  eps = jnp.finfo(data.dtype).eps
+  # A power of two that leaves no coordinate above 1: nothing is rounded.
+  exponent = jnp.frexp(jnp.maximum(jnp.max(jnp.abs(data)), 1.0))[1]
+  scale = jnp.ldexp(jnp.ones((), data.dtype), exponent)
+  variance = jnp.maximum(1.0 / scale / scale, eps**2)
+  whitened = moments.whitened_moments(
+    data / scale,
+    num_components,
+    variance,
+    sample_weight=problem.sample_weight,
+    max_components=max_components,
+    min_eigenvalue=min_eigenvalue * variance + eps,
+  )
+  tokens = _whitened_tokens(data / scale, whitened, variance, problem)
+  if network is None:
+    network = tensor_power.build(
+      max_components, len(tokens) + max_components, dtype=data.dtype
+    )
+  values, vectors, is_settled = _decompose(
+    key,
+    network,
+    tokens,
+    num_components,
+    max_components,
+    (num_restarts, num_passes, steps_per_pass),
+  )
+  mixture, status = _recover(
+    values, vectors, is_settled, whitened, scale, problem
+  )
+  log_likelihood = gmm.log_likelihood(
+    data,
+    mixture,
+    sample_weight=problem.sample_weight,
+    covariance_type="unit",
+  )
+  is_invalid = status == types.Status.INVALID_INPUT
+  return types.SolverResult(
+    mixture=mixture,
+    log_likelihood=jnp.where(is_invalid, -jnp.inf, log_likelihood),
+    num_iters=jnp.asarray(num_passes * steps_per_pass, jnp.int32),
+    status=status,
+  )
+
+
+def _check(min_eigenvalue, num_restarts, num_passes, steps_per_pass):
+  """Refuses what no data can make right."""
+  if min_eigenvalue < 0:
+    raise ValueError(f"min_eigenvalue is {min_eigenvalue}, takes >= 0")
+  counts = {
+    "num_restarts": num_restarts,
+    "num_passes": num_passes,
+    "steps_per_pass": steps_per_pass,
+  }
+  for name, count in counts.items():
+    if count < 1:
+      raise ValueError(f"{name} is {count}, takes >= 1")
+
+
+def _whitened_tokens(data, whitened, variance, problem):
+  """Tokens whose tensor is the whitened third moment without the noise."""
+  squares = jnp.sum(whitened.unwhitening**2, axis=0)
+  safe = jnp.where(squares > 0, squares, 1.0)
+  rows = _matmul(data, whitened.unwhitening / safe)
+  mean = _matmul(problem.sample_weight, rows)
+  scales = jnp.where(squares > 0, jnp.sqrt(variance / safe), 0.0)
+  return jnp.concatenate(
+    [
+      tensor_power.weighted_tokens(rows, problem.sample_weight),
+      tensor_power.noise_tokens(mean, scales),
+    ]
+  )
+
+
+def _decompose(key, network, tokens, num_components, max_components, counts):
+  """Eigenvalues `[K]`, vectors `[K, K]`, and whether each has settled."""
+  num_restarts, num_passes, steps_per_pass = counts
+  is_component = jnp.arange(max_components) < num_components
+  first = len(tokens)
+  tokens = jnp.pad(tokens, ((0, max_components), (0, 0)))
+  eps = jnp.finfo(tokens.dtype).eps
+
+  def climb(tokens, vector):
+    def advance(_, vector):
+      state = primitives.apply(
+        network,
+        tensor_power.encode(network, tokens, vector),
+        tensor_power.schedule(network, steps_per_pass),
+      )
+      mapped = network.slots.read(state, "v")[:max_components, 0]
+      # First the size, whose square may not be in range.
+      mapped = mapped.astype(vector.dtype)
+      size = jnp.max(jnp.abs(mapped))
+      is_mapped = (size > 0) & (size < jnp.inf)
+      mapped = mapped / jnp.where(is_mapped, size, 1.0)
+      norm = jnp.sqrt(jnp.sum(mapped**2))
+      return jnp.where(
+        is_mapped, mapped / jnp.where(is_mapped, norm, 1.0), vector
+      )
+
+    vector = jax.lax.fori_loop(0, num_passes, advance, vector)
+    projections = _matmul(tokens, vector)
+    value = jnp.sum(projections**3)
+    error = _matmul(projections**2, tokens) - value * vector
+    sign = jnp.where(value < 0, -1.0, 1.0).astype(value.dtype)
+    is_settled = jnp.sqrt(jnp.sum(error**2)) <= eps**0.5 * jnp.abs(value)
+    return sign * value, sign * vector, is_settled
+
+  def find(tokens, index):
+    # Coordinates first, so that they do not depend on the padding.
+    starts = jax.random.normal(
+      jax.random.fold_in(key, index),
+      (max_components, num_restarts),
+      tokens.dtype,
+    ).T
+    starts = jnp.where(is_component, starts, 0.0)
+    starts /= jnp.linalg.norm(starts, axis=1, keepdims=True)
+    climbed = jax.vmap(functools.partial(climb, tokens))(starts)
+    best = jnp.argmax(climbed[0])
+    value, vector, is_settled = jax.tree.map(lambda a: a[best], climbed)
+    value = jnp.where(is_component[index], value, 0.0)
+    vector = jnp.where(is_component[index], vector, 0.0)
+    term = -jnp.cbrt(value) * vector
+    tokens = tokens.at[first + index].set(term)
+    return tokens, (value, vector, is_settled | ~is_component[index])
+
+  _, found = jax.lax.scan(find, tokens, jnp.arange(max_components))
+  return found
+
+
+def _recover(values, vectors, is_settled, whitened, scale, problem):
+  """The mixture in units of the points, and the status."""
+  num_components = problem.num_components
+  is_component = jnp.arange(values.size) < num_components
+  safe = jnp.where(values > 0, values, 1.0)
+  means = whitened.centre + _matmul(
+    vectors * safe[:, None], whitened.unwhitening.T
+  )
+  weights = jnp.where(is_component, safe**-2, 0.0)
+  total = jnp.sum(weights)
+  dim, num_points = problem.columns.shape[0], problem.sample_weight > 0
+  is_usable = (
+    jnp.all((values > 0) | ~is_component)
+    & jnp.all(jnp.isfinite(means))
+    & (num_components <= jnp.minimum(dim, jnp.sum(num_points)))
+  )
+  is_determined = (whitened.rank >= num_components) & (
+    (total > _LEAST_TOTAL) & (total < _MOST_TOTAL)
+  )
+  is_one = num_components == 1
+  is_used = is_usable & ~is_one
+  mean = _matmul(problem.columns, problem.sample_weight) + problem.centre
+  means = jnp.where(is_used, means * scale, mean)
+  uniform = is_component / num_components
+  status = jnp.where(
+    jnp.all(is_settled), types.Status.CONVERGED, types.Status.MAX_ITER
+  )
+  is_determined &= is_usable
+  status = jnp.where(is_determined, status, types.Status.DEGENERATE)
+  status = jnp.where(is_one, types.Status.CONVERGED, status)
+  status = jnp.where(problem.is_valid, status, types.Status.INVALID_INPUT)
+  mixture = types.Mixture(
+    jnp.where(is_used, weights / total, uniform.astype(weights.dtype)),
+    jnp.where(is_component[:, None], means, 0.0),
+  )
+  return mixture, status.astype(jnp.int32)
