@@ -1,7 +1,8 @@
 """Every field of an experiment's config, and what the library makes of it.
 
 An experiment file has `get_config(variant)`, which starts from `get_config`
-here, and `sweep(config)`, the overrides of its job array.
+here, `sweep(config)`, the overrides of its job array, and `experiment(config,
+workdir)`, what runs it.
 """
 
 import re
@@ -11,7 +12,7 @@ from typing import Any, NamedTuple
 import ml_collections
 from ml_collections import config_dict
 
-from tgmm_jax import evaluate, optim, train_step
+from tgmm_jax import evaluate, optim, solver_groups, train_step
 from tgmm_jax.models import factory
 from tgmm_jax.tasks import mixtures
 
@@ -57,12 +58,15 @@ def get_config() -> ml_collections.ConfigDict:
   config.tasks.max_cosine = 0.8  # means are drawn again until all are below
   config.tasks.min_weight = 0.2  # weights before they are divided by their sum
   config.tasks.max_weight = 0.8
+  config.tasks.covariance_type = "unit"  # or "diag": scales are estimated too
 
   config.evaluation = ml_collections.ConfigDict()
   config.evaluation.dims = (2, 8, 32, 128)  # d of the cells
   config.evaluation.num_components = (2, 3, 4, 5)  # K of the cells
   config.evaluation.num_points = (128,)  # N of the cells
   config.evaluation.shifts = (0.0,)  # sigma_p of the cells
+  # Further shifts: by a kind of `tasks.shifts.KINDS`, sizes as in (0.1, 0.2).
+  config.evaluation.other_shifts = ml_collections.ConfigDict()
   config.evaluation.num_tasks = 1280  # tasks in each cell
   config.evaluation.seed = 20_000  # of tasks and of solvers' draws
   config.evaluation.with_baselines = True  # score the classical solvers too
@@ -76,9 +80,14 @@ def tgmm_run(dim: int) -> ml_collections.ConfigDict:
   run = _run("tgmm", (dim,), (64,))
   run.model.width = 128  # D
   run.model.num_layers = 12  # L
-  run.model.num_heads = 4  # H
+  run.model.num_heads = 4  # H; the paper's Mamba2 has 8
   run.model.embedding_width = 128  # of the embedding of K
-  run.model.is_causal = False  # True: causal, learned positions, as released
+  run.model.backbone = "transformer"  # or "mamba2"
+  run.model.is_causal = False  # True: as released; transformer with positions
+  run.model.state_size = 16  # this and the next three: of Mamba2
+  run.model.num_groups = 2  # of heads, divides num_heads
+  run.model.head_dim = 64  # num_heads x head_dim = width x expansion
+  run.model.expansion = 4
   run.model.compute_dtype = "float32"  # "bfloat16" on accelerators
   return run
 
@@ -106,6 +115,8 @@ def _run(network, dims, batch_sizes):
   run.solver = network  # its name in the tables
   run.dims = dims  # d of the tasks in a batch
   run.batch_sizes = batch_sizes  # tasks of each of them
+  run.min_points = 0  # smallest N of its tasks; 0: as config.tasks has it
+  run.max_points = 0  # largest N of its tasks; 0: as config.tasks has it
   run.loss = "matched"  # or "sorted" (the paper's), "likelihood"
   run.stage_weight = 0.3  # in the loss, of all stages but the last
   run.num_steps = 1_000_000
@@ -120,6 +131,12 @@ def _run(network, dims, batch_sizes):
   run.optimizer.max_grad_norm = 0.0  # 0: gradients are not clipped
   run.model = ml_collections.ConfigDict()
   return run
+
+
+def sweep(config: ml_collections.ConfigDict) -> list[dict[str, str]]:
+  """One element of a job array for each training, one for the baselines."""
+  names = [*sorted(config.runs), BASELINES]
+  return [{"only": name} for name in names]
 
 
 class Run(NamedTuple):
@@ -149,7 +166,7 @@ def make_plan(config: ml_collections.ConfigDict) -> Plan:
   Raises:
     ValueError: a value is out of range; the message names the field.
   """
-  _check_types("config", config, get_config())
+  check_types("config", config, get_config())
   _check_name("config.variant", config.variant or "none")
   runs = tuple(_make_run(config, name) for name in sorted(config.runs))
   names = [run.name for run in runs]
@@ -162,6 +179,11 @@ def make_plan(config: ml_collections.ConfigDict) -> Plan:
     raise ValueError(f"config.max_to_keep is {config.max_to_keep}, takes >= 1")
   cells = dict(config.evaluation)
   cells.pop("with_baselines")
+  cells["other_shifts"] = tuple(
+    (kind, size)
+    for kind, sizes in cells["other_shifts"].items()
+    for size in sizes
+  )
   evaluation = named(
     "config.evaluation",
     evaluate.EvaluationConfig,
@@ -188,24 +210,31 @@ def _make_run(config, name):
       f" {sorted(factory.CONFIGS)}"
     )
   template = tgmm_run(2) if run.network == "tgmm" else refiner_run()
-  _check_types(field, run, template)
+  check_types(field, run, template)
   _check_name(f"{field}.solver", run.solver)
   optimizer = named(
     f"{field}.optimizer", optim.OptimizerConfig, **run.optimizer
   )
+  laws = _law(config, field, run.dims, **_num_points(config, run))
   model = dict(run.model, num_components=config.tasks.num_components)
-  if run.network == "tgmm":
+  covariance_type = config.tasks.covariance_type
+  if run.network == "refiner":
+    model.update(covariance_type=covariance_type)
+  else:
+    model.update(has_scales=covariance_type == "diag")
     if len(run.dims) != 1:
       raise ValueError(f"{field}.dims is {run.dims}, takes one d for a tgmm")
-    model.update(dim=run.dims[0], max_points=config.tasks.max_points)
+    model.update(dim=run.dims[0], max_points=laws[0].max_points)
+  model = named(f"{field}.model", factory.CONFIGS[run.network], **model)
+  named(field, train_step.check_model, model, laws)
   return Run(
     name=name,
     solver=run.solver,
-    model=named(f"{field}.model", factory.CONFIGS[run.network], **model),
+    model=model,
     train=named(
       field,
       train_step.TrainConfig,
-      tasks=_law(config, field, run.dims),
+      tasks=laws,
       batch_sizes=run.batch_sizes,
       num_steps=run.num_steps,
       steps_per_call=run.steps_per_call,
@@ -220,12 +249,16 @@ def _make_run(config, name):
   )
 
 
-def _check_types(field, values, template):
+def check_types(
+  field: str,
+  values: ml_collections.ConfigDict,
+  template: ml_collections.ConfigDict,
+) -> None:
   """Raises where a value is of another type than the default's."""
   for name, default in template.items():
     key = f"{field}.{name}"
     if isinstance(default, ml_collections.ConfigDict):
-      _check_types(key, values[name], default)
+      check_types(key, values[name], default)
     elif not _is_like(values[name], default):
       raise ValueError(
         f"{key} is {values[name]!r}, takes {type(default).__name__} as in"
@@ -253,10 +286,11 @@ def _check_name(field, name):
 
 def _check_solvers(runs, evaluation, with_baselines):
   """Raises where two rows of the table would have one name."""
-  seen = set(evaluate.BASELINE_NAMES if with_baselines else ())
+  names = solver_groups.baseline_names(evaluation.tasks.covariance_type)
+  seen = set(names if with_baselines else ())
   for run in runs:
     for tasks in run.train.tasks:
-      for name in evaluate.network_names(run.solver, run.model):
+      for name in solver_groups.network_names(run.solver, run.model):
         if name in seen or (name, tasks.dim) in seen:
           raise ValueError(
             f"config.runs.{run.name}.solver is {run.solver!r}, takes a name"
@@ -265,13 +299,22 @@ def _check_solvers(runs, evaluation, with_baselines):
         seen.add((name, tasks.dim))
 
 
-def _law(config, field, dims):
+def _law(config, field, dims, **changes):
   if not dims or min(dims) < 1:
     raise ValueError(f"{field}.dims is {dims}, takes integers d >= 1")
+  values = dict(config.tasks, **changes)
   return tuple(
-    named("config.tasks", mixtures.TaskConfig, dim=dim, **config.tasks)
+    named("config.tasks", mixtures.TaskConfig, dim=dim, **values)
     for dim in dims
   )
+
+
+def _num_points(config, run):
+  """N of the tasks of a run, where it has its own."""
+  return {
+    name: run[name] or config.tasks[name]
+    for name in ("min_points", "max_points")
+  }
 
 
 def named(field: str, make: Callable[..., Any], *args, **values) -> Any:

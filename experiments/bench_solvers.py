@@ -26,7 +26,7 @@ import rich.console
 import rich.table
 from absl import app, flags
 
-from experiments import timing
+from experiments import machine_ceilings, timing
 from tgmm_jax import gmm, types
 from tgmm_jax.solvers import em
 from tgmm_jax.tasks import mixtures
@@ -215,66 +215,11 @@ def _rate_and_ratio(rate, names, best):
   return [*cells, f"{rate['ours'] / best:.1f}" if best else "-"]
 
 
-class Ceilings(NamedTuple):
-  """What this machine does at best.
-
-  Attributes:
-    product: FLOP/s of a large matrix product.
-    fused: FLOP/s of multiply-adds on what fits the caches.
-    exponentials: exponentials a second.
-    memory: bytes/s read and written by a copy of 256 MiB.
-  """
-
-  product: float
-  fused: float
-  exponentials: float
-  memory: float
-
-
-def measure_ceilings() -> Ceilings:
-  """Best of several runs of four small programs."""
-  small = jnp.linspace(0.5, 1.0, 2**16, dtype=jnp.float32)
-  large = jnp.ones(2**26, jnp.float32)
-  times = 200
-
-  def repeat(step):
-    return jax.jit(
-      lambda values: jax.lax.fori_loop(
-        0, times, lambda _, value: step(value), values
-      )
-    )
-
-  def horner(values):
-    total = values
-    for _ in range(32):
-      total = total * values + 0.1
-    return total
-
-  copy = jax.jit(lambda values: values + 1.0)
-  return Ceilings(
-    product=timing.matmul_rate("float32"),
-    fused=64 * times * small.size / _best_seconds(repeat(horner), small),
-    exponentials=times
-    * small.size
-    / _best_seconds(repeat(lambda values: jnp.exp(-values)), small),
-    memory=2 * large.nbytes / _best_seconds(copy, large),
-  )
-
-
-def _best_seconds(function, *arguments):
-  seconds = []
-  for _ in range(8):
-    begin = time.perf_counter()
-    jax.block_until_ready(function(*arguments))
-    seconds.append(time.perf_counter() - begin)
-  return min(seconds)
-
-
 def limits(
   num_problems: int, repeats: int, covariance_types: tuple[str, ...]
 ) -> rich.table.Table:
   """What a step costs, and how near to the ceilings it runs."""
-  ceilings = measure_ceilings()
+  ceilings = machine_ceilings.measure()
   table = rich.table.Table(
     "covariance",
     title=(

@@ -26,10 +26,12 @@ from tgmm_jax import (
   results,
   run_folder,
   sharding,
+  solver_groups,
   train,
   train_step,
 )
 from tgmm_jax.models import factory, parameters
+from tgmm_jax.tasks import shifts
 
 RESULTS = "results.csv"
 PARAMETERS = "parameters.json"
@@ -50,9 +52,17 @@ _LONG_HOURS = 2.0
 class Experiment:
   """One experiment in one work folder."""
 
-  def __init__(self, config, workdir):
-    """Checks the config whole; touches neither disk nor devices' memory."""
+  def __init__(self, config, workdir, *, draw_more=lambda config, rows: {}):
+    """Checks the config whole; touches neither disk nor devices' memory.
+
+    Args:
+      config: to be run.
+      workdir: its folder.
+      draw_more: `(config, rows) -> {caption: (name, Figure)}`, figures that
+        this experiment alone has.
+    """
     self._config = config
+    self._draw_more = draw_more
     self._plan = base.make_plan(config)
     self._mesh = base.named("config", sharding.make_mesh, config.num_devices)
     for run in self._plan.runs:
@@ -131,8 +141,9 @@ class Experiment:
       if self._config.evaluation.with_baselines:
         folder = self._workdir / base.BASELINES
         with run_folder.lock(folder):
-          dims = self._plan.evaluation.dims
-          self._evaluate(folder, evaluate.baselines(), dims, stop)
+          config = self._plan.evaluation
+          groups = solver_groups.baselines(config.tasks.covariance_type)
+          self._evaluate(folder, groups, config.dims, stop, with_range=True)
 
   def _do_run(self, run, folder, mode, stop):
     model = factory.build(run.model)
@@ -157,7 +168,7 @@ class Experiment:
     if mode != "train":
       dims = [d for d in self._plan.evaluation.dims if d in _dims(run)]
       # Params may be spread over a mesh; evaluation is for one device.
-      group = evaluate.network(run.solver, model, jax.device_get(params))
+      group = solver_groups.network(run.solver, model, jax.device_get(params))
       self._evaluate(folder, {run.solver: group}, dims, stop)
 
   def _restore_dir(self, run):
@@ -165,7 +176,7 @@ class Experiment:
       return ""
     return pathlib.Path(self._config.restore_dir) / run.name
 
-  def _evaluate(self, folder, groups, dims, stop):
+  def _evaluate(self, folder, groups, dims, stop, *, with_range=False):
     """Scores solvers in the cells with these dimensions, once."""
     settings = self._identity["evaluation"]
     if _is_evaluated(folder, settings) or not dims or jax.process_index():
@@ -182,8 +193,17 @@ class Experiment:
     for law in config.laws():
       if law.dim in dims:
         rows += evaluate.evaluate(
-          groups, law, config.num_tasks, config.seed, on_group=on_group
+          groups,
+          law,
+          config.num_tasks,
+          config.seed,
+          max_points=max(config.num_points),
+          on_group=on_group,
         )
+        if with_range:
+          rows += evaluate.range_rows(
+            config.tasks, law, config.num_tasks, config.seed
+          )
     results.write_csv(folder / RESULTS, rows)
     run_folder.write_json(folder / SETTINGS, settings)
 
@@ -211,7 +231,7 @@ class Experiment:
       title=self._config.title,
       question=self._config.question,
       rows=rows,
-      figures=_draw(rows, curves, self._workdir / "figures"),
+      figures=self._draw(rows, curves),
       config=self._identity,
       versions=_read_json(self._workdir / VERSIONS),
       parameters={
@@ -225,25 +245,40 @@ class Experiment:
       console.print(report.terminal_table(rows))
     console.print(f"report: {page}")
 
+  def _draw(self, rows, curves):
+    """Draws what there is data for; by caption, the paths of the PNG files."""
+    drawn = {}
+    if rows:
+      drawn |= dict(_tables_drawn(rows)) | self._draw_more(self._config, rows)
+    if curves:
+      drawn["Training"] = ("learning_curves", figures.learning_curves(curves))
+    folder = self._workdir / "figures"
+    folder.mkdir(exist_ok=True)
+    return {
+      caption: figure_style.save(figure, folder / name)[0]
+      for caption, (name, figure) in drawn.items()
+    }
+
   def _expected(self):
     """All planned cells: those without a row are shown as missing."""
     config = self._plan.evaluation
-    names = [
-      (name, dim)
-      for run in self._plan.runs
-      for name in evaluate.network_names(run.solver, run.model)
-      for dim in config.dims
-      if dim in _dims(run)
-    ]
+    dims = {}  # where each solver has cells
+    for run in self._plan.runs:
+      for name in solver_groups.network_names(run.solver, run.model):
+        dims.setdefault(name, set()).update(_dims(run))
     if self._config.evaluation.with_baselines:
-      names += [
-        (name, dim) for name in evaluate.BASELINE_NAMES for dim in config.dims
-      ]
+      for name in solver_groups.baseline_names(config.tasks.covariance_type):
+        dims[name] = set(config.dims)
+    metrics = METRICS
+    if config.tasks.covariance_type == "diag":
+      metrics += ("scale_error",)
     return [
-      (name, dim, num_components, metric)
-      for name, dim in names
-      for num_components in config.num_components
-      for metric in METRICS
+      (name, evaluate.setting_of(law), num_components, metric)
+      for name, served in dims.items()
+      for law in config.laws()
+      if law.dim in served
+      for num_components in evaluate.counts_of(law)
+      for metric in metrics
     ]
 
   def _training(self, run):
@@ -304,26 +339,35 @@ def _is_evaluated(folder, settings):
   return has_results and _read_json(path) == json.loads(json.dumps(settings))
 
 
-def _draw(rows, curves, folder):
-  """Draws what there is data for; by caption, the paths of the PNG files."""
-  folder.mkdir(exist_ok=True)
-  drawn = {}
-  if rows:
-    drawn["Error of the means against the number of components"] = (
-      "error",
-      figures.error_against_components(rows),
+def _tables_drawn(rows):
+  """Captions, names and figures of the settings that a table has."""
+  kept = [row for row in rows if row.solver != evaluate.TASKS]
+  plain = [row for row in kept if row.shift == 0]
+  sizes = sorted({row.num_points for row in plain})
+  # The paper's N, or the largest there is.
+  usual = 128 if 128 in sizes else sizes[-1]
+  base_rows = [row for row in plain if row.num_points == usual]
+  caption = "Error of the means against the number of components"
+  if len(sizes) > 1:
+    caption += f", N = {usual}"
+  yield caption, ("error", figures.error_against_components(base_rows))
+  if len(sizes) > 1:
+    figure = figures.error_against(
+      plain, "num_points", label="N", is_log_x=True
     )
-    drawn["The same under the published evaluation's alignment"] = (
-      "alignment",
-      figures.alignment_contrast(rows),
+    yield "Error of the means against N", ("num_points", figure)
+  kinds = sorted({row.shift_kind for row in kept if row.shift})
+  for kind in kinds:
+    here = [row for row in kept if row.shift_kind == kind or not row.shift]
+    figure = figures.error_against(here, "shift", label=shifts.KINDS[kind])
+    yield f"Error of the means, shift of {kind}", (f"shift_{kind}", figure)
+  released = [row for row in base_rows if row.metric == "l2_error_released"]
+  if released and not kinds and len(sizes) == 1:
+    yield (
+      "The same under the published evaluation's alignment",
+      ("alignment", figures.alignment_contrast(base_rows)),
     )
-    drawn["The finding"] = ("front", figures.front_picture(rows))
-  if curves:
-    drawn["Training"] = ("learning_curves", figures.learning_curves(curves))
-  return {
-    caption: figure_style.save(figure, folder / name)[0]
-    for caption, (name, figure) in drawn.items()
-  }
+    yield "The finding", ("front", figures.front_picture(base_rows))
 
 
 def _read_json(path):

@@ -16,7 +16,7 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from experiments import command_line, jobs
+from experiments import command_line
 from tgmm_jax import checkpoints, interrupts, run_folder, train
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -50,8 +50,7 @@ def main(argv):
   with contextlib.suppress(ValueError):  # what it raises on a single host
     jax.distributed.initialize()
   try:
-    config, workdir = _resolve()
-    jobs.Experiment(config, workdir).run(_MODE.value)
+    _resolve().run(_MODE.value)
   except train.StoppedError as stopped:
     logging.warning("%s; start again with the same command", stopped)
     return interrupts.EXIT_STOPPED
@@ -61,7 +60,7 @@ def main(argv):
 
 
 def _resolve():
-  """The config, with the element of the sweep, and the work folder."""
+  """The experiment of the config, with the element of the sweep."""
   config = _CONFIG.value
   if config is None:
     raise ValueError("--config is missing, takes e.g. experiments/rq1.py:quick")
@@ -72,13 +71,14 @@ def _resolve():
   if workdir is None:
     stem = pathlib.Path(name.split(":")[0]).stem
     workdir = os.path.join("runs", f"{stem}-{config.variant or 'full'}")
+  module = command_line.load_module(name)
   index = _SWEEP_INDEX.value
   if index is not None:
-    sweep = command_line.load_module(name).sweep(config)
+    sweep = module.sweep(config)
     if not 0 <= index < len(sweep):
       raise ValueError(f"--sweep_index is {index}, takes 0 to {len(sweep) - 1}")
     config.update_from_flattened_dict(sweep[index])
-  return config, workdir
+  return module.experiment(config, workdir)
 
 
 def _parse(argv):

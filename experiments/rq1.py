@@ -13,18 +13,18 @@ the published recipe at d = 2. Ten minutes on 2 CPU cores.
 
 import ml_collections
 
-from experiments import base
+from experiments import base, jobs, variants
 
 VARIANTS = ("", "released", "quick", "smoke")
 DIMS = (2, 8, 32, 128)
 
+experiment = jobs.Experiment
+sweep = base.sweep
+
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
   """The config of a variant."""
-  if variant not in VARIANTS:
-    raise ValueError(
-      f"variant is {variant!r}, takes one of {', '.join(VARIANTS[1:])} or none"
-    )
+  variants.check(variant, VARIANTS)
   config = base.get_config()
   config.title = "RQ1: effectiveness"
   config.question = (
@@ -39,12 +39,6 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
   else:
     _add_paper(config, is_released=variant == "released")
   return config
-
-
-def sweep(config: ml_collections.ConfigDict) -> list[dict[str, str]]:
-  """One element of a job array for each training, one for the baselines."""
-  names = [*sorted(config.runs), base.BASELINES]
-  return [{"only": name} for name in names]
 
 
 def _add_paper(config, *, is_released):
@@ -69,48 +63,17 @@ def _as_released(run):
 
 def _add_quick(config):
   refiner = base.refiner_run()
-  refiner.num_steps = 18_000
-  refiner.steps_per_call = 50
+  variants.make_small(refiner, num_steps=18_000)
   refiner.checkpoint_every = 2_000
   config.runs.refiner = refiner
-
   released = base.tgmm_run(2)
   _as_released(released)
-  released.batch_sizes = (32,)
-  released.model.width = 32
-  released.model.num_layers = 3
-  released.optimizer.learning_rate = 2e-3
-  released.optimizer.schedule = "cosine"
-  released.optimizer.num_warmup_steps = 100
-  released.optimizer.max_grad_norm = 1.0
-  released.num_steps = 1_500
-  released.steps_per_call = 50
+  variants.make_small(released, num_steps=1_500)
   released.checkpoint_every = 500
   config.runs["tgmm-released-d2"] = released
 
 
 def _add_smoke(config):
-  config.tasks.min_points = 16
-  config.tasks.max_points = 32
-  config.tasks.num_components = (2, 3)
-  config.evaluation.dims = (2,)
-  config.evaluation.num_components = (2, 3)
-  config.evaluation.num_points = (32,)
-  config.evaluation.num_tasks = 16
-
-  refiner = base.refiner_run()
-  refiner.dims = (2, 3)
-  refiner.batch_sizes = (8, 8)
-  refiner.model.width = 8
-  refiner.model.num_layers = 2
-  config.runs.refiner = refiner
-  tgmm = base.tgmm_run(2)
-  tgmm.batch_sizes = (8,)
-  tgmm.model.width = 8
-  tgmm.model.num_layers = 1
-  tgmm.model.num_heads = 2
-  config.runs["tgmm-d2"] = tgmm
-  for run in config.runs.values():
-    run.num_steps = 40
-    run.steps_per_call = 5
-    run.checkpoint_every = 10
+  config.runs.refiner = base.refiner_run()
+  config.runs["tgmm-d2"] = base.tgmm_run(2)
+  variants.make_smoke(config)

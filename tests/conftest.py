@@ -1,16 +1,34 @@
 """What holds for every test of the suite."""
 
 import gc
+import os
 import pathlib
+import tempfile
 
 import jax
 import pytest
 
+# Of what takes longer to compile: less would be many files for little.
+_LEAST_SECONDS = 0.2
+
 
 def pytest_configure(config):
-  """A warning that our own code causes is an error."""
+  """Sets up warnings, and a cache of programs for all processes of the run."""
+  # A warning that our own code causes is an error.
   for package in ("tgmm_jax", "experiments"):
     config.addinivalue_line("filterwarnings", rf"error:::{package}(\.|$)")
+  # Workers, started later, and what tests start inherit the environment. A
+  # cache that is given is kept.
+  if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+    return
+  folder = tempfile.TemporaryDirectory(prefix="tgmm-jax-programs-")
+  config.add_cleanup(folder.cleanup)
+  for option, value in (
+    ("jax_compilation_cache_dir", folder.name),
+    ("jax_persistent_cache_min_compile_time_secs", _LEAST_SECONDS),
+  ):
+    os.environ[option.upper()] = str(value)
+    jax.config.update(option, value)
 
 
 # Of the 65,530 memory maps that Linux gives a process; each compiled program

@@ -1,10 +1,14 @@
+import dataclasses
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tgmm_jax import evaluate, types
-from tgmm_jax.models import refiner, tgmm
+from tgmm_jax import evaluate, solver_groups, types
+from tgmm_jax.models import factory, refiner, tgmm
+from tgmm_jax.solvers import em
 from tgmm_jax.tasks import mixtures
 
 NUM_TASKS = 12
@@ -155,7 +159,7 @@ def test_reference_rows():
   num_tasks = 256
   groups = {
     name: group
-    for name, group in evaluate.baselines().items()
+    for name, group in solver_groups.baselines().items()
     if name in ("em/oracle", "em/normal", "labels")
   }
   rows = evaluate.evaluate(groups, law, num_tasks, 7)
@@ -188,14 +192,14 @@ def test_baselines_have_the_names_of_the_report():
   issue = {"em/normal", "em/random_points", "em/k-means++", "em/oracle"}
   issue |= {"em/k-means++-x10", "em/k-means++-x10-projected", "labels"}
   issue |= {"spectral", "spectral+em"}
-  assert set(evaluate.BASELINE_NAMES) == issue
-  assert len(evaluate.BASELINE_NAMES) == len(issue)
+  assert set(solver_groups.BASELINE_NAMES) == issue
+  assert len(solver_groups.BASELINE_NAMES) == len(issue)
 
 
 def test_networks_have_the_names_of_the_report():
-  names = evaluate.network_names("tgmm", tgmm.TGMMConfig(dim=2))
+  names = solver_groups.network_names("tgmm", tgmm.TGMMConfig(dim=2))
   assert names == ("tgmm", "tgmm+em5")
-  names = evaluate.network_names("refiner", refiner.RefinerConfig())
+  names = solver_groups.network_names("refiner", refiner.RefinerConfig())
   assert names == ("refiner", "refiner+em5", "refiner-x8+em5")
 
 
@@ -218,3 +222,88 @@ def test_networks_have_the_names_of_the_report():
 def test_config_refuses(change, message):
   with pytest.raises(ValueError, match=message):
     cells(**change)
+
+
+def anisotropic_law(**changes):
+  tasks = mixtures.TaskConfig(dim=2, covariance_type="diag")
+  return law_of(tasks=tasks, **changes)
+
+
+def test_scales_are_scored_where_they_are_not_known():
+  off = jnp.array([0.3, -0.2])
+
+  def group(key, batch):
+    result = truth(batch)
+    scales = jnp.sqrt(result.mixture.covariances) + off
+    mixture = result.mixture._replace(covariances=scales**2)
+    return {"a": result._replace(mixture=mixture)}
+
+  rows = evaluate.evaluate({"a": group}, anisotropic_law(), NUM_TASKS, 7)
+  error = [row.mean for row in rows if row.metric == "scale_error"]
+  np.testing.assert_allclose(error, [np.mean(off**2)] * 2, rtol=1e-4)
+  rows = evaluate.evaluate(
+    {"a": lambda key, batch: {"a": truth(batch)}}, law_of(), NUM_TASKS, 7
+  )
+  assert "scale_error" not in {row.metric for row in rows}
+
+
+def test_baselines_of_scales_have_the_names_of_the_report():
+  names = {"em/normal", "em/k-means++", "em/oracle", "labels"}
+  names |= {"em/k-means++-x10", "em/k-means++-x10-floor"}
+  assert set(solver_groups.baseline_names("diag")) == names
+  assert solver_groups.baseline_names() == solver_groups.BASELINE_NAMES
+
+
+@pytest.mark.slow
+def test_baselines_of_scales_are_those_of_the_limits():
+  law = anisotropic_law(num_components=(5,), num_points=(128,))
+  names = ("em/k-means++-x10-floor", "em/oracle", "labels")
+  groups = {name: solver_groups.baselines("diag")[name] for name in names}
+  rows = evaluate.evaluate(groups, law, 160, 7)
+  errors = {
+    metric: {row.solver: row.mean for row in rows if row.metric == metric}
+    for metric in ("l2_error", "scale_error")
+  }
+  # The table of limits has .118, .546 and 1.75.
+  error = errors["l2_error"]
+  assert error["labels"] == pytest.approx(0.118, abs=0.03)
+  assert error["em/oracle"] == pytest.approx(0.546, abs=0.2)
+  assert error[names[0]] == pytest.approx(1.7, abs=0.5)
+  scales = errors["scale_error"]
+  assert scales["labels"] < scales["em/oracle"] < scales[names[0]]
+
+
+@pytest.mark.slow
+def test_networks_are_refined_with_scales_and_a_floor():
+  model = factory.build(
+    tgmm.TGMMConfig(
+      dim=2,
+      num_components=(2, 3),
+      width=8,
+      num_layers=1,
+      num_heads=2,
+      has_scales=True,
+    )
+  )
+  params = jax.jit(model.init)(jax.random.key(0))
+  law = dataclasses.replace(anisotropic_law(), max_components=3)
+  batch, _ = evaluate.sample_tasks(law, 1, 7)
+  group = solver_groups.network("tgmm", model, params)
+  answers = group(jax.random.key(1), batch)
+  assert list(answers) == ["tgmm", "tgmm+em5"]
+  first, second = answers.values()
+  step = jax.jit(functools.partial(em.step, covariance_type="diag"))
+  for task, count in enumerate((2, 3)):
+    mixture = types.Mixture(*(leaf[task, :count] for leaf in first.mixture))
+    for _ in range(5):
+      mixture = step(
+        batch.points[task], mixture, sample_weight=batch.sample_weight[task]
+      )
+      variances = jnp.maximum(mixture.covariances, 0.25)
+      mixture = mixture._replace(covariances=variances)
+    np.testing.assert_allclose(
+      second.mixture.means[task, :count], mixture.means, atol=2e-3
+    )
+    np.testing.assert_allclose(
+      second.mixture.covariances[task, :count], variances, rtol=1e-2, atol=2e-3
+    )

@@ -14,7 +14,8 @@ def make_rows(means, *, metric="l2_error", num_points=128, shift=0.0):
   """Rows from {(solver, d): means for K = 2, 3, ...}; None is no row."""
   return [
     results.Row(
-      solver, dim, k, num_points, shift, metric, mean, 0.1 * mean, 1280, 3
+      *(solver, dim, k, num_points, shift, "means", metric),
+      *(mean, 0.1 * mean, 1280, 3),
     )
     for (solver, dim), values in means.items()
     for k, mean in zip(COMPONENTS, values, strict=False)

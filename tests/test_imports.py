@@ -16,8 +16,10 @@ ORDER = [
   ("losses", "constructed", "models"),
   ("optim", "sharding", "run_folder", "tree_digest", "step_metadata")
   + ("checkpoints", "metric_writer", "results", "interrupts"),
-  ("train_step", "train", "evaluate"),
-  ("figure_style", "figure_panels", "figures", "report_tables", "report"),
+  ("solver_groups", "train_step"),
+  ("train", "evaluate"),
+  ("figure_style", "figure_panels", "figures", "curve_figures")
+  + ("report_tables", "report"),
 ]
 LEVELS = {name: level for level, row in enumerate(ORDER) for name in row}
 # What only some modules may import: by package, the files.
@@ -25,7 +27,7 @@ PLACES = {
   "orbax": ("checkpoints.py",),
   "tensorboardX": ("metric_writer.py",),
   "matplotlib": ("figures.py", "figure_panels.py", "figure_style.py")
-  + ("report.py",),
+  + ("curve_figures.py", "report.py"),
   "sklearn": ("sklearn_base.py",),
 }
 NEVER = ("scipy", "torch", "tensorflow", "transformers", "absl")

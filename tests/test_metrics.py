@@ -286,6 +286,33 @@ def test_score_has_every_piece():
   assert scores.failure == 0.0
 
 
+def test_scales_go_with_their_components():
+  task, fresh = scored_task()
+  rng = np.random.default_rng(8)
+  variances = rng.uniform(0.4, 7.0, (4, 2)).astype(np.float32)
+  task = task._replace(mixture=task.mixture._replace(covariances=variances))
+  score = jax.jit(functools.partial(metrics.score, covariance_type="diag"))
+  # The right scales, in the order of the estimate.
+  estimate = estimate_of(task)._replace(covariances=variances[ORDER])
+  scores = score(estimate, task, fresh)
+  assert scores.scale_error == pytest.approx(0.0, abs=1e-10)
+  off = np.array([[0.3, -0.1], [0.2, 0.0], [0.0, 0.5]])
+  estimate.covariances[:3] = (np.sqrt(variances[ORDER][:3]) + off) ** 2
+  estimate.covariances[3:] = 50.0
+  scores = score(estimate, task, fresh)
+  np.testing.assert_allclose(scores.scale_error, np.mean(off**2), rtol=1e-4)
+  density = sum(
+    weight * stats.multivariate_normal(mean, np.diag(variance)).pdf(fresh)
+    for weight, mean, variance in zip(
+      *(np.asarray(leaf[:3], float) for leaf in estimate), strict=True
+    )
+  )
+  assert scores.log_likelihood_fresh == pytest.approx(
+    np.log(density).mean(), rel=1e-4
+  )
+  assert SCORE(estimate_of(task), task, fresh).scale_error is None
+
+
 @pytest.mark.parametrize(
   ("offset", "failure"), [(0.85, 0.0), (0.9, 1.0), (np.nan, 1.0), (1e30, 1.0)]
 )
@@ -305,9 +332,8 @@ def test_one_bad_estimate_of_a_batch_leaves_the_others_alone():
     stack(good, bad, good), task, fresh
   )
   alone = SCORE(good, task, fresh)
-  for name in metrics.Scores._fields:
-    values = getattr(scores, name)
-    np.testing.assert_allclose(
-      values[np.array([0, 2])], getattr(alone, name), rtol=1e-6
-    )
+  for values, value in zip(
+    jax.tree.leaves(scores), jax.tree.leaves(alone), strict=True
+  ):
+    np.testing.assert_allclose(values[np.array([0, 2])], value, rtol=1e-6)
   np.testing.assert_array_equal(scores.failure, [0.0, 1.0, 0.0])

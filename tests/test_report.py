@@ -11,8 +11,9 @@ from matplotlib import figure as mpl_figure
 from tgmm_jax import report, report_tables, results
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
+SETTING = results.Setting(2, 128, "means", 0.0)
 CELLS = [
-  (solver, 2, k, metric)
+  (solver, SETTING, k, metric)
   for solver in ("refiner", "em/normal", "em/oracle")
   for k in (2, 3)
   for metric in ("l2_error", "l2_error_released", "accuracy")
@@ -57,7 +58,8 @@ def make_rows():
   offsets = {"l2_error": 0.0, "l2_error_released": 6.0, "accuracy": 0.3}
   return [
     results.Row(
-      solver, 2, k, 128, 0.0, metric, mean + offset, 0.0016, 1280, 10 * k
+      *(solver, 2, k, 128, 0.0, "means", metric),
+      *(mean + offset, 0.0016, 1280, 10 * k),
     )
     for solver, values in means.items()
     for k, mean in zip((2, 3), values, strict=True)
@@ -134,7 +136,7 @@ def test_missing_cells_are_shown_as_missing(tmp_path):
     for row in make_rows()
     if (row.solver, row.num_components) != ("refiner", 3)
   ]
-  cells = [*CELLS, ("refiner", 32, 2, "l2_error")]
+  cells = [*CELLS, ("refiner", SETTING._replace(dim=32), 2, "l2_error")]
   page = write(tmp_path, rows=rows, expected=cells)
   assert table_of(page, ["d = 2"])["refiner"][1] == "missing"
   assert table_of(page, ["d = 32"])["refiner"] == ["missing"]
@@ -182,7 +184,7 @@ def test_names_cannot_smuggle_markup(tmp_path):
     versions={evil: evil},
     parameters={evil: {evil: evil}},
     training={evil: evil},
-    expected=[(evil, 2, 3, evil)],
+    expected=[(evil, SETTING, 3, evil)],
   )
   content = (tmp_path / "report.html").read_text()
   assert "<script" not in content

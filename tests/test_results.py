@@ -12,7 +12,8 @@ CELL = {"dim": 2, "num_components": 4, "num_points": 128, "shift": 0.0}
 
 def make_row(**changes):
   row = results.Row(
-    "refiner", 2, 4, 128, 0.0, "l2_error", 0.1 + 0.2, 1e-17 / 3, 1280, 7
+    *("refiner", 2, 4, 128, 0.0, "means", "l2_error"),
+    *(0.1 + 0.2, 1e-17 / 3, 1280, 7),
   )
   return row._replace(**changes)
 
@@ -27,7 +28,7 @@ def test_summary_against_hand_computation():
   # Squared deviations from 4 add up to 26: sd^2 = 26 / 3, se = sd / 2.
   assert rows[0].mean == 4.0
   assert rows[0].standard_error == pytest.approx(math.sqrt(26 / 3) / 2)
-  assert rows[0][:6] == ("labels", 2, 4, 128, 0.0, "l2_error")
+  assert rows[0][:7] == ("labels", 2, 4, 128, 0.0, "means", "l2_error")
   assert rows[0].count == 4
   assert rows[0].failures == 2
   assert rows[1].metric == "accuracy"
@@ -105,10 +106,12 @@ def test_csv_has_exactly_the_columns_of_the_contract(tmp_path):
   with open(path, newline="") as file:
     lines = list(csv.reader(file))
   assert ",".join(lines[0]) == (
-    "solver,dim,num_components,num_points,shift,metric,mean,standard_error,"
-    "count,failures"
+    "solver,dim,num_components,num_points,shift,shift_kind,metric,mean,"
+    "standard_error,count,failures"
   )
-  assert ",".join(lines[1]) == "refiner,2,4,128,0.0,l2_error,0.25,0.5,1280,7"
+  assert ",".join(lines[1]) == (
+    "refiner,2,4,128,0.0,means,l2_error,0.25,0.5,1280,7"
+  )
 
 
 def test_order_of_rows_does_not_change_the_bytes(tmp_path):
@@ -128,7 +131,7 @@ def test_order_of_rows_does_not_change_the_bytes(tmp_path):
 
 
 def test_two_rows_of_one_cell_are_refused(tmp_path):
-  with pytest.raises(ValueError, match="refiner, l2_error twice for d = 2"):
+  with pytest.raises(ValueError, match="refiner, l2_error for d = 2.* twice"):
     results.write_csv(tmp_path / "r.csv", [make_row(), make_row(mean=2.0)])
   assert not list(tmp_path.iterdir())
 
@@ -153,9 +156,9 @@ def test_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
   [
     ("", "has columns ''"),
     ("solver,dim\n", "has columns 'solver,dim', takes 'solver,dim,num_comp"),
-    ("HEADER\nrefiner,2,4\n", "line 2, is 'refiner,2,4', takes 10 values"),
-    ("HEADER\nr,2,4,128,0,l2_error,x,1,9,0\n", "line 2, .* takes 10 values"),
-    ("HEADER\nr,2.5,4,128,0,l2_error,1,1,9,0\n", "line 2, .* takes 10 values"),
+    ("HEADER\nrefiner,2,4\n", "line 2, is 'refiner,2,4', takes 11 values"),
+    ("HEADER\nr,2,4,128,0,means,l2_error,x,1,9,0\n", "line 2, .* takes 11 values"),
+    ("HEADER\nr,2.5,4,128,0,means,l2_error,1,1,9,0\n", "line 2, .* takes 11 values"),
   ],
 )
 def test_bad_csv_is_one_line_that_names_the_place(tmp_path, content, message):
@@ -194,7 +197,8 @@ def test_join_refuses_two_solvers_under_one_name(tmp_path, change):
 
 
 def test_missing_lists_planned_cells_without_a_row():
-  cells = [("refiner", 2, k, "l2_error") for k in (2, 3, 4, 5)]
+  setting = results.Setting(2, 128, "means", 0.0)
+  cells = [("refiner", setting, k, "l2_error") for k in (2, 3, 4, 5)]
   rows = [make_row(num_components=k) for k in (2, 4)]
   rows.append(make_row(num_components=3, metric="accuracy"))
   assert results.missing(rows, [*cells, *cells]) == [cells[1], cells[3]]

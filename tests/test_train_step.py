@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 
 import chex
@@ -19,6 +20,10 @@ def law(dim):
   )
 
 
+def anisotropic(dim):
+  return dataclasses.replace(law(dim), covariance_type="diag")
+
+
 def config_of(**changes):
   defaults = {
     "tasks": (law(2),),
@@ -37,6 +42,11 @@ def small_refiner():
       num_components=COUNTS, rank=2, width=8, num_layers=2, num_heads=2
     )
   )
+
+
+def small_refiner_of_scales():
+  config = dataclasses.replace(small_refiner().config, covariance_type="diag")
+  return factory.build(config)
 
 
 def small_tgmm():
@@ -129,13 +139,19 @@ def test_tasks_and_parameters_are_the_seeds(steps):
     (small_tgmm, "sorted", 1.0),
     (small_tgmm, "likelihood", 1.0),
     (small_refiner, "matched", 0.02),
+    (small_refiner_of_scales, "matched", 1.0),
   ],
 )
 def test_every_loss_falls_on_a_batch_that_stays(
   build, loss, falls_by, monkeypatch
 ):
+  model = build()
   config = config_of(
-    loss=loss, steps_per_call=60, num_steps=60, checkpoint_every=60
+    tasks=(anisotropic(2) if build is small_refiner_of_scales else law(2),),
+    loss=loss,
+    steps_per_call=60,
+    num_steps=60,
+    checkpoint_every=60,
   )
   sample = train_step.sample_examples
   monkeypatch.setattr(
@@ -143,7 +159,6 @@ def test_every_loss_falls_on_a_batch_that_stays(
     "sample_examples",
     lambda key, *args: sample(jax.random.key(0), *args),
   )
-  model = build()
   state, scalars = make_call(config, model)(start(config, model))
   values = np.asarray(scalars["loss"])
   assert np.all(np.isfinite(values))
@@ -249,3 +264,38 @@ def test_batch_that_the_devices_cannot_share():
 def test_config_refuses(change, message):
   with pytest.raises(ValueError, match=message):
     config_of(**change)
+
+
+MISMATCHES = {
+  "an isotropic refiner": (
+    refiner.RefinerConfig(),
+    anisotropic(2),
+    "covariance_type of the tasks is 'diag', takes 'unit' as the network",
+  ),
+  "an isotropic tgmm": (
+    tgmm.TGMMConfig(dim=2),
+    anisotropic(2),
+    "covariance_type of the tasks is 'diag', takes 'unit' as the network",
+  ),
+  "scales that are known": (
+    tgmm.TGMMConfig(dim=2, has_scales=True),
+    law(2),
+    "covariance_type of the tasks is 'unit', takes 'diag' as the network",
+  ),
+  "more coordinates than the frame": (
+    refiner.RefinerConfig(rank=2, covariance_type="diag"),
+    anisotropic(3),
+    "dim is 3, takes at most the network's rank = 2",
+  ),
+}
+
+
+@pytest.mark.parametrize("name", MISMATCHES)
+def test_tasks_that_a_network_cannot_answer(name):
+  model, tasks, message = MISMATCHES[name]
+  config = config_of(tasks=(tasks,))
+  with pytest.raises(ValueError, match=message) as error:
+    train_step.make_train_call(
+      factory.build(model), config, sharding.make_mesh(1)
+    )
+  assert "\n" not in str(error.value)

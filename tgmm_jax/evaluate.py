@@ -1,8 +1,6 @@
 """Scores every solver on the same tasks.
 
-Classical solvers, trained networks and reference rows are all functions from
-a batch of tasks to results; only the reference rows look at the truth. Tasks
-come from a seed and the cell (d, N, shift, K), never from the solver.
+Tasks come from a seed and the cell (d, N, shift, K), never from the solver.
 """
 
 import dataclasses
@@ -13,21 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tgmm_jax import gmm, metrics, results, types
-from tgmm_jax.models import factory
-from tgmm_jax.solvers import combine, em, reference, spectral
-from tgmm_jax.tasks import mixtures
+from tgmm_jax import metrics, results, solver_groups, types
+from tgmm_jax.tasks import mixtures, trained_range
 
-# `(key, TaskBatch) -> {name: SolverResult}`, all with the leading axis B. One
-# function for a solver and its refinements: the first answer is found once.
-SolverGroup = Callable[
-  [jax.Array, types.TaskBatch], dict[str, types.SolverResult]
-]
-
-# Tasks at a time: what fits the caches of a CPU.
-_BATCH_SIZE = 64
-_NUM_EM_STEPS = 5
-_NUM_VIEWS = 8
+# The name under which tables say something of the tasks themselves.
+TASKS = "tasks"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +28,7 @@ class EvaluationConfig:
     num_components: K of the cells.
     num_points: N of the cells.
     shifts: sigma_p of the cells.
+    other_shifts: further cells, each with a kind of `shifts.KINDS` and a size.
     num_tasks: tasks in each cell.
     seed: of the tasks and of the solvers' own draws.
   """
@@ -49,6 +38,7 @@ class EvaluationConfig:
   num_components: tuple[int, ...] = (2, 3, 4, 5)
   num_points: tuple[int, ...] = (128,)
   shifts: tuple[float, ...] = (0.0,)
+  other_shifts: tuple[tuple[str, float], ...] = ()
   num_tasks: int = 1280
   seed: int = 0
 
@@ -71,7 +61,7 @@ class EvaluationConfig:
     """The law of the tasks for each d, N and shift; K is still a set."""
     for dim in self.dims:
       for num_points in self.num_points:
-        for shift in self.shifts:
+        for kind, shift in self._all_shifts():
           yield dataclasses.replace(
             self.tasks,
             dim=dim,
@@ -79,106 +69,84 @@ class EvaluationConfig:
             min_points=num_points,
             max_points=num_points,
             shift=shift,
+            shift_kind=kind,
             max_components=max(
               self.tasks.padded_components, *self.num_components
             ),
           )
 
+  def _all_shifts(self):
+    return [("means", size) for size in self.shifts] + list(self.other_shifts)
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 3))
 def sample_tasks(
-  law: mixtures.TaskConfig, num_tasks: int, seed: jax.Array | int
+  law: mixtures.TaskConfig,
+  num_tasks: int,
+  seed: jax.Array | int,
+  max_points: int | None = None,
 ) -> tuple[types.TaskBatch, jax.Array]:
   """The tasks of the cells of one law, and fresh points of each task.
 
+  Args:
+    law: one of `EvaluationConfig.laws`.
+    num_tasks: tasks for each K.
+    seed: of the tasks.
+    max_points: to which N is padded, so that all N of a table share their
+      programs; None does not pad.
+
   Returns:
-    A `TaskBatch` of `num_tasks` for each K in turn, and `[B, N, d]`.
+    A `TaskBatch` of `num_tasks` for each K in turn, and `max_points` fresh
+    points of each, `[B, max_points, d]`.
   """
-  keys = jax.random.split(_cell_key(seed, law), 2)
-  sampling_law = _sampling_law(law)
+  key = jax.random.split(_cell_key(seed, law), 2)[0]
+  num_points = law.max_points
+  max_points = max_points or num_points
+  # Fresh points are drawn together with the others: all go through one shift.
+  num_drawn = num_points + max_points
+  together = dataclasses.replace(
+    _sampling_law(law), min_points=num_drawn, max_points=num_drawn
+  )
   index = jnp.arange(num_tasks)
   counts = jnp.repeat(jnp.asarray(law.num_components, jnp.int32), num_tasks)
 
   def sample_one(index, num_components):
-    key = jax.random.fold_in(jax.random.fold_in(keys[0], num_components), index)
-    task = mixtures.sample_task(key, sampling_law, num_components)
-    fresh_key = jax.random.fold_in(keys[1], num_components)
-    fresh, _ = gmm.sample(
-      jax.random.fold_in(fresh_key, index),
-      task.mixture,
-      law.max_points,
-      covariance_type=law.covariance_type,
+    own_key = jax.random.fold_in(jax.random.fold_in(key, num_components), index)
+    task = mixtures.sample_task(own_key, together, num_components)
+    is_point = jnp.arange(max_points) < num_points
+    # What is beyond N is padding, whatever stands there.
+    points = jnp.where(is_point[:, None], task.points[:max_points], 0.0)
+    own = task._replace(
+      points=points,
+      sample_weight=is_point.astype(points.dtype),
+      labels=jnp.where(is_point, task.labels[:max_points], -1),
     )
-    return task, fresh
+    return own, task.points[num_points:]
 
   indices = jnp.tile(index, len(law.num_components))
   return jax.vmap(sample_one)(indices, counts)
 
 
-def baselines() -> dict[str, SolverGroup]:
-  """The classical solvers and the reference rows, by the name of a group."""
-  ten = {"num_init": 10}
-  return {
-    "em/normal": _em_group("em/normal", init="normal"),
-    "em/random_points": _em_group("em/random_points", init="random_points"),
-    "em/k-means++": _em_group("em/k-means++", init="k-means++"),
-    "em/k-means++-x10": _em_group("em/k-means++-x10", **ten),
-    "em/k-means++-x10-projected": _em_group(
-      "em/k-means++-x10-projected", is_projected=True, **ten
-    ),
-    "spectral": _spectral_group,
-    "em/oracle": _oracle_group,
-    "labels": _label_group,
-  }
+def counts_of(law: mixtures.TaskConfig) -> tuple[int, ...]:
+  """The K of a law that have cells: all, or those whose stated K is one too."""
+  if law.shift_kind != "stated_components":
+    return law.num_components
+  served = law.num_components
+  return tuple(count for count in served if count + law.shift in served)
 
 
-BASELINE_NAMES = (
-  "em/normal",
-  "em/random_points",
-  "em/k-means++",
-  "em/k-means++-x10",
-  "em/k-means++-x10-projected",
-  "spectral",
-  "spectral+em",
-  "em/oracle",
-  "labels",
-)
-
-
-def network_names(name: str, config: factory.ModelConfig) -> tuple[str, ...]:
-  """The names of the solvers that `network` makes of a trained network."""
-  names = (name, f"{name}+em{_NUM_EM_STEPS}")
-  if isinstance(config, factory.CONFIGS["refiner"]):
-    names += (f"{name}-x{_NUM_VIEWS}+em{_NUM_EM_STEPS}",)
-  return names
-
-
-def network(
-  name: str, model: factory.Model, params: factory.Params
-) -> SolverGroup:
-  """A trained network, alone and refined by EM; with a frame also 8 views."""
-  names = network_names(name, model.config)
-  solve = factory.solver(model, params)
-  refined = combine.then_em(solve, max_iter=_NUM_EM_STEPS)
-  one_view = jax.jit(_over_tasks(solve))
-  many_views = jax.jit(_over_tasks(combine.best_of(refined, _NUM_VIEWS)))
-
-  def group(key, batch):
-    first = one_view(key, batch)
-    answers = [first, _refine(key, batch, first)]
-    if len(names) > len(answers):
-      answers.append(many_views(key, batch))
-    return dict(zip(names, answers, strict=True))
-
-  return group
+def setting_of(law: mixtures.TaskConfig) -> results.Setting:
+  """The setting of the cells of a law of `EvaluationConfig.laws`."""
+  return results.Setting(law.dim, law.max_points, law.shift_kind, law.shift)
 
 
 def evaluate(
-  groups: dict[str, SolverGroup],
+  groups: dict[str, solver_groups.SolverGroup],
   law: mixtures.TaskConfig,
   num_tasks: int,
   seed: int,
   *,
+  max_points: int | None = None,
   on_group: Callable[[str], None] = lambda name: None,
 ) -> list[results.Row]:
   """Rows of all solvers in the cells of one law.
@@ -188,37 +156,93 @@ def evaluate(
     law: one of `EvaluationConfig.laws`.
     num_tasks: tasks for each K.
     seed: of the tasks and of the solvers' own draws.
+    max_points: as in `sample_tasks`.
     on_group: called before each group with its name.
 
   Returns:
     For each solver, K and metric a row.
   """
-  batch, fresh = sample_tasks(law, num_tasks, seed)
+  batch, fresh = sample_tasks(law, num_tasks, seed, max_points)
+  stated = batch
+  if law.shift_kind == "stated_components":
+    # The clipped ones have no cell: one shape for all laws, not one more for
+    # these.
+    count = batch.num_components + int(law.shift)
+    count = jnp.clip(count, min(law.num_components), max(law.num_components))
+    stated = batch._replace(num_components=count)
   key = jax.random.fold_in(_cell_key(seed, law), 2)
   rows = []
   for group_name, group in groups.items():
     on_group(group_name)
-    for name, result in group(key, batch).items():
+    is_reference = group_name in solver_groups.REFERENCES
+    told = batch.num_components if is_reference else stated.num_components
+    for name, result in group(key, stated).items():
       scores = _score(
-        result.mixture, batch, fresh, covariance_type=law.covariance_type
+        result.mixture, batch, fresh, told, covariance_type=law.covariance_type
       )
       values = jax.device_get(scores)._asdict()
+      if law.covariance_type == "unit":
+        del values["scale_error"]
       has_failed = values.pop("failure") > 0
       values["num_iters"] = np.asarray(result.num_iters)
       values["degenerate"] = (
         np.asarray(result.status) >= types.Status.DEGENERATE
       )
-      for index, num_components in enumerate(law.num_components):
-        part = slice(index * num_tasks, (index + 1) * num_tasks)
-        rows += results.summarise(
-          {metric: value[part] for metric, value in values.items()},
-          solver=name,
-          dim=law.dim,
-          num_components=num_components,
-          num_points=law.max_points,
-          shift=law.shift,
-          failed=has_failed[part],
-        )
+      rows += _rows_by_count(name, law, num_tasks, values, has_failed)
+  return rows
+
+
+def range_rows(
+  trained: mixtures.TaskConfig,
+  law: mixtures.TaskConfig,
+  num_tasks: int,
+  seed: int,
+) -> list[results.Row]:
+  """How many tasks of the cells of one law are outside the trained range.
+
+  Args:
+    trained: the law of training; its dimension is replaced.
+    law: one of `EvaluationConfig.laws`.
+    num_tasks: as in `evaluate`.
+    seed: as in `evaluate`.
+
+  Returns:
+    A row for each K, under the name `TASKS`.
+  """
+  limits = _trained_range(dataclasses.replace(trained, dim=law.dim), seed)
+  batch, _ = sample_tasks(law, num_tasks, seed)
+  is_outside = jax.vmap(trained_range.is_outside, in_axes=(None, 0, 0))(
+    limits, batch.points, batch.sample_weight
+  )
+  values = {"outside_range": np.asarray(is_outside, float)}
+  has_failed = np.zeros(is_outside.shape, bool)
+  return _rows_by_count(TASKS, law, num_tasks, values, has_failed)
+
+
+# All shifts of a dimension are held against one range.
+@functools.cache
+def _trained_range(law, seed):
+  key = jax.random.fold_in(_cell_key(seed, law), 3)
+  return trained_range.measure(key, law)
+
+
+def _rows_by_count(name, law, num_tasks, values, has_failed):
+  """Rows of one solver from values of the tasks, K by K."""
+  rows = []
+  for index, num_components in enumerate(law.num_components):
+    if num_components not in counts_of(law):
+      continue
+    part = slice(index * num_tasks, (index + 1) * num_tasks)
+    rows += results.summarise(
+      {metric: value[part] for metric, value in values.items()},
+      solver=name,
+      dim=law.dim,
+      num_components=num_components,
+      num_points=law.max_points,
+      shift=law.shift,
+      shift_kind=law.shift_kind,
+      failed=has_failed[part],
+    )
   return rows
 
 
@@ -233,72 +257,20 @@ def _cell_key(seed, law):
   return jax.random.fold_in(key, law.max_points)
 
 
-def _over_tasks(solve):
-  """A solver of one problem as a function of a batch of tasks."""
-
-  def solve_batch(key, batch):
-    keys = jax.random.split(key, batch.num_components.shape[0])
-
-    def solve_one(inputs):
-      key, task = inputs
-      return solve(
-        key,
-        task.points,
-        task.num_components,
-        sample_weight=task.sample_weight,
-      )
-
-    return jax.lax.map(solve_one, (keys, batch), batch_size=_BATCH_SIZE)
-
-  return solve_batch
-
-
-def _fit_batch(key, batch, **options):
-  return em.fit_batch(
-    key,
-    batch.points,
-    batch.num_components,
-    sample_weight=batch.sample_weight,
-    max_components=batch.mixture.weights.shape[-1],
-    **options,
-  )
-
-
-def _refine(key, batch, first):
-  second = _fit_batch(
-    key, batch, init=first.mixture, max_iter=_NUM_EM_STEPS, tol=0.0
-  )
-  return second._replace(num_iters=first.num_iters + second.num_iters)
-
-
-def _em_group(name, **options):
-  return lambda key, batch: {name: _fit_batch(key, batch, **options)}
-
-
-def _oracle_group(key, batch):
-  return {"em/oracle": _fit_batch(key, batch, init=batch.mixture)}
-
-
-def _label_group(key, batch):
-  del key
-  return {"labels": jax.jit(jax.vmap(reference.label_limit))(batch)}
-
-
-def _spectral_group(key, batch):
-  solve = functools.partial(
-    spectral.fit, max_components=batch.mixture.weights.shape[-1]
-  )
-  first = jax.jit(_over_tasks(solve))(key, batch)
-  second = _fit_batch(key, batch, init=first.mixture)
-  status = jnp.maximum(first.status, second.status)
-  return {"spectral": first, "spectral+em": second._replace(status=status)}
-
-
 @functools.partial(jax.jit, static_argnames="covariance_type")
-def _score(estimates, batch, fresh, *, covariance_type):
-  score_one = functools.partial(metrics.score, covariance_type=covariance_type)
+def _score(estimates, batch, fresh, num_estimated, *, covariance_type):
+  def score_one(inputs):
+    estimate, task, fresh, count = inputs
+    return metrics.score(
+      estimate,
+      task,
+      fresh,
+      num_estimated=count,
+      covariance_type=covariance_type,
+    )
+
   return jax.lax.map(
-    lambda inputs: score_one(*inputs),
-    (estimates, batch, fresh),
-    batch_size=_BATCH_SIZE,
+    score_one,
+    (estimates, batch, fresh, num_estimated),
+    batch_size=solver_groups.BATCH_SIZE,
   )

@@ -79,6 +79,39 @@ def draw_solvers(
   return handles
 
 
+def draw_against(
+  panel: mpl_axes.Axes,
+  rows: Sequence[results.Row],
+  field: str,
+  metric: str,
+) -> dict[str, container.ErrorbarContainer]:
+  """Draws the rows of one d and K against a field; a handle by solver."""
+  handles = {}
+  for solver in figure_style.solvers_of(rows):
+    part = sorted(
+      (row for row in rows if row.solver == solver),
+      key=lambda row: getattr(row, field),
+    )
+    x = [getattr(row, field) for row in part]
+    means = np.array([row.mean for row in part])
+    if metric in ERROR_METRICS:
+      # Above the panel: drawn as its edge, so that the line leaves it.
+      means = np.where(means > _CEILING, _CEILING, means)
+    style = figure_style.solver_style(solver)
+    handles[solver] = panel.errorbar(
+      x,
+      means,
+      np.nan_to_num([row.standard_error for row in part]),
+      label=solver,
+      color=style.color,
+      marker=style.marker,
+      linestyle=style.linestyle,
+      markersize=4.0,
+      elinewidth=0.8,
+    )
+  return handles
+
+
 def _draw_arrow(panel, x, mean, color, num_above):
   """Marks a mean above the panel: an arrow at its top and the value."""
   height = _CEILING / 1.5 ** (num_above + 1)

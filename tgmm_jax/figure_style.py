@@ -49,11 +49,13 @@ METRIC_LABELS = {
   "l2_error": "squared error of the means",
   "l2_error_released": "squared error of the means, published alignment",
   "weight_error": "squared error of the weights",
+  "scale_error": "squared error of the standard deviations",
   "accuracy": "clustering accuracy",
   "log_likelihood": "log-likelihood per point",
   "log_likelihood_fresh": "log-likelihood per fresh point",
   "num_iters": "iterations",
   "degenerate": "share of problems that the solver called degenerate",
+  "outside_range": "share of tasks outside the range of training",
   "milliseconds": "milliseconds per task",
 }
 
@@ -128,6 +130,8 @@ def setting_label(
     label += f", N = {setting.num_points}"
   if any(other.shift for other in settings):
     label += f", shift {setting.shift:g}"
+    if len({other.shift_kind for other in settings}) > 1:
+      label += f" of {setting.shift_kind}"
   return label
 
 

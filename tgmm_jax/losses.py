@@ -54,7 +54,11 @@ def likelihood(
   target: types.Mixture,
   problem: prediction_lib.Problem,
 ) -> jax.Array:
-  """Negative mean log-likelihood of the problem's points; uses no truth."""
+  """Negative mean log-likelihood of the problem's points; uses no truth.
+
+  Where scales are predicted too it has no lower bound: a component on a
+  single point.
+  """
   del target
   mixture = prediction_lib.to_mixture(prediction, problem.num_components)
   covariance_type = "unit" if prediction.scales is None else "diag"

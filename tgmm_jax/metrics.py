@@ -94,8 +94,21 @@ def l2_error_released(
 
 def _mean_squared(estimate, truth, num_components):
   is_component = jnp.arange(truth.shape[0]) < num_components
-  squared = jnp.where(is_component[:, None], (estimate - truth) ** 2, 0.0)
-  return jnp.sum(squared) / (num_components * truth.shape[1])
+  return _mean_squared_of_pairs(estimate, truth, is_component)
+
+
+def _mean_squared_of_pairs(estimate, truth, is_pair):
+  squared = jnp.where(is_pair[:, None], (estimate - truth) ** 2, 0.0)
+  return jnp.sum(squared) / (jnp.sum(is_pair) * truth.shape[1])
+
+
+def _pair(estimate, truth, num_estimated, num_components):
+  """Who is matched with whom `[K]`, and which estimates have anyone `[K]`."""
+  index = jnp.arange(truth.shape[0])
+  is_both = (index[:, None] < num_estimated) & (index < num_components)
+  cost = jnp.where(is_both, mean_distances(estimate, truth), 0.0)
+  permutation = align(cost, jnp.maximum(num_estimated, num_components))
+  return permutation, (index < num_estimated) & (permutation < num_components)
 
 
 class Scores(NamedTuple):
@@ -110,6 +123,8 @@ class Scores(NamedTuple):
     log_likelihood: mean log density of the points that were solved.
     log_likelihood_fresh: mean log density of points drawn for the purpose.
     failure: 1 where l2_error is above `FAILURE_THRESHOLD` or not finite.
+    scale_error: squared error of the standard deviations per component and
+      coordinate, in the alignment of the means; None where they are known.
   """
 
   l2_error: jax.Array
@@ -119,6 +134,7 @@ class Scores(NamedTuple):
   log_likelihood: jax.Array
   log_likelihood_fresh: jax.Array
   failure: jax.Array
+  scale_error: jax.Array | None = None
 
 
 def clustering_accuracy(
@@ -150,6 +166,7 @@ def score(
   task: types.TaskBatch,
   fresh_points: jax.Array,
   *,
+  num_estimated: jax.Array | int | None = None,
   covariance_type: str = "unit",
 ) -> Scores:
   """All metrics of an estimate of one task.
@@ -158,28 +175,38 @@ def score(
     estimate: the mixture to judge.
     task: a `TaskBatch` without the axis B.
     fresh_points: `[M, d]` points drawn from `task.mixture`.
+    num_estimated: components of the estimate, where they are not as many as
+      the task has: errors are then of the pairs that the best matching of the
+      fewer with the more makes, and one component more or less is left out.
     covariance_type: how both mixtures' covariances are read.
+
+  Returns:
+    `Scores`; with a `scale_error` for the type "diag".
   """
   truth, num_components = task.mixture, task.num_components
   max_components = truth.weights.shape[0]
-  permutation = align(
-    mean_distances(estimate.means, truth.means), num_components
+  if num_estimated is None:
+    num_estimated = num_components
+  permutation, is_pair = _pair(
+    estimate.means, truth.means, num_estimated, num_components
   )
-  error = _mean_squared(
-    estimate.means, truth.means[permutation], num_components
-  )
-  weight_error = _mean_squared(
-    estimate.weights[:, None],
-    truth.weights[permutation][:, None],
-    num_components,
-  )
+
+  def error_of(values, true_values):
+    return _mean_squared_of_pairs(values, true_values[permutation], is_pair)
+
+  error = error_of(estimate.means, truth.means)
+  scale_error = None
+  if covariance_type == "diag":
+    scale_error = error_of(
+      jnp.sqrt(estimate.covariances), jnp.sqrt(truth.covariances)
+    )
   joint = gmm.log_joint(task.points, estimate, covariance_type=covariance_type)
   return Scores(
     l2_error=error,
     l2_error_released=_mean_squared(
       estimate.means[permutation], truth.means, num_components
     ),
-    weight_error=weight_error,
+    weight_error=error_of(estimate.weights[:, None], truth.weights[:, None]),
     accuracy=clustering_accuracy(
       jnp.argmax(joint, axis=-1),
       task.labels,
@@ -196,4 +223,5 @@ def score(
       fresh_points, estimate, covariance_type=covariance_type
     ),
     failure=1.0 - (error <= FAILURE_THRESHOLD),
+    scale_error=scale_error,
   )

@@ -80,8 +80,9 @@ def write_html(
   config: Mapping[str, object],
   versions: Mapping[str, object],
   parameters: Mapping[str, object] | None = None,
-  expected: Sequence[report_tables.Cell] = (),
+  expected: Sequence[results.Cell] = (),
   training: Mapping[str, object] | None = None,
+  tables: Mapping[str, Mapping[str, object]] | None = None,
 ) -> None:
   """Writes the report of a run as one self-contained page.
 
@@ -94,25 +95,32 @@ def write_html(
     config: the resolved config, nested.
     versions: of the packages, and whatever names the machine.
     parameters: numbers of parameters, by name or by network and name.
-    expected: the planned cells as (solver, d, K, metric); those without a row
-      are shown as missing.
+    expected: the planned cells; those without a row are shown as missing.
     training: by run, what there is to say: steps, time, ...
+    tables: further ones, by heading; a mapping of mappings has the keys of
+      these as columns.
   """
   metrics = dict.fromkeys(
     [row.metric for row in rows] + [cell[3] for cell in expected]
   )
-  tables = {
+  by_metric = {
     metric: report_tables.metric_tables(rows, expected, metric)
     for metric in metrics
   }
-  errors = tables.pop("l2_error", "")
-  released = tables.pop("l2_error_released", "")
+  errors = by_metric.pop("l2_error", "")
+  released = by_metric.pop("l2_error_released", "")
   sections = {
-    "Summary": report_tables.summary(rows, expected),
+    "Summary": report_tables.summary(rows, expected)
+    if rows or expected
+    else "",
     "Figures": "".join(_figure(*item) for item in figures.items()),
+    **{
+      head: report_tables.mapping_table(table)
+      for head, table in (tables or {}).items()
+    },
     "Error of the means": errors and f"<p>{_ERROR_NOTE}</p>{errors}",
     "Published alignment": released and f"<p>{_RELEASED_NOTE}</p>{released}",
-    "Other metrics": "".join(_details(*item) for item in tables.items()),
+    "Other metrics": "".join(_details(*item) for item in by_metric.items()),
     "Training": report_tables.mapping_table(training or {}),
     "Parameters": report_tables.mapping_table(parameters or {}),
     "Config": _pre(json.dumps(config, indent=2, default=str)),

@@ -10,14 +10,13 @@ from tgmm_jax import figure_style, results
 _SIGNS = {
   "l2_error": 1,
   "weight_error": 1,
+  "scale_error": 1,
   "accuracy": -1,
   "log_likelihood": -1,
   "log_likelihood_fresh": -1,
 }
 _TEXT_HEADS = ("kind", "solver")
 _TRAINED = ("refiner", "tgmm")
-
-Cell = tuple[str, int, int, str]  # solver, d, K, metric
 
 
 def format_mean(mean: float, standard_error: float) -> str:
@@ -49,19 +48,15 @@ def escape(value: object) -> str:
 
 
 def settings_with(
-  rows: Sequence[results.Row], expected: Sequence[Cell]
+  rows: Sequence[results.Row], expected: Sequence[results.Cell]
 ) -> list[results.Setting]:
-  """The settings of rows, and one for each planned d that has none."""
-  settings = results.settings_of(rows)
-  num_points = settings[0].num_points if settings else 0
-  dims = {cell[1] for cell in expected} - {setting.dim for setting in settings}
-  return sorted(
-    settings + [results.Setting(dim, num_points, 0.0) for dim in dims]
-  )
+  """The settings of rows and of planned cells, ascending."""
+  planned = {setting for _, setting, _, _ in expected}
+  return sorted(planned.union(results.settings_of(rows)))
 
 
 def metric_tables(
-  rows: Sequence[results.Row], expected: Sequence[Cell], metric: str
+  rows: Sequence[results.Row], expected: Sequence[results.Cell], metric: str
 ) -> str:
   """A table for each setting: solvers by K, `mean ± standard error`.
 
@@ -87,8 +82,8 @@ def metric_tables(
     }
     planned = {
       (solver, num_components)
-      for solver, dim, num_components, name in expected
-      if dim == setting.dim and name == metric
+      for solver, other, num_components, name in expected
+      if other == setting and name == metric
     }
     if here or planned:
       label = figure_style.setting_label(setting, settings)
@@ -148,7 +143,9 @@ def _best(here, column, metric):
   return [row for row in found if sign * (row.mean - best.mean) <= margin]
 
 
-def summary(rows: Sequence[results.Row], expected: Sequence[Cell]) -> str:
+def summary(
+  rows: Sequence[results.Row], expected: Sequence[results.Cell]
+) -> str:
   """Headline numbers: the best of each kind for each d, and what is missing.
 
   Args:
@@ -239,13 +236,14 @@ def _missing(rows, expected):
   if not cells:
     return "<p>No planned cell is missing.</p>" if expected else ""
   groups = {}
-  for solver, dim, num_components, metric in cells:
-    group = groups.setdefault((solver, dim), ({}, {}))
+  for solver, setting, num_components, metric in cells:
+    group = groups.setdefault((solver, setting), ({}, {}))
     group[0][num_components] = group[1][metric] = None
+  settings = settings_with(rows, expected)
   items = "".join(
-    f"<li>{escape(solver)}, d = {dim}, K = {', '.join(map(str, columns))}: "
-    f"{escape(', '.join(metrics))}</li>"
-    for (solver, dim), (columns, metrics) in groups.items()
+    f"<li>{escape(solver)}, {figure_style.setting_label(setting, settings)},"
+    f" K = {', '.join(map(str, columns))}: {escape(', '.join(metrics))}</li>"
+    for (solver, setting), (columns, metrics) in groups.items()
   )
   total = len(dict.fromkeys(expected))
   return (

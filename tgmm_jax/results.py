@@ -1,7 +1,8 @@
-"""The tidy table of a run: one row per solver, cell and metric.
+"""The tidy tables of a run: solvers in cells, and curves.
 
-A cell is a setting of the tasks: dimension, K, N and shift. Every mean comes
-with its standard error and the number of failed tasks; nothing is dropped.
+A cell is a setting of the tasks: dimension, K, N and shift. A curve is what
+depends on one number. Every mean comes with its standard error and the number
+of failed tasks; nothing is dropped.
 """
 
 import csv
@@ -26,7 +27,8 @@ class Row(NamedTuple):
     dim: d.
     num_components: K.
     num_points: N.
-    shift: how far the means are from the law of training.
+    shift: how far the tasks are from the law of training.
+    shift_kind: in what; one of `shifts.KINDS`.
     metric: name, as in `l2_error`.
     mean: over the tasks; nan where the metric of any task is not finite.
     standard_error: of the mean; nan where the mean is, or for one task.
@@ -40,11 +42,65 @@ class Row(NamedTuple):
   num_components: int
   num_points: int
   shift: float
+  shift_kind: str
   metric: str
   mean: float
   standard_error: float
   count: int
   failures: int
+
+  @property
+  def key(self) -> tuple:
+    """What is measured; a table has it once and is sorted by it."""
+    return (
+      *setting_of(self),
+      self.num_components,
+      self.solver,
+      self.metric,
+    )
+
+  @property
+  def label(self) -> str:
+    """The same in words."""
+    return (
+      f"{self.solver}, {self.metric} for d = {self.dim}, K ="
+      f" {self.num_components}, N = {self.num_points}, shift {self.shift:g} of"
+      f" {self.shift_kind}"
+    )
+
+
+class CurveRow(NamedTuple):
+  """One point of a curve; the columns of `curves.csv`.
+
+  Attributes:
+    study: what was looked at; one table holds several.
+    metric: the ordinate.
+    series: which curve.
+    x: the abscissa.
+    value: the ordinate at it: a mean, or what the metric's name says.
+    standard_error: of a mean over the problems; nan for anything else.
+    count: number of problems.
+    failures: number of problems that failed.
+  """
+
+  study: str
+  metric: str
+  series: str
+  x: float
+  value: float
+  standard_error: float
+  count: int
+  failures: int
+
+  @property
+  def key(self) -> tuple:
+    """What is measured; a table has it once and is sorted by it."""
+    return self[:4]
+
+  @property
+  def label(self) -> str:
+    """The same in words."""
+    return f"{self.study}, {self.metric} of {self.series} at {self.x:g}"
 
 
 class Setting(NamedTuple):
@@ -52,21 +108,18 @@ class Setting(NamedTuple):
 
   dim: int
   num_points: int
+  shift_kind: str
   shift: float
 
 
 def setting_of(row: Row) -> Setting:
   """The setting of a row."""
-  return Setting(row.dim, row.num_points, row.shift)
+  return Setting(row.dim, row.num_points, row.shift_kind, row.shift)
 
 
 def settings_of(rows: Iterable[Row]) -> list[Setting]:
   """The settings that occur in rows, ascending."""
   return sorted({setting_of(row) for row in rows})
-
-
-def _key(row):
-  return (*setting_of(row), row.num_components, row.solver, row.metric)
 
 
 def summarise(
@@ -77,6 +130,7 @@ def summarise(
   num_components: int,
   num_points: int,
   shift: float,
+  shift_kind: str = "means",
   failed: np.ndarray,
 ) -> list[Row]:
   """Reduces the metrics of a solver's tasks in one cell to rows.
@@ -91,6 +145,7 @@ def summarise(
     num_components: K of the cell.
     num_points: N of the cell.
     shift: shift of the cell.
+    shift_kind: its kind.
     failed: `[tasks]` bool.
 
   Returns:
@@ -118,6 +173,7 @@ def summarise(
         num_components=int(num_components),
         num_points=int(num_points),
         shift=float(shift),
+        shift_kind=shift_kind,
         metric=name,
         mean=mean,
         standard_error=standard_error,
@@ -136,8 +192,12 @@ def _mean_and_standard_error(array):
   return float(array.mean()), float(array.std(ddof=1) / math.sqrt(array.size))
 
 
-def write_csv(path: str | os.PathLike, rows: Iterable[Row]) -> None:
-  """Writes rows, sorted by cell, solver and metric; whole or not at all.
+def write_csv(
+  path: str | os.PathLike,
+  rows: Iterable[Row | CurveRow],
+  row_type: type = Row,
+) -> None:
+  """Writes rows, sorted by what they measure; whole or not at all.
 
   Floats have the digits that give the same number back; the same rows in any
   order give the same bytes.
@@ -145,33 +205,33 @@ def write_csv(path: str | os.PathLike, rows: Iterable[Row]) -> None:
   Args:
     path: of the file; an old one is replaced.
     rows: what to write.
+    row_type: `Row` or `CurveRow`.
 
   Raises:
-    ValueError: two rows for the same solver, cell and metric.
+    ValueError: two rows measure the same.
   """
   buffer = io.StringIO()
   writer = csv.writer(buffer, lineterminator="\n")
-  writer.writerow(Row._fields)
+  writer.writerow(row_type._fields)
   last = None
-  for row in sorted(rows, key=_key):
-    if _key(row) == last:
-      raise ValueError(
-        f"rows has {row.solver}, {row.metric} twice for d = {row.dim}, "
-        f"K = {row.num_components}, N = {row.num_points}, "
-        f"shift {row.shift:g}, takes one row for each"
-      )
-    last = _key(row)
+  for row in sorted(rows, key=lambda row: row.key):
+    if row.key == last:
+      raise ValueError(f"rows has {row.label} twice, takes one row for each")
+    last = row.key
     writer.writerow(
       repr(value) if isinstance(value, float) else value for value in row
     )
   write_file(path, buffer.getvalue().encode())
 
 
-def read_csv(path: str | os.PathLike) -> list[Row]:
+def read_csv(
+  path: str | os.PathLike, row_type: type = Row
+) -> list[Row] | list[CurveRow]:
   """Reads what `write_csv` wrote.
 
   Args:
     path: of the file.
+    row_type: `Row` or `CurveRow`.
 
   Returns:
     The rows in the file's order.
@@ -179,24 +239,23 @@ def read_csv(path: str | os.PathLike) -> list[Row]:
   Raises:
     ValueError: other columns, or a value that does not fit its column.
   """
-  types = list(Row.__annotations__.values())
+  types, fields = row_type.__annotations__.values(), row_type._fields
   with open(path, newline="", encoding="utf-8") as file:
     reader = csv.reader(file)
     header = tuple(next(reader, ()))
-    if header != Row._fields:
+    if header != fields:
       raise ValueError(
-        f"{path} has columns {','.join(header)!r}, takes "
-        f"{','.join(Row._fields)!r}"
+        f"{path} has columns {','.join(header)!r}, takes {','.join(fields)!r}"
       )
     rows = []
     for cells in reader:
       try:
         pairs = zip(types, cells, strict=True)
-        rows.append(Row(*(convert(cell) for convert, cell in pairs)))
+        rows.append(row_type(*(convert(cell) for convert, cell in pairs)))
       except ValueError as error:
         raise ValueError(
           f"{path}, line {reader.line_num}, is {','.join(cells)!r}, takes "
-          f"{len(types)} values as {','.join(Row._fields)}"
+          f"{len(fields)} values as {','.join(fields)}"
         ) from error
   return rows
 
@@ -222,13 +281,13 @@ def join(paths: Sequence[str | os.PathLike]) -> list[Row]:
   joined, origin = {}, {}
   for path in paths:
     for row in read_csv(path):
-      first = joined.setdefault(_key(row), row)
-      origin.setdefault(_key(row), path)
+      first = joined.setdefault(row.key, row)
+      origin.setdefault(row.key, path)
       if not _agree(first, row):
         raise ValueError(
           f"{path} has {row.mean:g} as {row.metric} of {row.solver} for "
           f"d = {row.dim}, K = {row.num_components}, takes {first.mean:g} "
-          f"as in {origin[_key(row)]}"
+          f"as in {origin[row.key]}"
         )
   return list(joined.values())
 
@@ -245,20 +304,20 @@ def _agree(first, other):
   return abs(first.mean - other.mean) <= margin
 
 
-def missing(
-  rows: Iterable[Row], expected: Iterable[tuple[str, int, int, str]]
-) -> list[tuple[str, int, int, str]]:
-  """Planned cells without a row.
+# What is planned: solver, setting, K, metric.
+Cell = tuple[str, Setting, int, str]
+
+
+def missing(rows: Iterable[Row], expected: Iterable[Cell]) -> list[Cell]:
+  """Planned cells without a row, in the order of `expected`.
 
   Args:
     rows: what there is.
-    expected: what was planned, each as (solver, d, K, metric).
-
-  Returns:
-    Those without a row at any N and shift, in the order of `expected`.
+    expected: what was planned.
   """
   present = {
-    (row.solver, row.dim, row.num_components, row.metric) for row in rows
+    (row.solver, setting_of(row), row.num_components, row.metric)
+    for row in rows
   }
   return [cell for cell in dict.fromkeys(expected) if cell not in present]
 

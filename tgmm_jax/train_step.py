@@ -115,6 +115,34 @@ class TrainConfig:
       )
 
 
+def check_model(
+  config: factory.ModelConfig, tasks: tuple[mixtures.TaskConfig, ...]
+) -> None:
+  """Refuses tasks that a network cannot answer.
+
+  Args:
+    config: of the network.
+    tasks: the law of the tasks for each dimension.
+
+  Raises:
+    ValueError: the tasks have other covariances than the network answers
+      with, or more coordinates than it has for them.
+  """
+  answered = factory.covariance_type(config)
+  for law in tasks:
+    if law.covariance_type != answered:
+      raise ValueError(
+        f"covariance_type of the tasks is {law.covariance_type!r}, takes"
+        f" {answered!r} as the network"
+      )
+    rank = getattr(config, "rank", law.dim)
+    if answered == "diag" and law.dim > rank:
+      raise ValueError(
+        f"dim is {law.dim}, takes at most the network's rank = {rank} where"
+        " scales are estimated"
+      )
+
+
 class Examples(NamedTuple):
   """Problems as the network reads them, and what it should answer."""
 
@@ -205,6 +233,7 @@ def make_train_step(
   bits.
   """
   sharding.check_divisible(sum(config.batch_sizes), mesh)
+  check_model(model.config, config.tasks)
   optimizer = optim.make(config.optimizer, config.num_steps)
   loss_of_batch = make_loss(model, config.loss, config.stage_weight)
   over_tasks = sharding.over_tasks(mesh)

@@ -4,36 +4,15 @@ import functools
 import json
 import re
 
+import em_problems
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from tgmm_jax import gmm, sharding, types
+from tgmm_jax import gmm, sharding
 from tgmm_jax.solvers import em, large
 
-NUM_POINTS, DIM, NUM_COMPONENTS = 203, 3, 3
+NUM_POINTS, NUM_COMPONENTS = 203, 3
 BLOCK_SIZE = 8
-
-
-def make_points():
-  """Points in three clusters; those of weight 0 are NaN."""
-  generator = np.random.default_rng(0)
-  centres = np.array([[0.0, 0.0, 0.0], [4.0, 1.0, 0.0], [0.0, 5.0, 3.0]])
-  points = centres[np.arange(NUM_POINTS) % 3]
-  points = points + generator.normal(size=points.shape) * [1.0, 0.6, 1.5]
-  weight = generator.uniform(0.2, 2.0, NUM_POINTS)
-  weight[::17] = 0.0
-  points[::17] = np.nan
-  return points.astype(np.float32), weight.astype(np.float32)
-
-
-def make_start(covariance_type):
-  means = jnp.array([[1.0, 0.0, 0.0], [3.0, 1.0, 1.0], [1.0, 4.0, 2.0]])
-  shape = gmm.covariance_shape(covariance_type, NUM_COMPONENTS, DIM)
-  covariances = jnp.full(shape, 2.0)
-  if covariance_type in ("full", "tied"):
-    covariances = jnp.broadcast_to(2.0 * jnp.eye(DIM), shape)
-  return types.Mixture(jnp.array([0.2, 0.3, 0.5]), means, covariances)
 
 
 def called_by(text):
@@ -110,7 +89,7 @@ def every_type(points, weight):
     options = {
       "covariance_type": covariance_type,
       "sample_weight": weight,
-      "init": make_start(covariance_type),
+      "init": em_problems.start_of_long_clusters(covariance_type),
       "max_iter": 12,
       "tol": 0.0,
     }
@@ -194,7 +173,7 @@ def refused(points, weight):
 
 
 if __name__ == "__main__":
-  data = make_points()
+  data = em_problems.spoiled_clusters(NUM_POINTS, every=17)
   results = {
     "every type": every_type(*data),
     "drawn": drawn_start(*data),

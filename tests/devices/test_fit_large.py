@@ -1,11 +1,6 @@
 """One problem over 8 devices: the fit of one device, one reduction a step."""
 
-import json
-import os
-import pathlib
-import subprocess
-import sys
-
+import eight_devices
 import numpy as np
 import pytest
 
@@ -16,21 +11,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def fits():
-  here = pathlib.Path(__file__).parent
-  ended = subprocess.run(
-    [sys.executable, here / "fit_large.py"],
-    env=os.environ
-    | {
-      "JAX_PLATFORMS": "cpu",
-      "PYTHONPATH": str(here.parents[1]),
-      "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
-    },
-    capture_output=True,
-    text=True,
-    timeout=600,
-  )
-  assert ended.returncode == 0, ended.stderr
-  return json.loads(ended.stdout)
+  return eight_devices.run("fit_large.py")
 
 
 def assert_same(found, expected, atol=1e-5):

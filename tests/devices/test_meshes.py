@@ -1,34 +1,15 @@
 """On 1 and on 8 devices: the same tasks, and losses that agree."""
 
-import json
-import os
-import pathlib
-import subprocess
-import sys
-
+import eight_devices
 import numpy as np
 import pytest
 
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def meshes():
-  here = pathlib.Path(__file__).parent
-  ended = subprocess.run(
-    [sys.executable, here / "compare_meshes.py"],
-    env=os.environ
-    | {
-      "JAX_PLATFORMS": "cpu",
-      "PYTHONPATH": str(here.parents[1]),
-      "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
-    },
-    capture_output=True,
-    text=True,
-    timeout=600,
-  )
-  assert ended.returncode == 0, ended.stderr
-  return json.loads(ended.stdout)
+  return eight_devices.run("compare_meshes.py")
 
 
 @pytest.mark.parametrize("name", ["8", "8 sharded"])

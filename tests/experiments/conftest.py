@@ -9,20 +9,15 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="session")
-def start(tmp_path_factory):
+def start():
   """Runs the command in a process of its own, to its end."""
-  cache = tmp_path_factory.mktemp("cache")
 
   def start(*flags):
     return subprocess.run(
       [sys.executable, "-m", "experiments.main", *map(str, flags)],
       cwd=ROOT,
-      env=os.environ
-      | {
-        "JAX_PLATFORMS": "cpu",
-        "JAX_COMPILATION_CACHE_DIR": str(cache),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-      },
+      # The cache of programs is that of the whole run of the tests.
+      env=os.environ | {"JAX_PLATFORMS": "cpu"},
       capture_output=True,
       text=True,
       timeout=600,

@@ -11,7 +11,7 @@ from tgmm_jax import run_folder, train
 
 pytestmark = pytest.mark.slow
 
-COLUMNS = "solver,dim,num_components,num_points,shift,metric,mean"
+COLUMNS = "solver,dim,num_components,num_points,shift,shift_kind,metric,mean"
 COLUMNS += ",standard_error,count,failures"
 SOLVERS = {"tgmm", "tgmm+em5", "refiner", "refiner+em5", "refiner-x8+em5"}
 SOLVERS |= {"em/normal", "em/random_points", "em/k-means++", "em/oracle"}

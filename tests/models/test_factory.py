@@ -257,6 +257,31 @@ def test_the_truth_is_encoded_as_the_points_are():
   assert factory.encode_mixture(truth, None) is truth
 
 
+def test_the_true_scales_go_with_their_coordinates():
+  config = dataclasses.replace(REFINER, covariance_type="diag")
+  encode = jax.jit(factory.build(config).encode)
+  points = points_of()
+  variances = np.array([[0.5, 2.0], [1.5, 3.0], [1.0, 1.0]], np.float32)
+  truth = types.Mixture(
+    np.array([0.4, 0.6, 0.0], np.float32),
+    points[:3] * np.array([[1.0], [1.0], [0.0]], np.float32),
+    variances,
+  )
+  seen = set()
+  for seed in range(4):
+    problem, frame = encode(jax.random.key(seed), points, WEIGHT, 2)
+    encoded = factory.encode_mixture(truth, frame)
+    np.testing.assert_allclose(encoded.means[:2], problem.points[:2], atol=1e-5)
+    is_swapped = bool(np.abs(frame.directions[0, 1]))
+    order = [1, 0] if is_swapped else [0, 1]
+    np.testing.assert_array_equal(
+      encoded.covariances[:, :2], variances[:, order]
+    )
+    np.testing.assert_array_equal(encoded.covariances[:, 2:], 1.0)
+    seen.add(is_swapped)
+  assert seen == {False, True}
+
+
 # Prints the modes and the answers of two networks, bit by bit.
 PROGRAM = """
 import flax

@@ -151,3 +151,73 @@ def test_points_that_span_nothing_are_survived(dim):
   np.testing.assert_allclose(
     frame_lib.lift(frame, jnp.zeros(RANK)), 2.5, atol=1e-6
   )
+
+
+AXES = jax.jit(frame_lib.fit_axes, static_argnums=3)
+
+
+@functools.cache
+def fitted_axes(dim):
+  rng = np.random.default_rng(5)
+  points = (rng.normal(size=(40, dim)) * (1.0 + np.arange(dim)) + 3.0).astype(
+    np.float32
+  )
+  return points, AXES(jax.random.key(1), points, jnp.ones(40), RANK)
+
+
+@pytest.mark.parametrize("dim", [1, 2, 4])
+def test_axes_are_a_signed_permutation(dim):
+  points, frame = fitted_axes(dim)
+  directions = np.asarray(frame.directions)
+  assert directions.shape == (dim, RANK)
+  assert set(np.unique(directions)) <= {-1.0, 0.0, 1.0}
+  np.testing.assert_array_equal(directions @ directions.T, np.eye(dim))
+  np.testing.assert_array_equal(directions[:, dim:], 0.0)
+  coordinates = np.asarray(frame_lib.project(frame, points))
+  np.testing.assert_allclose(
+    distances(coordinates), distances(points), atol=2e-4
+  )
+  np.testing.assert_allclose(
+    frame_lib.lift(frame, coordinates), points, atol=1e-5
+  )
+  np.testing.assert_allclose(frame.center, points.mean(0), atol=1e-5)
+  # Each is that of its own coordinate.
+  np.testing.assert_allclose(frame.variances, coordinates.var(0), rtol=1e-4)
+
+
+def test_variances_are_permuted_as_the_points():
+  points, frame = fitted_axes(3)
+  variances = np.stack([points.var(0), 2.0 * points.var(0)])
+  projected = frame_lib.project_variances(frame, variances)
+  np.testing.assert_allclose(projected[0, :3], frame.variances[:3], rtol=1e-4)
+  np.testing.assert_array_equal(projected[:, 3:], 1.0)
+  np.testing.assert_array_equal(
+    frame_lib.lift_variances(frame, projected), variances
+  )
+
+
+def test_views_of_the_axes_are_all_equally_likely():
+  points = jnp.asarray(flat_points(2))
+  keys = jax.random.split(jax.random.key(0), 1600)
+  fit = jax.jit(
+    jax.vmap(lambda key: frame_lib.fit_axes(key, points, jnp.ones(40), 2))
+  )
+  directions = np.asarray(fit(keys).directions).reshape(-1, 4)
+  _, counts = np.unique(directions, axis=0, return_counts=True)
+  assert len(counts) == 8
+  assert stats.chisquare(counts).pvalue > 1e-3
+
+
+def test_axes_leave_padding_out():
+  points, frame = fitted_axes(4)
+  padded = np.concatenate([points, np.full((5, 4), 99.0, np.float32)])
+  weight = (np.arange(45) < 40).astype(np.float32)
+  other = AXES(jax.random.key(1), padded, weight, RANK)
+  jax.tree.map(
+    functools.partial(np.testing.assert_allclose, atol=1e-4), other, frame
+  )
+
+
+def test_more_axes_than_the_rank_are_refused():
+  with pytest.raises(ValueError, match="d = 5, takes d <= rank = 4"):
+    frame_lib.fit_axes(jax.random.key(0), jnp.ones((6, 5)), jnp.ones(6), RANK)

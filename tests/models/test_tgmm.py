@@ -18,7 +18,22 @@ SMALL = {
   "num_heads": 2,
   "max_points": 12,
   "embedding_width": 8,
+  "state_size": 4,
+  "num_groups": 1,
+  "head_dim": 16,
+  "expansion": 2,
 }
+VARIANTS = [
+  (backbone, is_causal)
+  for backbone in tgmm.BACKBONES
+  for is_causal in (False, True)
+]
+of_each_backbone = pytest.mark.parametrize("backbone", tgmm.BACKBONES)
+slow_of_mamba2 = pytest.mark.parametrize(
+  "backbone",
+  ["transformer", pytest.param("mamba2", marks=pytest.mark.slow)],
+)
+of_each_variant = pytest.mark.parametrize(("backbone", "is_causal"), VARIANTS)
 
 
 @functools.cache
@@ -88,8 +103,9 @@ def test_answer_has_one_stage_and_is_a_mixture():
   assert np.all(np.abs(prediction.means[0, :3]) > 0.0)
 
 
-def test_order_of_the_points_does_not_matter():
-  apply, params = network()
+@of_each_backbone
+def test_order_of_the_points_does_not_matter(backbone):
+  apply, params = network(backbone=backbone)
   problem = padded_problem()
   order = jax.random.permutation(jax.random.key(7), 12)
   permuted = problem._replace(
@@ -98,24 +114,25 @@ def test_order_of_the_points_does_not_matter():
   assert_close(apply(params, permuted), apply(params, problem))
 
 
-def test_order_matters_to_the_causal_variant():
-  apply, params = network(is_causal=True)
+@of_each_backbone
+def test_order_matters_to_the_causal_variant(backbone):
+  apply, params = network(backbone=backbone, is_causal=True)
   problem = padded_problem()
   swapped = problem._replace(
     points=problem.points.at[:2].set(problem.points[1::-1])
   )
   difference = apply(params, swapped).means - apply(params, problem).means
   assert np.abs(difference).max() > 1e-2
-  bidirectional, its_params = network()
+  bidirectional, its_params = network(backbone=backbone)
   difference = (
     apply(params, problem).means - bidirectional(its_params, problem).means
   )
   assert np.abs(difference).max() > 1e-2
 
 
-@pytest.mark.parametrize("is_causal", [False, True])
-def test_padded_is_truncated(is_causal):
-  apply, params = network(is_causal=is_causal)
+@of_each_variant
+def test_padded_is_truncated(backbone, is_causal):
+  apply, params = network(backbone=backbone, is_causal=is_causal)
   problem = padded_problem(num_points=8)
   truncated = problem._replace(
     points=problem.points[:8], sample_weight=problem.sample_weight[:8]
@@ -123,9 +140,21 @@ def test_padded_is_truncated(is_causal):
   assert_close(apply(params, truncated), apply(params, problem))
 
 
-@pytest.mark.parametrize("is_causal", [False, True])
-def test_what_stands_in_padding_has_no_effect(is_causal):
-  apply, params = network(is_causal=is_causal)
+@of_each_backbone
+def test_where_padding_stands_has_no_effect(backbone):
+  # Not causal with positions: those are of the rows, padding included.
+  apply, params = network(backbone=backbone)
+  problem = padded_problem(num_points=8)
+  rows = jnp.array([8, 0, 1, 9, 2, 3, 4, 10, 5, 6, 7, 11])
+  spread = problem._replace(
+    points=problem.points[rows], sample_weight=problem.sample_weight[rows]
+  )
+  assert_close(apply(params, spread), apply(params, problem))
+
+
+@of_each_variant
+def test_what_stands_in_padding_has_no_effect(backbone, is_causal):
+  apply, params = network(backbone=backbone, is_causal=is_causal)
   problem = padded_problem(num_points=8)
 
   @jax.jit
@@ -136,7 +165,7 @@ def test_what_stands_in_padding_has_no_effect(is_causal):
     return jax.value_and_grad(of, (0, 1))(params, points)
 
   clean = jax.tree.leaves(value_and_grads(problem.points))
-  for padding in (jnp.nan, jnp.inf, 1e30):
+  for padding in (0.0, 1e6, 1e30, jnp.inf, jnp.nan):
     dirty = problem.points.at[8:].set(padding)
     for one, other in zip(
       jax.tree.leaves(value_and_grads(dirty)), clean, strict=True
@@ -144,31 +173,55 @@ def test_what_stands_in_padding_has_no_effect(is_causal):
       np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize("is_causal", [False, True])
-def test_gradient_reaches_every_point_and_no_padding(is_causal):
-  apply, params = network(is_causal=is_causal)
+@of_each_variant
+def test_number_of_points(backbone, is_causal):
+  apply, params = network(backbone=backbone, is_causal=is_causal)
+
+  def means(num_points, num_rows):
+    points = jax.random.normal(jax.random.key(5), (num_rows, DIM))
+    is_point = jnp.arange(num_rows) < num_points
+    problem = problem_of(points, is_point.astype(jnp.float32), 3)
+    return apply(params, problem).means
+
+  for num_points, num_rows in [(0, 12), (1, 12), (12, 12)]:
+    assert np.all(np.isfinite(means(num_points, num_rows)))
+  if (backbone, is_causal) == ("transformer", True):
+    with pytest.raises(ValueError, match=r"13 rows.*max_points = 12"):
+      means(13, 13)
+  else:
+    assert np.all(np.isfinite(means(300, 300)))
+
+
+@of_each_variant
+def test_gradient_reaches_every_point_and_no_padding(backbone, is_causal):
+  apply, params = network(backbone=backbone, is_causal=is_causal)
   problem = padded_problem(num_points=8)
-  gradient = jax.grad(
-    lambda points: loss(apply(params, problem._replace(points=points)))
+  gradient = jax.jit(
+    jax.grad(
+      lambda points: loss(apply(params, problem._replace(points=points)))
+    )
   )(problem.points)
   np.testing.assert_array_equal(gradient[8:], 0.0)
   assert np.all(np.abs(gradient[:8]).max(-1) > 1e-6)
 
 
-def test_all_parameters_learn():
-  apply, params = network(is_causal=True, has_scales=True)
+@slow_of_mamba2
+def test_all_parameters_learn(backbone):
+  apply, params = network(backbone=backbone, is_causal=True, has_scales=True)
   problems = batch()
 
   def total(params):
     prediction = apply(params, problems)
     return loss(prediction) + jnp.sum(prediction.scales[..., :2, :])
 
-  for path, leaf in jax.tree.leaves_with_path(jax.grad(total)(params)):
+  gradient = jax.jit(jax.grad(total))(params)
+  for path, leaf in jax.tree.leaves_with_path(gradient):
     assert np.any(leaf), jax.tree_util.keystr(path)
 
 
-def test_a_batch_in_one_call_is_vmap_and_one_at_a_time():
-  apply, params = network()
+@slow_of_mamba2
+def test_a_batch_in_one_call_is_vmap_and_one_at_a_time(backbone):
+  apply, params = network(backbone=backbone)
   problems = batch()
 
   def mapped(params, problems):
@@ -190,8 +243,9 @@ def test_a_batch_in_one_call_is_vmap_and_one_at_a_time():
   assert_close(gradient(apply), gradient(mapped))
 
 
-def test_answer_does_not_depend_on_the_neighbours():
-  apply, params = network()
+@of_each_backbone
+def test_answer_does_not_depend_on_the_neighbours(backbone):
+  apply, params = network(backbone=backbone)
   problems = batch()
   others = problems._replace(
     points=problems.points.at[1:].multiply(-2.0),
@@ -210,28 +264,38 @@ def test_answer_depends_on_the_number_of_components():
   assert np.abs(two.means[0, :2] - three.means[0, :2]).max() > 1e-2
 
 
-def test_bfloat16_is_close_to_float32():
-  apply, params = network()
-  rounded, _ = network(compute_dtype="bfloat16")
+@slow_of_mamba2
+def test_bfloat16_is_close_to_float32(backbone):
+  apply, params = network(backbone=backbone)
+  rounded, _ = network(backbone=backbone, compute_dtype="bfloat16")
   problems = batch()
   means = apply(params, problems).means
   difference = np.asarray(rounded(params, problems).means - means)
   assert 1e-5 < np.sqrt(np.mean(difference**2)) < 3e-2 * np.std(means)
-  for leaf in jax.tree.leaves(
-    jax.grad(lambda params: loss(rounded(params, problems)))(params)
-  ):
+  gradient = jax.jit(jax.grad(lambda p: loss(rounded(p, problems))))(params)
+  for leaf in jax.tree.leaves(gradient):
     assert leaf.dtype == jnp.float32
     assert np.all(np.isfinite(leaf))
 
 
-@pytest.mark.parametrize("is_causal", [False, True])
-def test_number_of_parameters(is_causal):
-  config = tgmm.TGMMConfig(**SMALL, is_causal=is_causal)
+def backbone_size(backbone, is_causal, width=16):
+  """Parameters of two blocks, the last norm and the positions."""
+  if backbone == "transformer":
+    positions = 12 * width if is_causal else 0
+    return 2 * (12 * width**2 + 13 * width) + 2 * width + positions
+  inner, num_heads, state_size = 32, 2, 4
+  channels = inner + 2 * state_size
+  maps = width * (inner + channels + num_heads) + inner * width
+  # A convolution with bias; a step, a rate and a skip for each head.
+  block = maps + 5 * channels + 3 * num_heads + width + inner
+  return 2 * block + width
+
+
+@of_each_variant
+def test_number_of_parameters(backbone, is_causal):
+  config = tgmm.TGMMConfig(**SMALL, backbone=backbone, is_causal=is_causal)
   width, embedding, served, components = 16, 8, 3, 5
-  block = 12 * width**2 + 13 * width
-  shared = (DIM + embedding + 1) * width + 2 * block + 2 * width
-  if is_causal:
-    shared += 12 * width
+  shared = (DIM + embedding + 1) * width + backbone_size(backbone, is_causal)
   outputs = components + DIM
   per_task = served * (embedding + components * width + (width + 1) * outputs)
   model = nnx.eval_shape(lambda: tgmm.TGMM(config, rngs=nnx.Rngs(0)))
@@ -257,9 +321,30 @@ def test_another_dimension_is_refused():
     ({"max_points": 0}, "max_points is 0, takes"),
     ({"width": 10, "num_heads": 4}, "width is 10, takes a multiple of"),
     ({"compute_dtype": "float16"}, "compute_dtype is 'float16', takes"),
+    ({"backbone": "rnn"}, "backbone is 'rnn', takes one of"),
+    ({"state_size": 0}, "state_size is 0, takes"),
+    ({"num_groups": 0}, "num_groups is 0, takes"),
+    ({"head_dim": 0}, "head_dim is 0, takes"),
+    ({"expansion": 0}, "expansion is 0, takes"),
+    (
+      {"backbone": "mamba2", "head_dim": 8},
+      r"num_heads is 2 and head_dim 8, takes a.*width x expansion = 32",
+    ),
+    (
+      {"backbone": "mamba2", "num_groups": 3},
+      "num_heads is 2, takes a multiple of num_groups = 3",
+    ),
   ],
 )
 def test_bad_sizes_are_refused_in_one_line(changes, message):
   with pytest.raises(ValueError, match=message) as error:
     tgmm.TGMMConfig(**{**SMALL, **changes})
   assert "\n" not in str(error.value)
+
+
+def test_papers_mamba2():
+  config = tgmm.TGMMConfig(dim=2, backbone="mamba2", num_heads=8)
+  assert (config.width, config.num_layers) == (128, 12)
+  assert (config.head_dim, config.state_size, config.num_groups) == (64, 16, 2)
+  with pytest.raises(ValueError, match="num_heads is 4 and head_dim 64"):
+    tgmm.TGMMConfig(dim=2, backbone="mamba2")

@@ -158,13 +158,13 @@ def test_killed_and_stopped_run_ends_with_the_same_bits(
 
 def test_same_bits_on_eight_devices(start, tmp_path):
   straight, stopped = tmp_path / "straight", tmp_path / "stopped"
-  flags = (f"--config.runs.{_RUN}.num_steps=600",)
+  flags = (f"--config.runs.{_RUN}.num_steps=300",)
   _expect(start(straight, *flags, num_devices=8), 0)
   child = start(stopped, *flags, num_devices=8)
   _wait_for(child, lambda: _num_lines(stopped) >= 5)
   child.send_signal(signal.SIGTERM)
   _expect(child, 75)
-  assert _steps(stopped)[-1] < 600
+  assert _steps(stopped)[-1] < 300
   _expect(start(stopped, *flags, num_devices=8), 0)
   assert _digests(stopped) == _digests(straight)
   assert _metrics(stopped) == _metrics(straight)

@@ -1,9 +1,10 @@
 """Problems and starts for comparing EM with others, in NumPy."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tgmm_jax import types
+from tgmm_jax import gmm, types
 
 REG_COVAR = 1e-6
 
@@ -56,6 +57,42 @@ def make_start(points, num_components, covariance_type, seed=0):
   weights /= weights.sum()
   covariances = restrict(pooled, weights, covariance_type)
   return types.Mixture(weights, points[index], covariances)
+
+
+def clusters(shape, num_points, seed=0, spread=2.0):
+  """Points `[N, d]` about K random centres; the shape is (K, d)."""
+  generator = np.random.default_rng(seed)
+  centres = spread * generator.normal(size=shape)
+  labels = generator.integers(shape[0], size=num_points)
+  return centres[labels] + generator.normal(size=(num_points, shape[1]))
+
+
+def long_clusters(generator, num_points):
+  """Points `[N, 3]` about three centres, in turn."""
+  centres = np.array([[0.0, 0.0, 0.0], [4.0, 1.0, 0.0], [0.0, 5.0, 3.0]])
+  points = centres[np.arange(num_points) % 3]
+  return points + generator.normal(size=points.shape) * [1.0, 0.6, 1.5]
+
+
+def spoiled_clusters(num_points, every):
+  """Long clusters and weights in float32; each so-manieth is NaN, of none."""
+  generator = np.random.default_rng(0)
+  points = long_clusters(generator, num_points)
+  weight = generator.uniform(0.2, 2.0, num_points)
+  weight[::every] = 0.0
+  points[::every] = np.nan
+  return points.astype(np.float32), weight.astype(np.float32)
+
+
+def start_of_long_clusters(covariance_type):
+  """A start a little off the centres of `long_clusters`."""
+  means = np.array([[1.0, 0.0, 0.0], [3.0, 1.0, 1.0], [1.0, 4.0, 2.0]])
+  shape = gmm.covariance_shape(covariance_type, 3, 3)
+  covariances = np.full(shape, 2.0)
+  if covariance_type in ("full", "tied"):
+    covariances = np.broadcast_to(2.0 * np.eye(3), shape)
+  leaves = ([0.2, 0.3, 0.5], means, covariances)
+  return types.Mixture(*map(jnp.asarray, leaves))
 
 
 def random_problems(num_problems, spread=2.0, roughness=1.0, distance=0.0):

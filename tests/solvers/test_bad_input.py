@@ -16,19 +16,6 @@ Status = types.Status
 NUM_POINTS, DIM = odd_data.NUM_POINTS, odd_data.DIM
 
 
-@odd_data.every_way
-def test_nonfinite(way):
-  for _, odd, result in odd_data.results_of(way, odd_data.nonfinite):
-    expected = Status.CONVERGED if odd.is_valid else Status.INVALID_INPUT
-    assert result.status == expected
-  padded = [
-    odd_data.fit_table(*way)[f"{name} in padding"]
-    for name in ("nan", "inf", "-inf")
-  ]
-  for one, other in zip(*map(jax.tree.leaves, padded[:2]), strict=True):
-    np.testing.assert_array_equal(one, other)
-
-
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_nonfinite_at_the_front_door(value):
   points = odd_data.plain_points()[None].astype(np.float32)
@@ -49,22 +36,6 @@ def test_useless_weights_at_the_front_door(weight, named):
   points = odd_data.plain_points()[None]
   with pytest.raises(ValueError, match=named):
     odd_data.front_door(points, sample_weight=np.full((1, NUM_POINTS), weight))
-
-
-@odd_data.every_way
-def test_wrong_problems_are_marked_and_the_good_are_fitted(way):
-  for _, _, result in odd_data.results_of(way, odd_data.wrong):
-    assert result.status == Status.INVALID_INPUT
-    odd_data.assert_sane(result)
-  assert odd_data.fit_table(*way)["plain"].status == Status.CONVERGED
-
-
-@odd_data.every_way
-def test_k_gt_n(way):
-  for name in ("N = 2, K = 3", "N = 1, K = 3"):
-    result = odd_data.fit_table(*way)[name]
-    assert result.status == Status.DEGENERATE
-    odd_data.assert_sane(result, 3)
 
 
 @pytest.mark.parametrize("num_components", [5, np.array([5, 5])])

@@ -76,6 +76,60 @@ def test_best_of_returns_the_most_likely_try():
   np.testing.assert_allclose(best.log_likelihood, max(each), rtol=1e-5)
 
 
+def test_then_em_goes_on_with_the_scales_and_the_floor():
+  task = make_task()
+  mixture = task.mixture._replace(covariances=jnp.full((4, 2), 0.6))
+
+  def solve(*_, **options):
+    result = constant_solver(mixture.means)(*_, **options)
+    return result._replace(mixture=mixture)
+
+  refined = combine.then_em(
+    solve, max_iter=1, covariance_type="diag", min_variance=1.0
+  )
+  result = refined(
+    jax.random.key(0), task.points, 4, sample_weight=task.sample_weight
+  )
+  step = em.step(
+    task.points,
+    mixture,
+    covariance_type="diag",
+    sample_weight=task.sample_weight,
+  )
+  assert np.any(step.covariances < 1.0)
+  np.testing.assert_allclose(result.mixture.means, step.means, atol=1e-4)
+  np.testing.assert_allclose(
+    result.mixture.covariances, np.maximum(step.covariances, 1.0), rtol=1e-3
+  )
+
+
+def answer_by_key(values, statuses):
+  """A solver whose answer is one of several, drawn by the key."""
+
+  def solve(key, points, num_components):
+    del points, num_components
+    index = jax.random.randint(key, (), 0, len(values))
+    return types.SolverResult(
+      types.Mixture(jnp.ones(1), jnp.full((1, 1), index)),
+      jnp.asarray(values)[index],
+      jnp.zeros((), jnp.int32),
+      jnp.asarray(statuses)[index],
+    )
+
+  return solve
+
+
+@pytest.mark.parametrize(
+  ("statuses", "best"),
+  [((0, 1, 2), 1), ((0, 0, 0), 2), ((2, 2, 2), 2), ((1, 2, 3), 0)],
+)
+def test_best_of_takes_a_degenerate_answer_only_where_all_are(statuses, best):
+  solve = combine.best_of(answer_by_key((0.0, 1.0, 2.0), statuses), 40)
+  result = jax.jit(solve)(jax.random.key(0), jnp.zeros((2, 1)), 1)
+  assert result.mixture.means[0, 0] == best
+  assert result.status == statuses[best]
+
+
 def test_best_of_refuses_no_tries():
   with pytest.raises(ValueError, match="num_tries is 0"):
     combine.best_of(em.fit, 0)

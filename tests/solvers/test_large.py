@@ -1,5 +1,6 @@
 """Sharded fits on one device; on several: `tests/devices/test_fit_large.py`."""
 
+import em_problems
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,19 +12,7 @@ from tgmm_jax.solvers import em, large
 NUM_POINTS, DIM, K = 61, 3, 3
 
 
-def make_points():
-  """Three clusters; points of weight 0 are NaN."""
-  generator = np.random.default_rng(0)
-  centres = np.array([[0.0, 0.0, 0.0], [4.0, 1.0, 0.0], [0.0, 5.0, 3.0]])
-  points = centres[np.arange(NUM_POINTS) % 3]
-  points = points + generator.normal(size=points.shape) * [1.0, 0.6, 1.5]
-  weight = generator.uniform(0.2, 2.0, NUM_POINTS)
-  weight[::7] = 0.0
-  points[::7] = np.nan
-  return points.astype(np.float32), weight.astype(np.float32)
-
-
-POINTS, WEIGHTS = make_points()
+POINTS, WEIGHTS = em_problems.spoiled_clusters(NUM_POINTS, every=7)
 
 
 def fit(points=POINTS, num_components=K, **options):

@@ -45,6 +45,34 @@ def test_an_empty_cluster_has_the_overall_mean_and_a_status():
   assert np.isfinite(result.log_likelihood)
 
 
+def test_label_limit_has_the_variances_of_the_true_clusters():
+  task = make_task()
+  result = reference.label_limit(task, covariance_type="diag")
+  labels = np.asarray(task.labels)
+  for k in range(3):
+    np.testing.assert_allclose(
+      result.mixture.covariances[k],
+      np.var(np.asarray(task.points)[labels == k], axis=0),
+      rtol=1e-3,
+    )
+  np.testing.assert_array_equal(result.mixture.covariances[3], 1.0)
+  # A cluster of one point, and one of none.
+  labels = np.where(labels == 0, 1, labels)
+  labels[np.argmax(labels == 1)] = 0
+  single = reference.label_limit(
+    task._replace(labels=labels), covariance_type="diag"
+  )
+  empty = reference.label_limit(
+    task._replace(labels=np.where(labels == 0, 1, labels)),
+    covariance_type="diag",
+  )
+  for limit in (single, empty):
+    assert np.all(np.asarray(limit.mixture.covariances) > 0.0)
+    assert np.isfinite(limit.log_likelihood)
+  assert np.all(single.mixture.covariances[0] < 1e-3)
+  assert empty.status == types.Status.DEGENERATE
+
+
 def test_oracle_em_starts_at_the_truth():
   task = make_task()
   one = reference.oracle_em(jax.random.key(0), task, max_iter=1, tol=0.0)

@@ -4,6 +4,7 @@ import functools
 import itertools
 import weakref
 
+import em_problems
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,13 +18,6 @@ NUM_POINTS, DIM, K = 60, 3, 3
 BLOCK_SIZE = 16
 
 
-def make_points():
-  generator = np.random.default_rng(0)
-  centres = np.array([[0.0, 0.0, 0.0], [4.0, 1.0, 0.0], [0.0, 5.0, 3.0]])
-  points = centres[np.arange(NUM_POINTS) % 3]
-  return points + generator.normal(size=points.shape) * [1.0, 0.6, 1.5]
-
-
 def make_weights():
   """Some are 0."""
   weight = np.random.default_rng(1).uniform(0.2, 2.0, NUM_POINTS)
@@ -31,23 +25,15 @@ def make_weights():
   return weight
 
 
-POINTS, WEIGHTS = make_points(), make_weights()
+POINTS = em_problems.long_clusters(np.random.default_rng(0), NUM_POINTS)
+WEIGHTS = make_weights()
 SPOILED = np.where(WEIGHTS[:, None] > 0, POINTS, np.nan)
-
-
-def make_start(covariance_type):
-  means = np.array([[1.0, 0.0, 0.0], [3.0, 1.0, 1.0], [1.0, 4.0, 2.0]])
-  shape = gmm.covariance_shape(covariance_type, K, DIM)
-  covariances = np.full(shape, 2.0)
-  if covariance_type in ("full", "tied"):
-    covariances = np.broadcast_to(2.0 * np.eye(DIM), shape)
-  return types.Mixture(*map(jnp.asarray, ([0.2, 0.3, 0.5], means, covariances)))
 
 
 def options_of(covariance_type, max_iter=6):
   return {
     "covariance_type": covariance_type,
-    "init": make_start(covariance_type),
+    "init": em_problems.start_of_long_clusters(covariance_type),
     "max_iter": max_iter,
     "tol": 0.0,
   }
@@ -228,7 +214,7 @@ def test_points_far_from_the_origin(tmp_path, spread):
   # In float32 all points of the narrow kind are the same number, in float64
   # they have five digits left.
   file = in_file(tmp_path, 1e8 + spread * POINTS, "float64")
-  start = make_start("diag")
+  start = em_problems.start_of_long_clusters("diag")
   start = start._replace(
     means=1e8 + spread * np.asarray(start.means, np.float64),
     covariances=spread**2 * start.covariances,

@@ -11,6 +11,9 @@ import numpy as np
 
 from tgmm_jax.constructed import piecewise_linear
 
+# Rows `[?, D]`, or the name of a slot for its rows of the identity.
+Rows = str | np.ndarray
+
 
 @dataclasses.dataclass(frozen=True)
 class Slots:
@@ -67,7 +70,8 @@ class Slots:
 class LayerBuilder:
   """Collects the named heads and units of one layer.
 
-  Rows are given in terms of slots: `slots.select("g") - slots.select("one")`.
+  Rows are given in terms of slots: `slots.select("g") - slots.select("one")`;
+  heads take the name of a slot as well, `"g"` for `slots.select("g")`.
   """
 
   def __init__(self, slots: Slots):
@@ -80,10 +84,10 @@ class LayerBuilder:
     self,
     name: str,
     *,
-    keys: Sequence[np.ndarray],
-    queries: Sequence[np.ndarray],
-    reads: np.ndarray,
-    writes: np.ndarray,
+    keys: Sequence[Rows],
+    queries: Sequence[Rows],
+    reads: Rows,
+    writes: Rows,
   ) -> None:
     """Adds a head: `writes^T reads H` weighted by `(keys H)^T queries H`.
 
@@ -94,7 +98,9 @@ class LayerBuilder:
       reads: `[S, D]`.
       writes: `[S, D]`, selects the rows that are written.
     """
-    keys, queries = np.concatenate(keys), np.concatenate(queries)
+    keys = np.concatenate([self._rows(part) for part in keys])
+    queries = np.concatenate([self._rows(part) for part in queries])
+    reads, writes = self._rows(reads), self._rows(writes)
     self._check(name, "queries", queries, keys)
     self._check(name, "writes", writes, reads)
     self.heads[name] = (keys, queries, reads, writes.T)
@@ -103,11 +109,11 @@ class LayerBuilder:
     self,
     name: str,
     *,
-    keys: Sequence[np.ndarray],
-    queries: Sequence[np.ndarray],
-    reads: np.ndarray,
-    writes: np.ndarray,
-    masks: tuple[Sequence[np.ndarray], Sequence[np.ndarray]] = ((), ()),
+    keys: Sequence[Rows],
+    queries: Sequence[Rows],
+    reads: Rows,
+    writes: Rows,
+    masks: tuple[Sequence[Rows], Sequence[Rows]] = ((), ()),
   ) -> None:
     """Two ReLU heads, `name.plus` and `name.minus`: an exact product.
 
@@ -118,8 +124,8 @@ class LayerBuilder:
       self.head(
         f"{name}.{suffix}",
         keys=[*keys, *masks[0]],
-        queries=[*(sign * rows for rows in queries), *masks[1]],
-        reads=sign * reads,
+        queries=[*(sign * self._rows(rows) for rows in queries), *masks[1]],
+        reads=sign * self._rows(reads),
         writes=writes,
       )
 
@@ -186,6 +192,9 @@ class LayerBuilder:
         curve.sign * (inputs - knot * one) - gate,
         coefficient * outputs,
       )
+
+  def _rows(self, rows):
+    return self.slots.select(rows) if isinstance(rows, str) else rows
 
   def _check(self, name, what, rows, others):
     if rows.shape != others.shape or rows.shape[1:] != (self.slots.width,):

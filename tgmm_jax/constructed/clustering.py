@@ -14,7 +14,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from tgmm_jax import gmm, linalg, types
+from tgmm_jax import linalg, types
 from tgmm_jax.constructed import eigenvectors, power_method, primitives
 from tgmm_jax.solvers import problem as problem_lib
 
@@ -154,7 +154,15 @@ def fit(
     tol=tol,
     network=network,
   )
-  is_class = found.labels == jnp.arange(max_components)[:, None]
+  mixture = _mixture_of(found.labels, problem, max_components)
+  is_valid = num_components == 2
+  status = jnp.where(is_valid, found.status, types.Status.INVALID_INPUT)
+  return problem_lib.conclude(problem, mixture, status, num_steps)
+
+
+def _mixture_of(labels, problem, max_components):
+  """Shares and means of the classes, or of all points where one is empty."""
+  is_class = labels == jnp.arange(max_components)[:, None]
   weights = is_class * problem.sample_weight
   totals = jnp.sum(weights, axis=1)
   data = problem.columns.T + problem.centre
@@ -165,22 +173,7 @@ def fit(
   means = problem.centre + _matmul(weights, problem.columns.T) / safe
   mean = linalg.weighted_mean(data, problem.sample_weight)
   means = jnp.where(is_split, means, mean)
-  mixture = types.Mixture(
+  return types.Mixture(
     jnp.where(is_split, totals, jnp.where(is_component, 0.5, 0.0)),
     jnp.where(is_component[:, None], means, 0.0),
-  )
-  is_valid = problem.is_valid & (num_components == 2)
-  status = jnp.where(is_valid, found.status, types.Status.INVALID_INPUT)
-  log_likelihood = gmm.log_likelihood(
-    data,
-    mixture,
-    sample_weight=problem.sample_weight,
-    covariance_type="unit",
-  )
-  is_invalid = status == types.Status.INVALID_INPUT
-  return types.SolverResult(
-    mixture=mixture,
-    log_likelihood=jnp.where(is_invalid, -jnp.inf, log_likelihood),
-    num_iters=jnp.asarray(num_steps, jnp.int32),
-    status=status.astype(jnp.int32),
   )

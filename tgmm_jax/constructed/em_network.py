@@ -155,10 +155,10 @@ def _expectation(slots, segments, max_range):
   # two large terms it would round every logit.
   layer.head(
     "A.head.responsibilities",
-    keys=[rows("mu"), rows("b"), rows("g") - rows("one")],
-    queries=[rows("x"), rows("one"), mask * rows("one")],
-    reads=rows("e"),
-    writes=rows("ga"),
+    keys=["mu", "b", rows("g") - rows("one")],
+    queries=["x", "one", mask * rows("one")],
+    reads="e",
+    writes="ga",
   )
   layer.curve(
     "A.mlp.log_responsibilities",
@@ -175,17 +175,17 @@ def _maximisation(slots, segments, max_range, *, with_squares):
   layer = primitives.LayerBuilder(slots)
   layer.head(
     "B.head.means",
-    keys=[rows("la"), rows("w"), rows("f") - rows("one")],
-    queries=[rows("e"), rows("one"), _MASK * rows("one")],
-    reads=rows("x"),
-    writes=rows("m"),
+    keys=["la", "w", rows("f") - rows("one")],
+    queries=["e", "one", _MASK * rows("one")],
+    reads="x",
+    writes="m",
   )
   layer.head(
     "B.head.weights",
-    keys=[rows("w"), rows("f") - rows("one")],
-    queries=[rows("one"), _MASK * rows("one")],
-    reads=rows("ga"),
-    writes=rows("p"),
+    keys=["w", rows("f") - rows("one")],
+    queries=["one", _MASK * rows("one")],
+    reads="ga",
+    writes="p",
   )
   # Tokens other than components have garbage in m and p. Their gate is larger
   # than any m. In p the gate lets through the row of the component itself.
@@ -238,10 +238,10 @@ def _squared_norm(slots, segments, largest):
   layer = primitives.LayerBuilder(slots)
   layer.head(
     "C.head.squared_norm",
-    keys=[rows("mu"), rows("one") - rows("e") - rows("h")],
+    keys=["mu", rows("one") - rows("e") - rows("h")],
     queries=[scale * rows("mu"), -_MASK * rows("e")],
-    reads=rows("g"),
-    writes=rows("sg"),
+    reads="g",
+    writes="sg",
   )
   gate = rows("one") - rows("g")
   name = "C.mlp.squared_norm"

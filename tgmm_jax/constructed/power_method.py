@@ -86,11 +86,7 @@ def _symmetrise(slots):
   """`a_j = sum_i x_i x_i[j]`, and v becomes the first start."""
   layer = primitives.LayerBuilder(slots)
   layer.signed_heads(
-    "S.symmetrise",
-    keys=[slots.select("x")],
-    queries=[slots.select("q")],
-    reads=slots.select("x"),
-    writes=slots.select("a"),
+    "S.symmetrise", keys=["x"], queries=["q"], reads="x", writes="a"
   )
   _load(layer, "S", 0, "v")
   return layer
@@ -103,9 +99,9 @@ def _load(layer, name, index, target):
     layer.head(
       f"{name}.load",
       keys=[slots.select("fl", index)],
-      queries=[slots.select("fw")],
-      reads=slots.select("p"),
-      writes=slots.select(target),
+      queries=["fw"],
+      reads="p",
+      writes=target,
     )
 
 
@@ -114,14 +110,8 @@ def _forget(layer, name):
 
   An MLP would add `u - v`, which is rounded to the size of v.
   """
-  slots = layer.slots
-  layer.head(
-    name,
-    keys=[slots.select("fw")],
-    queries=[slots.select("fw")],
-    reads=-slots.select("v"),
-    writes=slots.select("v"),
-  )
+  old = layer.slots.select("v")
+  layer.head(name, keys=["fw"], queries=["fw"], reads=-old, writes=old)
 
 
 def _multiply(slots, name, *, is_by_matrix):
@@ -155,49 +145,22 @@ def _newton(slots):
 
 
 def _times_matrix(layer, name):
-  slots = layer.slots
-  layer.signed_heads(
-    name,
-    keys=[slots.select("q")],
-    queries=[slots.select("v")],
-    reads=slots.select("a"),
-    writes=slots.select("w"),
-  )
+  layer.signed_heads(name, keys=["q"], queries=["v"], reads="a", writes="w")
 
 
 def _copy(layer, name):
-  slots = layer.slots
-  layer.head(
-    name,
-    keys=[slots.select("fw")],
-    queries=[slots.select("fw")],
-    reads=slots.select("v"),
-    writes=slots.select("w"),
-  )
+  layer.head(name, keys=["fw"], queries=["fw"], reads="v", writes="w")
 
 
 def _measure(layer, name):
-  slots = layer.slots
-  layer.head(
-    name,
-    keys=[slots.select("v")],
-    queries=[slots.select("v")],
-    reads=slots.select("fw"),
-    writes=slots.select("nn"),
-  )
+  layer.head(name, keys=["v"], queries=["v"], reads="fw", writes="nn")
 
 
 def _rescale(slots):
   """`v = r w`."""
   layer = primitives.LayerBuilder(slots)
   _forget(layer, "Q.forget")
-  layer.head(
-    "Q.rescale",
-    keys=[slots.select("fw")],
-    queries=[slots.select("r")],
-    reads=slots.select("w"),
-    writes=slots.select("v"),
-  )
+  layer.head("Q.rescale", keys=["fw"], queries=["r"], reads="w", writes="v")
   layer.clear("Q.clear", "w")
   layer.clear("Q.clear", "r", is_positive=True)
   return layer
@@ -208,13 +171,7 @@ def _estimate(slots):
   first = primitives.LayerBuilder(slots)
   _times_matrix(first, "E1.matrix")
   second = primitives.LayerBuilder(slots)
-  second.head(
-    "E2.value",
-    keys=[slots.select("w")],
-    queries=[slots.select("v")],
-    reads=slots.select("fw"),
-    writes=slots.select("lam"),
-  )
+  second.head("E2.value", keys=["w"], queries=["v"], reads="fw", writes="lam")
   second.clear("E2.clear", "w")
   return first, second
 
@@ -227,17 +184,13 @@ def _store(slots, index):
   result = [slots.select("out"), slots.select("lo")]
   layer.head(
     f"{name}.store",
-    keys=[slots.select("fw")],
+    keys=["fw"],
     queries=[slots.select("fl", index)],
     reads=np.concatenate(pair),
     writes=np.concatenate(result),
   )
   layer.head(
-    f"{name}.scale",
-    keys=[slots.select("fw")],
-    queries=[slots.select("lam")],
-    reads=slots.select("v"),
-    writes=slots.select("w"),
+    f"{name}.scale", keys=["fw"], queries=["lam"], reads="v", writes="w"
   )
   _load(layer, name, index + 1, "u")
   return layer
@@ -248,11 +201,7 @@ def _remove(slots):
   layer = primitives.LayerBuilder(slots)
   _forget(layer, "R.forget")
   layer.signed_heads(
-    "R.remove",
-    keys=[slots.select("v")],
-    queries=[slots.select("q")],
-    reads=-slots.select("w"),
-    writes=slots.select("a"),
+    "R.remove", keys=["v"], queries=["q"], reads=-slots.select("w"), writes="a"
   )
   layer.move("R.move", "u", "v")
   layer.clear("R.clear", "w")
@@ -264,11 +213,7 @@ def _label(slots):
   """`s_i = <x_i, v>`, and `lab` its sign, with a ramp at 0."""
   layer = primitives.LayerBuilder(slots)
   layer.signed_heads(
-    "L.project",
-    keys=[slots.select("v")],
-    queries=[slots.select("x")],
-    reads=slots.select("fw"),
-    writes=slots.select("s"),
+    "L.project", keys=["v"], queries=["x"], reads="fw", writes="s"
   )
   side, label, one = (slots.select(name) for name in ("s", "lab", "one"))
   width = LABEL_WIDTH

@@ -9,13 +9,12 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from tgmm_jax import gmm, types
+from tgmm_jax import types
 from tgmm_jax.constructed import primitives, tensor_power
 from tgmm_jax.solvers import moments
 from tgmm_jax.solvers import problem as problem_lib
-
-# The eigenvalues' own weights add up to 1 in exact moments.
-_LEAST_TOTAL, _MOST_TOTAL = 0.5, 2.0
+from tgmm_jax.solvers import spectral as classical
+from tgmm_jax.solvers import tensor_power as power
 
 _matmul = functools.partial(jnp.matmul, precision=primitives.PRECISION)
 
@@ -66,21 +65,18 @@ def fit(
     points, num_components, sample_weight, max_components
   )
   num_components = problem.num_components
-  data = problem.columns.T + problem.centre
+  data, scale = _scale(problem)
   eps = jnp.finfo(data.dtype).eps
-  # A power of two that leaves no coordinate above 1: nothing is rounded.
-  exponent = jnp.frexp(jnp.maximum(jnp.max(jnp.abs(data)), 1.0))[1]
-  scale = jnp.ldexp(jnp.ones((), data.dtype), exponent)
   variance = jnp.maximum(1.0 / scale / scale, eps**2)
   whitened = moments.whitened_moments(
-    data / scale,
+    data,
     num_components,
     variance,
     sample_weight=problem.sample_weight,
     max_components=max_components,
     min_eigenvalue=min_eigenvalue * variance + eps,
   )
-  tokens = _whitened_tokens(data / scale, whitened, variance, problem)
+  tokens = _whitened_tokens(data, whitened, variance, problem)
   if network is None:
     network = tensor_power.build(
       max_components, len(tokens) + max_components, dtype=data.dtype
@@ -93,21 +89,21 @@ def fit(
     max_components,
     (num_restarts, num_passes, steps_per_pass),
   )
-  mixture, status = _recover(
-    values, vectors, is_settled, whitened, scale, problem
+  mean = _matmul(problem.columns, problem.sample_weight) + problem.centre
+  mixture, status = classical.recover(
+    values,
+    vectors,
+    jnp.where(
+      jnp.all(is_settled), types.Status.CONVERGED, types.Status.MAX_ITER
+    ),
+    whitened,
+    num_components,
+    max_rank=jnp.minimum(points.shape[1], jnp.sum(problem.sample_weight > 0)),
+    mean=mean / scale,
   )
-  log_likelihood = gmm.log_likelihood(
-    data,
-    mixture,
-    sample_weight=problem.sample_weight,
-    covariance_type="unit",
-  )
-  is_invalid = status == types.Status.INVALID_INPUT
-  return types.SolverResult(
-    mixture=mixture,
-    log_likelihood=jnp.where(is_invalid, -jnp.inf, log_likelihood),
-    num_iters=jnp.asarray(num_passes * steps_per_pass, jnp.int32),
-    status=status,
+  mixture = mixture._replace(means=scale * mixture.means)
+  return problem_lib.conclude(
+    problem, mixture, status, num_passes * steps_per_pass
   )
 
 
@@ -123,6 +119,14 @@ def _check(min_eigenvalue, num_restarts, num_passes, steps_per_pass):
   for name, count in counts.items():
     if count < 1:
       raise ValueError(f"{name} is {count}, takes >= 1")
+
+
+def _scale(problem):
+  """The points over a power of two that leaves none above 1, and that."""
+  data = problem.columns.T + problem.centre
+  exponent = jnp.frexp(jnp.maximum(jnp.max(jnp.abs(data)), 1.0))[1]
+  scale = jnp.ldexp(jnp.ones((), data.dtype), exponent)
+  return data / scale, scale
 
 
 def _whitened_tokens(data, whitened, variance, problem):
@@ -175,14 +179,9 @@ def _decompose(key, network, tokens, num_components, max_components, counts):
     return sign * value, sign * vector, is_settled
 
   def find(tokens, index):
-    # Coordinates first, so that they do not depend on the padding.
-    starts = jax.random.normal(
-      jax.random.fold_in(key, index),
-      (max_components, num_restarts),
-      tokens.dtype,
-    ).T
-    starts = jnp.where(is_component, starts, 0.0)
-    starts /= jnp.linalg.norm(starts, axis=1, keepdims=True)
+    starts = power.draw_starts(
+      jax.random.fold_in(key, index), is_component, num_restarts, tokens.dtype
+    )
     climbed = jax.vmap(functools.partial(climb, tokens))(starts)
     best = jnp.argmax(climbed[0])
     value, vector, is_settled = jax.tree.map(lambda a: a[best], climbed)
@@ -194,41 +193,3 @@ def _decompose(key, network, tokens, num_components, max_components, counts):
 
   _, found = jax.lax.scan(find, tokens, jnp.arange(max_components))
   return found
-
-
-def _recover(values, vectors, is_settled, whitened, scale, problem):
-  """The mixture in units of the points, and the status."""
-  num_components = problem.num_components
-  is_component = jnp.arange(values.size) < num_components
-  safe = jnp.where(values > 0, values, 1.0)
-  means = whitened.centre + _matmul(
-    vectors * safe[:, None], whitened.unwhitening.T
-  )
-  weights = jnp.where(is_component, safe**-2, 0.0)
-  total = jnp.sum(weights)
-  dim, num_points = problem.columns.shape[0], problem.sample_weight > 0
-  is_usable = (
-    jnp.all((values > 0) | ~is_component)
-    & jnp.all(jnp.isfinite(means))
-    & (num_components <= jnp.minimum(dim, jnp.sum(num_points)))
-  )
-  is_determined = (whitened.rank >= num_components) & (
-    (total > _LEAST_TOTAL) & (total < _MOST_TOTAL)
-  )
-  is_one = num_components == 1
-  is_used = is_usable & ~is_one
-  mean = _matmul(problem.columns, problem.sample_weight) + problem.centre
-  means = jnp.where(is_used, means * scale, mean)
-  uniform = is_component / num_components
-  status = jnp.where(
-    jnp.all(is_settled), types.Status.CONVERGED, types.Status.MAX_ITER
-  )
-  is_determined &= is_usable
-  status = jnp.where(is_determined, status, types.Status.DEGENERATE)
-  status = jnp.where(is_one, types.Status.CONVERGED, status)
-  status = jnp.where(problem.is_valid, status, types.Status.INVALID_INPUT)
-  mixture = types.Mixture(
-    jnp.where(is_used, weights / total, uniform.astype(weights.dtype)),
-    jnp.where(is_component[:, None], means, 0.0),
-  )
-  return mixture, status.astype(jnp.int32)

@@ -105,10 +105,10 @@ def _products(slots, barrier):
   layer = primitives.LayerBuilder(slots)
   layer.signed_heads(
     "A.product",
-    keys=[slots.select("x")],
-    queries=[slots.select("v")],
-    reads=slots.select("x"),
-    writes=slots.select("y"),
+    keys=["x"],
+    queries=["v"],
+    reads="x",
+    writes="y",
     masks=_self_mask(slots, barrier),
   )
   return layer
@@ -120,8 +120,8 @@ def _measure(layer, slots, barrier):
   length, inverse, one = (slots.select(name) for name in ("nn", "r", "one"))
   layer.head(
     "A.length",
-    keys=[slots.select("v"), *keys],
-    queries=[slots.select("v"), *queries],
+    keys=["v", *keys],
+    queries=["v", *queries],
     reads=one,
     writes=length,
   )
@@ -139,10 +139,10 @@ def _sum_up(slots, barrier, is_normalised):
     _forget(layer, "B.forget", slots, barrier)
   layer.signed_heads(
     "B.sum",
-    keys=[slots.select("x")],
-    queries=[slots.select("v")],
-    reads=slots.select("y"),
-    writes=slots.select("u" if is_normalised else "v"),
+    keys=["x"],
+    queries=["v"],
+    reads="y",
+    writes="u" if is_normalised else "v",
   )
   layer.clear("B.clear", "y")
   return layer
@@ -157,10 +157,10 @@ def _forget(layer, name, slots, barrier):
   keys, queries = _self_mask(slots, barrier)
   layer.head(
     name,
-    keys=[slots.select("one"), *keys],
-    queries=[slots.select("one"), *queries],
+    keys=["one", *keys],
+    queries=["one", *queries],
     reads=-slots.select("v"),
-    writes=slots.select("v"),
+    writes="v",
   )
 
 
@@ -170,10 +170,10 @@ def _rescale(slots, barrier):
   keys, queries = _self_mask(slots, barrier)
   layer.head(
     "C.rescale",
-    keys=[slots.select("one"), *keys],
-    queries=[slots.select("r"), *queries],
-    reads=slots.select("u"),
-    writes=slots.select("v"),
+    keys=["one", *keys],
+    queries=["r", *queries],
+    reads="u",
+    writes="v",
   )
   layer.clear("C.clear", "u")
   layer.clear("C.clear", "r", is_positive=True)

@@ -59,7 +59,7 @@ def build(config: ModelConfig) -> Model:
   if isinstance(config, tgmm.TGMMConfig):
     encode = _encode_as_is
   else:
-    encode = _make_encode_in_frame(config.rank)
+    encode = _make_encode_in_frame(config)
   return Model(config, init, encode, apply)
 
 
@@ -72,10 +72,20 @@ def _encode_as_is(key, points, sample_weight, num_components):
   )
 
 
-def _make_encode_in_frame(rank):
+def covariance_type(config: ModelConfig) -> str:
+  """Of the mixtures that a network answers with, "unit" or "diag"."""
+  if isinstance(config, refiner.RefinerConfig):
+    return config.covariance_type
+  return "diag" if config.has_scales else "unit"
+
+
+def _make_encode_in_frame(config):
+  fits = {"unit": frame_lib.fit, "diag": frame_lib.fit_axes}
+  fit = fits[config.covariance_type]
+
   def encode(key, points, sample_weight, num_components):
     points = jnp.where((sample_weight > 0)[:, None], points, 0.0)
-    frame = frame_lib.fit(key, points, sample_weight, rank)
+    frame = fit(key, points, sample_weight, config.rank)
     problem = prediction_lib.Problem(
       points=frame_lib.project(frame, points),
       sample_weight=sample_weight,
@@ -98,7 +108,11 @@ def encode_mixture(
     return mixture
   is_component = mixture.weights > 0
   means = frame_lib.project(frame, mixture.means)
-  return mixture._replace(means=jnp.where(is_component[:, None], means, 0.0))
+  mixture = mixture._replace(means=jnp.where(is_component[:, None], means, 0.0))
+  if mixture.covariances is None:
+    return mixture
+  variances = frame_lib.project_variances(frame, mixture.covariances)
+  return mixture._replace(covariances=variances)
 
 
 def solver(
@@ -114,11 +128,11 @@ def solver(
 
   Returns:
     `(key, points, num_components, *, sample_weight) -> SolverResult`; the key
-    draws the view (rotation of the frame), which a network without a frame
-    ignores. Status CONVERGED; INVALID_INPUT for points that are not finite
-    or too large to be squared, weights that are negative, not finite or all
-    zero, or K that the network does not serve; the mixture is finite in any
-    case.
+    draws the view (rotation or axes of the frame), which a network without a
+    frame ignores. Status CONVERGED; INVALID_INPUT for points that are not
+    finite or too large to be squared, weights that are negative, not finite or
+    all zero, or K that the network does not serve; the mixture is finite in any
+    case. With axes for a frame d above the rank is a ValueError.
   """
   served = jnp.asarray(model.config.num_components)
 
@@ -155,14 +169,16 @@ def solver(
       mixture = mixture._replace(
         means=jnp.where(is_component[:, None], means, 0.0)
       )
-    covariance_type = "unit" if mixture.covariances is None else "diag"
+      if mixture.covariances is not None:
+        variances = frame_lib.lift_variances(frame, mixture.covariances)
+        mixture = mixture._replace(covariances=variances)
     return types.SolverResult(
       mixture=mixture,
       log_likelihood=gmm.log_likelihood(
         points,
         mixture,
         sample_weight=sample_weight,
-        covariance_type=covariance_type,
+        covariance_type=covariance_type(model.config),
       ),
       num_iters=jnp.zeros((), jnp.int32),
       status=jnp.where(

@@ -17,9 +17,8 @@ class Problem(NamedTuple):
     sample_weight: `[N]`.
     num_components: `[]` int32.
     dim: `[]`, d of the data.
-    variances: `[r]` of the points along the leading principal directions,
-      descending; None where the network reads the data as they are, and so
-      are the next two.
+    variances: `[r]`, of the frame (`models.frame`); None where the network
+      reads the data as they are, and so are the next two.
     origin: `[r]`, the data's origin, around which the prior is centred.
     knows_origin: `[]`, 1 where `origin` may be used, else 0.
   """

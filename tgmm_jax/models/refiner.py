@@ -5,6 +5,9 @@ on a layer sees what an EM step would do with the means so far, is drawn to
 the points near them, and answers with the EM mean plus a learned correction.
 Every layer's means take part in the loss; the weights are responsibilities'
 mass. The cost grows with N K, not N^2: points do not attend to each other.
+
+With diagonal covariances an EM step also has standard deviations, and a layer
+corrects their logarithms too; distances are then in units of the estimate's.
 """
 
 import dataclasses
@@ -19,6 +22,10 @@ from tgmm_jax.models import prediction as prediction_lib
 
 _FREQUENCIES = (1.0, 2.0, 4.0)
 
+# Of the logarithm of a standard deviation in units of the points' spread: from
+# a component on one point to one wider than all the points.
+_LOWEST_LOG_SCALE, _HIGHEST_LOG_SCALE = -3.5, 1.5
+
 
 @dataclasses.dataclass(frozen=True)
 class RefinerConfig:
@@ -26,7 +33,8 @@ class RefinerConfig:
 
   Attributes:
     num_components: the set of K served.
-    rank: r, coordinates of the frame; 4 hold the means of K <= 5.
+    rank: r, coordinates of the frame; 4 hold the means of K <= 5. With
+      "diag" they are the data's own, and d is at most r.
     width: D.
     num_layers: L.
     num_heads: H of the attention to the points.
@@ -34,6 +42,8 @@ class RefinerConfig:
       the prior is centred there. Without it answers are shift-invariant.
     compute_dtype: "float32" or "bfloat16" for products with weights; softmax,
       EM features and means stay float32.
+    covariance_type: "unit" (known identity) or "diag" (standard deviations of
+      every component and coordinate are answered too).
   """
 
   num_components: tuple[int, ...] = (2, 3, 4, 5)
@@ -43,6 +53,7 @@ class RefinerConfig:
   num_heads: int = 4
   origin_rate: float = 0.7
   compute_dtype: str = "float32"
+  covariance_type: str = "unit"
 
   def __post_init__(self):
     """Refuses sizes that cannot be built."""
@@ -60,6 +71,15 @@ class RefinerConfig:
         f"compute_dtype is {self.compute_dtype!r}, takes 'float32' or"
         " 'bfloat16'"
       )
+    if self.covariance_type not in ("unit", "diag"):
+      raise ValueError(
+        f"covariance_type is {self.covariance_type!r}, takes 'unit' or 'diag'"
+      )
+
+  @property
+  def has_scales(self) -> bool:
+    """Whether standard deviations are answered."""
+    return self.covariance_type == "diag"
 
   @property
   def max_components(self) -> int:
@@ -129,14 +149,17 @@ class _Shared(NamedTuple):
   log_weight: jax.Array  # [..., N], of the weights as given; MASKED for 0
   is_component: jax.Array  # [..., K]
   scale: jax.Array  # [..., 1, 1]; the unit noise's is 1 / scale
+  is_coordinate: jax.Array  # [..., 1, r]; the others hold nothing
 
 
 class _Estimate(NamedTuple):
-  """The mixture so far, and the points' distances to it in noise units."""
+  """The mixture so far, and where the points lie in it."""
 
   means: jax.Array  # [..., K, r]
+  log_scales: jax.Array | None  # [..., K, r]; None where they are known
   log_weights: jax.Array  # [..., K]
-  distances: jax.Array  # [..., K, N]
+  distances: jax.Array  # [..., K, N], squared, in standard deviations
+  energies: jax.Array  # [..., K, N], -2 log densities but for a constant
 
 
 class _Layer(nnx.Module):
@@ -146,7 +169,10 @@ class _Layer(nnx.Module):
     width, dtype = config.width, jnp.dtype(config.compute_dtype)
     if not is_first:
       self.em_features = layers.Linear(
-        3 * config.rank + 1, width, dtype=dtype, rngs=rngs
+        (4 if config.has_scales else 3) * config.rank + 1,
+        width,
+        dtype=dtype,
+        rngs=rngs,
       )
       # exp of these: the E-step's inverse temperature, and how closely each
       # head keeps to the points near its mean.
@@ -161,13 +187,21 @@ class _Layer(nnx.Module):
     self.mlp_out = layers.Linear(4 * width, width, dtype=dtype, rngs=rngs)
     self.mean_norm = nnx.LayerNorm(width, rngs=rngs)
     self.to_mean = layers.Linear(width, config.rank, dtype=dtype, rngs=rngs)
+    self.has_scales = config.has_scales
+    if config.has_scales:
+      self.to_scale = layers.Linear(width, config.rank, dtype=dtype, rngs=rngs)
 
   def __call__(self, queries, estimate, shared):
-    """Takes `[..., K, D]` and the estimate so far, None at the first layer."""
+    """Takes `[..., K, D]` and the estimate so far, None at the first layer.
+
+    Returns:
+      Queries `[..., K, D]`, means and log scales `[..., K, r]`, the last None
+      where they are known.
+    """
     bias = shared.log_weight[..., None, None, :]
-    base = 0.0
+    base, base_scales = 0.0, 0.0
     if estimate is not None:
-      base, features = self._em_step(estimate, shared)
+      base, base_scales, features = self._em_step(estimate, shared)
       queries = queries + self.em_features(features)
       locality = 0.5 * jnp.exp(self.log_locality[...])[:, None]
       bias = bias - locality * estimate.distances[..., :, None, :]
@@ -181,46 +215,74 @@ class _Layer(nnx.Module):
     )
     hidden = jax.nn.gelu(self.mlp_in(self.mlp_norm(queries)))
     queries = queries + self.mlp_out(hidden)
-    correction = self.to_mean(self.mean_norm(queries)).astype(jnp.float32)
+    normed = self.mean_norm(queries)
+    means = base + self.to_mean(normed).astype(jnp.float32)
     is_component = shared.is_component[..., None]
-    return queries, jnp.where(is_component, base + correction, 0.0)
+    if not self.has_scales:
+      return queries, jnp.where(is_component, means, 0.0), None
+    is_used = is_component & shared.is_coordinate
+    log_scales = base_scales + self.to_scale(normed).astype(jnp.float32)
+    log_scales = _clip(log_scales)
+    return (
+      queries,
+      jnp.where(is_used, means, 0.0),
+      jnp.where(is_used, log_scales, 0.0),
+    )
 
   def _em_step(self, estimate, shared):
-    """EM's means `[..., K, r]` and, for each query, what the step tells it."""
+    """EM's means and log scales and, for each query, what the step tells it."""
     inverse_temperature = jnp.exp(self.log_inverse_temperature[...])
     posterior = _responsibilities(
-      estimate.log_weights, inverse_temperature * estimate.distances, shared
+      estimate.log_weights, inverse_temperature * estimate.energies, shared
     )
     mass = jnp.sum(posterior, axis=-1, keepdims=True)
     posterior = posterior / (mass + 1e-6)
     means = posterior @ shared.points
     spread = posterior @ shared.points**2 - means**2
-    spread = jnp.maximum(spread * shared.scale**2, 0.0)
     features = [
       estimate.means,
       means - estimate.means,
       jnp.log(mass + 1e-3),
-      jnp.log1p(spread),
     ]
-    return means, jnp.concatenate(features, axis=-1)
+    if estimate.log_scales is None:
+      log_scales = None
+      spread = jnp.maximum(spread * shared.scale**2, 0.0)
+      features += [jnp.log1p(spread)]
+    else:
+      lowest = jnp.exp(2.0 * _LOWEST_LOG_SCALE)
+      log_scales = 0.5 * jnp.log(jnp.maximum(spread, lowest))
+      features += [estimate.log_scales, log_scales - estimate.log_scales]
+    return means, log_scales, jnp.concatenate(features, axis=-1)
 
 
-def _responsibilities(log_weights, distances, shared):
+def _clip(log_scales):
+  return jnp.clip(log_scales, _LOWEST_LOG_SCALE, _HIGHEST_LOG_SCALE)
+
+
+def _responsibilities(log_weights, energies, shared):
   """Posterior of each component times the points' weights, `[..., K, N]`."""
-  logits = log_weights[..., None] - 0.5 * distances
+  logits = log_weights[..., None] - 0.5 * energies
   logits = jnp.where(shared.is_component[..., None], logits, layers.MASKED)
   posterior = jax.nn.softmax(logits, axis=-2)
   return posterior * shared.sample_weight[..., None, :]
 
 
-def _estimate(means, log_weights, shared):
-  """Completes means to an estimate: weights by one E-step."""
+def _estimate(means, log_scales, log_weights, shared):
+  """Completes means and scales to an estimate: weights by one E-step."""
   difference = means[..., :, None, :] - shared.points[..., None, :, :]
-  distances = shared.scale**2 * jnp.sum(difference**2, axis=-1)
-  mass = jnp.sum(_responsibilities(log_weights, distances, shared), axis=-1)
+  if log_scales is None:
+    distances = shared.scale**2 * jnp.sum(difference**2, axis=-1)
+    energies = distances
+  else:
+    difference = difference * jnp.exp(-log_scales)[..., :, None, :]
+    distances = jnp.sum(difference**2, axis=-1)
+    energies = distances + 2.0 * jnp.sum(log_scales, axis=-1)[..., None]
+  mass = jnp.sum(_responsibilities(log_weights, energies, shared), axis=-1)
   log_weights = jnp.log(mass + 1e-6)
   log_weights = jnp.where(shared.is_component, log_weights, layers.MASKED)
-  return _Estimate(means, jax.nn.log_softmax(log_weights), distances)
+  return _Estimate(
+    means, log_scales, jax.nn.log_softmax(log_weights), distances, energies
+  )
 
 
 class Refiner(nnx.Module):
@@ -250,7 +312,7 @@ class Refiner(nnx.Module):
       problem: with any leading axes; a batch is faster in one call than under
         `vmap` (see `layers`).
     """
-    context = _context(problem)
+    context = _context(problem, self.config)
     shared = self._read(problem, context)
     queries = self.slots.embedding[...] + self.context(context)[..., None, :]
     # Not by calling the table: with one row it takes no batch.
@@ -264,20 +326,29 @@ class Refiner(nnx.Module):
     log_weights = jnp.zeros(shared.is_component.shape)
     estimate, stages = None, []
     for layer in self.layers:
-      queries, means = layer(queries, estimate, shared)
-      # Each layer answers for its own correction of the means it was given.
-      estimate = _estimate(jax.lax.stop_gradient(means), log_weights, shared)
+      queries, means, log_scales = layer(queries, estimate, shared)
+      # Each layer answers for its own correction of what it was given.
+      given = jax.lax.stop_gradient((means, log_scales))
+      estimate = _estimate(*given, log_weights, shared)
       log_weights = estimate.log_weights
-      stages.append((log_weights, means * shared.scale))
+      stages.append((log_weights, means * shared.scale, log_scales))
+    scales = None
+    if self.config.has_scales:
+      scales = jnp.stack([stage[2] for stage in stages], axis=-3)
+      scales = jnp.exp(scales) * shared.scale[..., None, :, :]
+      # What holds nothing has the variance 1 of padding.
+      is_used = shared.is_component[..., None] & shared.is_coordinate
+      scales = jnp.where(is_used[..., None, :, :], scales, 1.0)
     return prediction_lib.Prediction(
       log_weights=jnp.stack([stage[0] for stage in stages], axis=-2),
       means=jnp.stack([stage[1] for stage in stages], axis=-3),
+      scales=scales,
     )
 
   def _read(self, problem, context):
     """Points scaled to the unit of their widest direction, and features."""
     is_point = problem.sample_weight > 0
-    scale = _scale(problem)[..., None, None]
+    scale = _scale(problem, self.config)[..., None, None]
     points = jnp.where(is_point[..., None], problem.points, 0.0) / scale
     total = jnp.sum(problem.sample_weight, axis=-1, keepdims=True)
     slots = jnp.arange(self.config.max_components)
@@ -293,16 +364,23 @@ class Refiner(nnx.Module):
       ),
       is_component=slots < problem.num_components[..., None],
       scale=scale,
+      is_coordinate=jnp.arange(self.config.rank) < problem.dim[..., None, None],
     )
 
 
-def _scale(problem):
-  return jnp.sqrt(jnp.maximum(problem.variances[..., 0], 1e-6))
+def _scale(problem, config):
+  """Standard deviation of the points along their widest coordinate, `[...]`."""
+  variances = problem.variances
+  if config.has_scales:
+    widest = jnp.max(variances, axis=-1)
+  else:
+    widest = variances[..., 0]
+  return jnp.sqrt(jnp.maximum(widest, 1e-6))
 
 
-def _context(problem):
+def _context(problem, config):
   """What the network is told of a whole problem, `[..., 2 r + 4]`."""
-  scale = _scale(problem)
+  scale = _scale(problem, config)
   knows_origin = problem.knows_origin
   origin = problem.origin / scale[..., None]
   scalars = jnp.stack(

@@ -60,7 +60,7 @@ def number(argument: str, value: Any, *, lowest: float) -> None:
   is_number = isinstance(value, numbers.Real) or (
     isinstance(value, np.ndarray | jax.Array)
     and value.ndim == 0
-    and _is_real(value.dtype)
+    and is_real(value.dtype)
   )
   is_bool = isinstance(value, bool | np.bool_) or (
     is_number and np.asarray(value).dtype == np.bool_
@@ -71,8 +71,12 @@ def number(argument: str, value: Any, *, lowest: float) -> None:
     )
 
 
-def _is_real(dtype):
-  """Floating (bfloat16 too), integer or bool; no dates, no complex numbers."""
+def is_real(dtype: Any) -> bool:
+  """Floating (bfloat16 too), integer or bool; no dates, no complex numbers.
+
+  Args:
+    dtype: of an array, JAX's or NumPy's.
+  """
   # A key's dtype is none of NumPy's.
   return isinstance(dtype, np.dtype) and (
     dtype.kind in "fiub" or jnp.issubdtype(dtype, jnp.floating)
@@ -105,7 +109,7 @@ def array(argument: str, value: Any, axes: tuple[str, ...]) -> jax.Array:
     except ValueError:
       raise ValueError(f"{argument} is ragged, {takes}") from None
   dtype = value.dtype
-  if not _is_real(dtype):
+  if not is_real(dtype):
     raise ValueError(f"{argument} has dtype {dtype}, {takes}")
   shape(argument, value, axes)
   if not jnp.issubdtype(dtype, jnp.floating):

@@ -8,7 +8,12 @@ from tgmm_jax.solvers import em
 
 
 def then_em(
-  solve: types.Solver, *, max_iter: int, tol: float = 0.0
+  solve: types.Solver,
+  *,
+  max_iter: int,
+  tol: float = 0.0,
+  covariance_type: str = "unit",
+  min_variance: float | None = None,
 ) -> types.Solver:
   """A solver whose answer is refined by EM.
 
@@ -20,6 +25,8 @@ def then_em(
     solve: any solver.
     max_iter: EM steps; with `tol` 0 exactly as many.
     tol: as in `em.fit`.
+    covariance_type: as in `em.fit`, of the solver's answers too.
+    min_variance: as in `em.fit`.
   """
 
   def refined(key, points, num_components, *, sample_weight=None, **options):
@@ -31,16 +38,22 @@ def then_em(
       sample_weight=sample_weight,
       **options,
     )
-    means = clip_to_range(first.mixture.means, points, sample_weight)
+    start = first.mixture
+    means = clip_to_range(start.means, points, sample_weight)
+    is_known = covariance_type == "unit"
     second = em.fit(
       em_key,
       points,
       num_components,
       sample_weight=sample_weight,
       max_components=means.shape[0],
-      init=first.mixture._replace(means=means, covariances=None),
+      init=start._replace(
+        means=means, covariances=None if is_known else start.covariances
+      ),
       max_iter=max_iter,
       tol=tol,
+      covariance_type=covariance_type,
+      min_variance=min_variance,
     )
     return second._replace(num_iters=first.num_iters + second.num_iters)
 
@@ -49,6 +62,9 @@ def then_em(
 
 def best_of(solve: types.Solver, num_tries: int) -> types.Solver:
   """A solver that tries several keys and returns the most likely answer.
+
+  An answer that is not degenerate comes before one that is: the most likely
+  of all may be a component that has collapsed on a point.
 
   Args:
     solve: any solver that uses its key.
@@ -61,7 +77,12 @@ def best_of(solve: types.Solver, num_tries: int) -> types.Solver:
     results = jax.vmap(
       lambda key: solve(key, points, num_components, **options)
     )(jax.random.split(key, num_tries))
-    best = jnp.argmax(results.log_likelihood)
+    log_likelihood = results.log_likelihood
+    is_degenerate = results.status >= types.Status.DEGENERATE
+    rank = jnp.where(
+      is_degenerate & ~jnp.all(is_degenerate), -jnp.inf, log_likelihood
+    )
+    best = jnp.argmax(rank)
     return jax.tree.map(lambda leaf: leaf[best], results)
 
   return repeated

@@ -294,13 +294,16 @@ def _run_shard(
     advance,
     em_runs.begin(frame._replace(sample_weight=sample_weight), start),
   )
+  log_likelihood = _log_likelihood(blocks, run.mixture, covariance_type)
+  return run._replace(log_density=None), jax.lax.psum(log_likelihood, axis)
 
-  def density(block):
-    block_columns, block_weight = block
+
+def _log_likelihood(blocks, mixture, covariance_type):
+  def add_up(block):
+    columns, sample_weight = block
     log_density = em_steps.log_density(
-      block_columns, run.mixture, covariance_type=covariance_type
+      columns, mixture, covariance_type=covariance_type
     )
-    return jnp.sum(block_weight * log_density)
+    return jnp.sum(sample_weight * log_density)
 
-  log_likelihood = jax.lax.psum(jnp.sum(jax.lax.map(density, blocks)), axis)
-  return run._replace(log_density=None), log_likelihood
+  return jnp.sum(jax.lax.map(add_up, blocks))

@@ -2,7 +2,8 @@
 
 Solvers never raise on data and never return NaN. Here the points of a bad
 problem are replaced by zeros, which any solver survives, and the problem is
-marked; padding, which may hold anything, is set to zero as well.
+marked; padding, which may hold anything, is set to zero as well. `conclude`
+makes the result of a solver for unit covariance.
 """
 
 import math
@@ -11,7 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from tgmm_jax import linalg
+from tgmm_jax import gmm, linalg, types
 from tgmm_jax.solvers import checks
 
 # In full float32 also where the device would take fewer bits: the terms of a
@@ -76,22 +77,15 @@ def prepare(
   if sample_weight is None:
     sample_weight = jnp.ones(points.shape[0], dtype)
   sample_weight = sample_weight.astype(dtype)
-  largest = jnp.finfo(dtype).max
   is_point = sample_weight > 0
   points = jnp.where(is_point[:, None], points, 0.0)
-  total = jnp.sum(sample_weight)
-  # The bound keeps every squared distance within the range of the dtype.
-  is_valid = (
-    jnp.all(jnp.sum(points**2, axis=-1) < 1e-3 * largest)
-    & jnp.all(sample_weight >= 0)
-    & (total > 0)
-    & (total < largest)
-    & (num_components >= 1)
-    & (num_components <= max_components)
-  )
+  is_valid = _is_valid(points, sample_weight)
+  is_valid &= (num_components >= 1) & (num_components <= max_components)
   points = jnp.where(is_valid, points, 0.0)
   uniform = jnp.full_like(sample_weight, 1.0 / sample_weight.shape[0])
-  sample_weight = jnp.where(is_valid, sample_weight / total, uniform)
+  sample_weight = jnp.where(
+    is_valid, sample_weight / jnp.sum(sample_weight), uniform
+  )
   if rank is None:
     # About one of the points, so that a constant column is centred exactly.
     first = points[jnp.argmax(is_point)]
@@ -124,6 +118,17 @@ def prepare(
     directions=directions,
     ridge=ridge,
     log_density=log_density,
+  )
+
+
+def _is_valid(points, sample_weight):
+  largest, total = jnp.finfo(points.dtype).max, jnp.sum(sample_weight)
+  # The bound keeps every squared distance within the range of the dtype.
+  return (
+    jnp.all(jnp.sum(points**2, axis=-1) < 1e-3 * largest)
+    & jnp.all(sample_weight >= 0)
+    & (total > 0)
+    & (total < largest)
   )
 
 
@@ -178,6 +183,37 @@ def ridge_of(
   usual = jnp.where(variances > 0, variances, jnp.where(mean > 0, mean, 1.0))
   share = jnp.maximum(reg_share, 10.0 * jnp.finfo(variances.dtype).eps)
   return usual * share + jnp.asarray(reg_covar, variances.dtype) / scale**2
+
+
+def conclude(
+  problem: Problem,
+  mixture: types.Mixture,
+  status: jax.Array,
+  num_iters: jax.Array | int,
+) -> types.SolverResult:
+  """The result of a solver for unit covariance, of a problem not projected.
+
+  Args:
+    problem: from `prepare`.
+    mixture: finite, in the coordinates of the points.
+    status: `[]`, of a valid problem; of another it is INVALID_INPUT and the
+      log-likelihood -inf.
+    num_iters: `[]`.
+  """
+  status = jnp.where(problem.is_valid, status, types.Status.INVALID_INPUT)
+  log_likelihood = gmm.log_likelihood(
+    problem.columns.T + problem.centre,
+    mixture,
+    sample_weight=problem.sample_weight,
+    covariance_type="unit",
+  )
+  is_invalid = status == types.Status.INVALID_INPUT
+  return types.SolverResult(
+    mixture=mixture,
+    log_likelihood=jnp.where(is_invalid, -jnp.inf, log_likelihood),
+    num_iters=jnp.asarray(num_iters, jnp.int32),
+    status=status.astype(jnp.int32),
+  )
 
 
 def static_components(

@@ -6,11 +6,15 @@ import jax.numpy as jnp
 from tgmm_jax import gmm, types
 from tgmm_jax.solvers import em
 
+# A share of the variance of all points, as `reg_share` of `em.fit`.
+_RIDGE = 1e-6
+
 
 def oracle_em(
   key: jax.Array,
   task: types.TaskBatch,
   *,
+  covariance_type: str = "unit",
   max_iter: int = 100,
   tol: float = 1e-7,
 ) -> types.SolverResult:
@@ -19,6 +23,7 @@ def oracle_em(
   Args:
     key: not used by a given start; kept so that it is called like the rest.
     task: one task, without the axis B.
+    covariance_type: as in `em.fit`, and of the truth.
     max_iter: as in `em.fit`.
     tol: as in `em.fit`.
   """
@@ -28,20 +33,25 @@ def oracle_em(
     task.num_components,
     sample_weight=task.sample_weight,
     max_components=task.mixture.weights.shape[0],
+    covariance_type=covariance_type,
     init=task.mixture,
     max_iter=max_iter,
     tol=tol,
   )
 
 
-def label_limit(task: types.TaskBatch) -> types.SolverResult:
-  """Means and shares of the true clusters, of unit covariance.
+def label_limit(
+  task: types.TaskBatch, *, covariance_type: str = "unit"
+) -> types.SolverResult:
+  """Means and shares of the true clusters, and their variances for "diag".
 
-  A component without points gets the overall mean, weight 0 and the status
-  DEGENERATE.
+  A component without points gets the overall mean (and variances), weight 0
+  and the status DEGENERATE. Variances are those of maximum likelihood with a
+  ridge of `em.fit`'s size, so that one point has a density.
 
   Args:
     task: one task, without the axis B.
+    covariance_type: "unit" or "diag".
   """
   points, weight = task.points, task.sample_weight
   size = task.mixture.weights.shape[0]
@@ -56,13 +66,32 @@ def label_limit(task: types.TaskBatch) -> types.SolverResult:
   means = share.T @ points / jnp.where(has_points, mass, 1.0)[:, None]
   means = jnp.where(has_points[:, None], means, weight @ points)
   means = jnp.where(is_component[:, None], means, 0.0)
-  mixture = types.Mixture(jnp.where(is_component, mass, 0.0), means)
+  covariances = None
+  if covariance_type == "diag":
+    covariances = _variances(points, weight, share, means)
+    covariances = jnp.where(is_component[:, None], covariances, 1.0)
+  mixture = types.Mixture(
+    jnp.where(is_component, mass, 0.0), means, covariances
+  )
   is_complete = jnp.all(has_points | ~is_component)
   return types.SolverResult(
     mixture=mixture,
-    log_likelihood=gmm.log_likelihood(points, mixture, sample_weight=weight),
+    log_likelihood=gmm.log_likelihood(
+      points, mixture, sample_weight=weight, covariance_type=covariance_type
+    ),
     num_iters=jnp.zeros((), jnp.int32),
     status=jnp.where(
       is_complete, types.Status.CONVERGED, types.Status.DEGENERATE
     ).astype(jnp.int32),
   )
+
+
+def _variances(points, weight, share, means):
+  """Of each true cluster about its mean `[K, d]`, with a ridge."""
+  overall = weight @ (points - weight @ points) ** 2
+  mass = jnp.sum(share, axis=0)[:, None]
+  squares = (points[:, None, :] - means) ** 2
+  scatter = jnp.einsum("nk,nkd->kd", share, squares)
+  variances = scatter / jnp.where(mass > 0, mass, 1.0)
+  ridge = jnp.maximum(_RIDGE * overall, jnp.finfo(points.dtype).tiny)
+  return jnp.where(mass > 0, variances, overall) + ridge

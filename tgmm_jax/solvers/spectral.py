@@ -7,16 +7,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from tgmm_jax import gmm, linalg, types
-from tgmm_jax.solvers import moments, tensor_power
+from tgmm_jax import linalg, types
+from tgmm_jax.solvers import moment_frame, moments, tensor_power
 from tgmm_jax.solvers import problem as problem_lib
 
 ABOUT = ("origin", "mean")
 
 # The eigenvalues' own weights add up to 1 in exact moments.
 _LEAST_TOTAL, _MOST_TOTAL = 0.5, 2.0
-# The least variance of a result, in units of the points' own variance.
-_MIN_VARIANCE_SHARE = 1e-6
 
 
 class MomentFit(NamedTuple):
@@ -101,7 +99,7 @@ def fit(
     points, num_components, sample_weight, max_components
   )
   num_components = problem.num_components
-  frame = _rescale(problem, variance, about, max_components)
+  frame = moment_frame.rescale(problem, variance, about, max_components)
   whiten = moments.whitened_moments
   if about == "mean":
     whiten = moments.central_moments
@@ -115,24 +113,26 @@ def fit(
     min_eigenvalue=min_eigenvalue * frame.variance
     + jnp.finfo(frame.points.dtype).eps,
   )
-  found = _solve(key, whitened, num_components, num_restarts, num_iters)
-  max_rank = jnp.minimum(
-    points.shape[-1] + int(about == "mean"),
-    jnp.sum(problem.sample_weight > 0),
+  mixture, status, _ = _solve(
+    key,
+    whitened,
+    num_components,
+    {"num_restarts": num_restarts, "num_iters": num_iters},
+    max_rank=jnp.minimum(
+      points.shape[-1] + int(about == "mean"),
+      jnp.sum(problem.sample_weight > 0),
+    ),
+    mean=linalg.weighted_mean(frame.points, problem.sample_weight),
   )
-  is_usable = found.is_usable & (num_components <= max_rank)
-  is_one = num_components == 1
-  mean = linalg.weighted_mean(frame.points, problem.sample_weight)
-  mixture = _or_mean(is_usable & ~is_one, found.mixture, num_components, mean)
-  status = jnp.where(is_usable, found.status, types.Status.DEGENERATE)
-  status = jnp.where(is_one, types.Status.CONVERGED, status)
   status = jnp.where(frame.is_spread, status, types.Status.DEGENERATE)
   status = jnp.where(
     problem.is_valid & frame.is_valid, status, types.Status.INVALID_INPUT
   )
   return types.SolverResult(
-    mixture=_in_data_space(mixture, frame, num_components, variance),
-    log_likelihood=_log_likelihood(mixture, frame, problem, status),
+    mixture=moment_frame.in_data_space(
+      mixture, frame, num_components, variance
+    ),
+    log_likelihood=moment_frame.log_likelihood(mixture, frame, problem, status),
     num_iters=jnp.asarray(2 * num_iters, jnp.int32),
     status=status.astype(jnp.int32),
   )
@@ -205,17 +205,90 @@ def fit_moments(
     num_components,
     max_components=max_components,
   )
-  found = _solve(key, whitened, num_components, num_restarts, num_iters)
-  is_usable = found.is_usable & (num_components <= second.shape[0])
-  mixture = _or_mean(is_usable, found.mixture, num_components, whitened.centre)
-  status = jnp.where(is_usable, found.status, types.Status.DEGENERATE)
+  mixture, status, residual = _solve(
+    key,
+    whitened,
+    num_components,
+    {"num_restarts": num_restarts, "num_iters": num_iters},
+    max_rank=second.shape[0],
+  )
   status = jnp.where(is_valid, status, types.Status.INVALID_INPUT)
   return MomentFit(
     mixture=mixture._replace(means=unit * mixture.means),
     rank=whitened.rank,
-    residual=found.residual,
+    residual=residual,
     status=status.astype(jnp.int32),
   )
+
+
+def recover(
+  eigenvalues: jax.Array,
+  vectors: jax.Array,
+  status: jax.Array,
+  whitened: moments.WhitenedMoments,
+  num_components: jax.Array | int,
+  *,
+  max_rank: jax.Array | int,
+  mean: jax.Array | None = None,
+) -> tuple[types.Mixture, jax.Array]:
+  """The mixture that eigenpairs of a whitened tensor tell: undoes whitening.
+
+  Component k has the weight `value_k^-2` and the mean `value_k U v_k`, U the
+  inverse of the whitening (Anandkumar et al. 2014, theorem 4.3).
+
+  Args:
+    eigenvalues: `[K]`; of components above 0, if they could be found.
+    vectors: `[K, K]`, a unit vector in each row.
+    status: `[]`, that of the decomposition.
+    whitened: the moments.
+    num_components: K of the problem, may be traced.
+    max_rank: the largest K that the points or moments determine.
+    mean: `[d]`, of the points: the result for K = 1, whatever the pairs are,
+      and where they cannot be used. None takes the centre of the moments for
+      the latter, and K = 1 as any other.
+
+  Returns:
+    The mixture, finite, in the coordinates of the moments, with covariances
+    None; and the status `[]`, DEGENERATE where the pairs cannot be used or the
+    moments do not determine the components.
+  """
+  is_component = jnp.arange(eigenvalues.size) < num_components
+  safe = jnp.where(eigenvalues > 0, eigenvalues, 1.0)
+  means = whitened.centre + jnp.matmul(
+    vectors * safe[:, None],
+    whitened.unwhitening.T,
+    precision=jax.lax.Precision.HIGHEST,
+  )
+  weights = jnp.where(is_component, safe**-2, 0.0)
+  total = jnp.sum(weights)
+  weights = weights / total
+  is_usable = (
+    jnp.all((eigenvalues > 0) | ~is_component)
+    & jnp.all(jnp.isfinite(means))
+    & jnp.all(jnp.isfinite(weights))
+    & (num_components <= max_rank)
+  )
+  is_determined = (
+    is_usable
+    & (whitened.rank >= num_components)
+    & (total > _LEAST_TOTAL)
+    & (total < _MOST_TOTAL)
+    & (status != types.Status.INVALID_INPUT)
+  )
+  status = jnp.where(is_determined, status, types.Status.DEGENERATE)
+  if mean is None:
+    mean = whitened.centre
+  else:
+    is_one = num_components == 1
+    is_usable &= ~is_one
+    status = jnp.where(is_one, types.Status.CONVERGED, status)
+  uniform = (is_component / num_components).astype(weights.dtype)
+  means = jnp.where(is_usable, means, mean)
+  mixture = types.Mixture(
+    jnp.where(is_usable, weights, uniform),
+    jnp.where(is_component[:, None], means, 0.0),
+  )
+  return mixture, status.astype(jnp.int32)
 
 
 def _check(variance, about, min_eigenvalue, num_restarts, num_iters):
@@ -232,151 +305,20 @@ def _check(variance, about, min_eigenvalue, num_restarts, num_iters):
     raise ValueError(f"num_iters is {num_iters}, takes >= 1")
 
 
-class _Frame(NamedTuple):
-  """Where the moments are formed: `points * scale + origin` are the data.
-
-  Attributes:
-    points: `[N, d]`, none of their coordinates above 1 in size.
-    origin: `[d]`, in units of the data.
-    scale: `[]`, a power of two.
-    variance: `[]`, of the noise, in squared units of the frame.
-    is_spread: `[]` bool, whether an estimated variance is above its floor.
-    is_valid: `[]` bool, whether the variance is one that the dtype holds.
-  """
-
-  points: jax.Array
-  origin: jax.Array
-  scale: jax.Array
-  variance: jax.Array
-  is_spread: jax.Array
-  is_valid: jax.Array
-
-
-def _rescale(problem, variance, about, max_components):
-  """The frame, so that no power of a coordinate leaves the dtype's range."""
-  centred, origin = problem.columns.T, problem.centre
-  points = centred
-  if about == "origin":
-    points, origin = centred + origin, jnp.zeros_like(origin)
-  limits = jnp.finfo(points.dtype)
-  size = jnp.max(jnp.abs(points))
-  is_known = variance is not None
-  is_valid = jnp.asarray(True)
-  if is_known:
-    variance = jnp.asarray(variance, points.dtype)
-    is_valid = (variance >= 0) & (variance < jnp.inf)
-    variance = jnp.where(is_valid, variance, 1.0)
-    size = jnp.maximum(size, jnp.sqrt(variance))
-  exponent = jnp.frexp(jnp.where(size > 0, size, 0.5))[1]
-  scale = jnp.ldexp(jnp.ones((), points.dtype), exponent)
-  if is_known:
-    variance = variance / scale / scale
-    variance = jnp.where(variance > 0, variance, limits.eps**2)
-    is_spread = jnp.asarray(True)
-  else:
-    centred = centred / scale
-    variance = moments.residual_variance(
-      centred,
-      problem.num_components,
-      sample_weight=problem.sample_weight,
-      max_components=max_components,
-    )
-    # What is left of the trace has its rounding, and the points have theirs.
-    share = max(_MIN_VARIANCE_SHARE, 10.0 * limits.eps * centred.shape[-1])
-    spread = jnp.sum(problem.sample_weight @ centred**2) / centred.shape[-1]
-    largest = 1.0 + jnp.max(jnp.abs(problem.centre)) / scale
-    least = share * spread + (4.0 * limits.eps * largest) ** 2
-    is_spread = variance > least
-    variance = jnp.maximum(variance, least)
-    is_valid = variance * scale * scale >= limits.tiny
-  return _Frame(points / scale, origin, scale, variance, is_spread, is_valid)
-
-
-class _Found(NamedTuple):
-  """What the eigenpairs give; not finite where it is not usable."""
-
-  mixture: types.Mixture
-  residual: jax.Array
-  is_usable: jax.Array
-  status: jax.Array
-
-
-def _solve(key, whitened, num_components, num_restarts, num_iters):
-  """Takes the whitened tensor apart and undoes the whitening."""
+def _solve(key, whitened, num_components, options, **known):
+  """Takes the whitened tensor apart: mixture, status and residual."""
   found = tensor_power.decompose(
-    key,
-    whitened.tensor,
+    key, whitened.tensor, num_components, **options
+  )
+  mixture, status = recover(
+    found.eigenvalues,
+    found.vectors,
+    found.status,
+    whitened,
     num_components,
-    num_restarts=num_restarts,
-    num_iters=num_iters,
+    **known,
   )
-  is_component = jnp.arange(found.eigenvalues.size) < num_components
-  values = found.eigenvalues
-  is_found = (values > 0) | ~is_component
-  safe = jnp.where(values > 0, values, 1.0)
-  means = whitened.centre + jnp.matmul(
-    found.vectors * safe[:, None],
-    whitened.unwhitening.T,
-    precision=jax.lax.Precision.HIGHEST,
-  )
-  weights = jnp.where(is_component, safe**-2, 0.0)
-  total = jnp.sum(weights)
-  weights = weights / total
-  is_usable = (
-    jnp.all(is_found)
-    & jnp.all(jnp.isfinite(means))
-    & jnp.all(jnp.isfinite(weights))
-  )
-  is_determined = (
-    (whitened.rank >= num_components)
-    & (total > _LEAST_TOTAL)
-    & (total < _MOST_TOTAL)
-    & (found.status != types.Status.INVALID_INPUT)
-  )
-  return _Found(
-    mixture=types.Mixture(weights, means),
-    residual=found.residual,
-    is_usable=is_usable,
-    status=jnp.where(is_determined, found.status, types.Status.DEGENERATE),
-  )
-
-
-def _or_mean(is_usable, mixture, num_components, mean):
-  """The mixture, or equal weights and the mean; padding is 0."""
-  is_component = jnp.arange(mixture.weights.size) < num_components
-  uniform = (is_component / num_components).astype(mixture.weights.dtype)
-  means = jnp.where(is_usable, mixture.means, mean)
-  return types.Mixture(
-    jnp.where(is_usable, mixture.weights, uniform),
-    jnp.where(is_component[:, None], means, 0.0),
-  )
-
-
-def _in_data_space(mixture, frame, num_components, variance):
-  """The mixture in units of the points, with its variance."""
-  is_component = jnp.arange(mixture.weights.size) < num_components
-  means = mixture.means * frame.scale + frame.origin
-  covariances = None
-  if not (isinstance(variance, numbers.Real) and variance == 1.0):
-    limits = jnp.finfo(means.dtype)
-    covariances = jnp.clip(
-      frame.variance * frame.scale * frame.scale, limits.tiny, limits.max
-    )
-  return types.Mixture(
-    mixture.weights, jnp.where(is_component[:, None], means, 0.0), covariances
-  )
-
-
-def _log_likelihood(mixture, frame, problem, status):
-  """Mean log density of the data, -inf of what is not valid."""
-  value = gmm.log_likelihood(
-    frame.points,
-    mixture._replace(covariances=frame.variance),
-    sample_weight=problem.sample_weight,
-    covariance_type="tied_spherical",
-  )
-  value -= frame.points.shape[-1] * jnp.log(frame.scale)
-  return jnp.where(status == types.Status.INVALID_INPUT, -jnp.inf, value)
+  return mixture, status, found.residual
 
 
 def _is_symmetric(matrix):

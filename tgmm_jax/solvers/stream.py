@@ -103,6 +103,11 @@ def fit_stream(
     min(block_size, survey.largest_piece),
     covariance_type=covariance_type,
   )
+  return _iterate(one_pass, frame, start, limits, covariance_type, on_step)
+
+
+def _iterate(one_pass, frame, start, limits, covariance_type, on_step):
+  """Passes over the blocks until the run is done, and its result."""
   unused = jnp.zeros(1, frame.centre.dtype)
   run = em_runs.begin(frame._replace(sample_weight=unused), start)
   value = np.inf
@@ -181,7 +186,7 @@ def _check_block(index, points, weight, dim):
       " weights [n]"
     )
   is_odd = isinstance(points, np.ma.MaskedArray) or hasattr(points, "tocsr")
-  if is_odd or not _is_real(dtype):
+  if is_odd or not checks.is_real(dtype):
     raise ValueError(
       f"block {index} is a {type(points).__name__} of dtype {dtype}, takes an"
       " array of real numbers, with weight 0 for what is missing"
@@ -192,17 +197,12 @@ def _check_block(index, points, weight, dim):
     )
   if weight is not None:
     shape_of, dtype = np.shape(weight), np.asarray(weight).dtype
-    if shape_of != shape[:1] or not _is_real(dtype):
+    if shape_of != shape[:1] or not checks.is_real(dtype):
       raise ValueError(
         f"block {index} has weights of shape {shape_of} and dtype {dtype},"
         f" takes real numbers of shape {shape[:1]}"
       )
   return shape[1]
-
-
-def _is_real(dtype):
-  """Floating (bfloat16 too), integer or bool."""
-  return dtype.kind in "fiub" or jnp.issubdtype(dtype, jnp.floating)
 
 
 def _survey(key, read) -> _Survey:

@@ -92,7 +92,7 @@ def decompose(
   norm = jnp.sqrt(jnp.sum(tensor**2))
 
   def find(tensor, index):
-    starts = _draw_starts(
+    starts = draw_starts(
       jax.random.fold_in(key, index), is_component, num_restarts, tensor.dtype
     )
     value, vector = _best_of(tensor, starts, num_iters)
@@ -120,6 +120,27 @@ def decompose(
   )
 
 
+def draw_starts(
+  key: jax.Array,
+  is_component: jax.Array,
+  num_restarts: int,
+  dtype: jax.typing.DTypeLike,
+) -> jax.Array:
+  """Random unit vectors `[R, K]` in the coordinates of the components.
+
+  Args:
+    key: consumed.
+    is_component: `[K]` bool, some True; the other coordinates are 0, and the
+      vectors do not depend on how many there are.
+    num_restarts: R.
+    dtype: of the vectors.
+  """
+  # Coordinates first, so that they do not depend on the padding.
+  starts = jax.random.normal(key, (is_component.size, num_restarts), dtype).T
+  starts = jnp.where(is_component, starts, 0.0)
+  return starts / jnp.linalg.norm(starts, axis=-1, keepdims=True)
+
+
 def is_symmetric(tensor: jax.Array) -> jax.Array:
   """Whether `[K, K, K]` is finite and the same with its axes in any order.
 
@@ -143,14 +164,6 @@ def _normalise(tensor, is_component):
   largest = jnp.max(jnp.abs(tensor))
   scale = jnp.where(largest > 0, largest, 1.0)
   return tensor / scale, scale, is_valid
-
-
-def _draw_starts(key, is_component, num_restarts, dtype):
-  """Random unit vectors `[R, K]` in the coordinates of the components."""
-  # Coordinates first, so that they do not depend on the padding.
-  starts = jax.random.normal(key, (is_component.size, num_restarts), dtype).T
-  starts = jnp.where(is_component, starts, 0.0)
-  return starts / jnp.linalg.norm(starts, axis=-1, keepdims=True)
 
 
 def _best_of(tensor, starts, num_iters):

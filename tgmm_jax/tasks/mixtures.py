@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from tgmm_jax import gmm, types
+from tgmm_jax.tasks import shifts
 
 # Acceptance below this is refused at set-up: the sampler would run for ever.
 _MIN_ACCEPTANCE = 1e-4
@@ -30,7 +31,8 @@ class TaskConfig:
     covariance_type: "unit" (isotropic, known) or "diag" (anisotropic: per
       component and coordinate a standard deviation 2 softplus(u / 5), u
       uniform on [-5, 5]).
-    shift: sigma_p, standard deviation of a normal perturbation of the means.
+    shift: size of a shift away from this law; sigma_p, if of the means.
+    shift_kind: one of `shifts.KINDS`.
     mean_range: entries of the means are uniform on [-mean_range, mean_range].
     max_cosine: means are drawn again until every pairwise cosine is below.
     min_weight: lower end of the weights before they are divided by their sum.
@@ -44,6 +46,7 @@ class TaskConfig:
   max_points: int = 128
   covariance_type: str = "unit"
   shift: float = 0.0
+  shift_kind: str = "means"
   mean_range: float = 5.0
   max_cosine: float = 0.8
   min_weight: float = 0.2
@@ -69,8 +72,7 @@ class TaskConfig:
       raise ValueError(
         f"covariance_type is {self.covariance_type!r}, takes 'unit' or 'diag'"
       )
-    if not 0 <= self.shift < math.inf:
-      raise ValueError(f"shift is {self.shift}, takes a finite number >= 0")
+    shifts.check(self.shift_kind, self.shift)
     if not 0 < self.mean_range < math.inf:
       raise ValueError(f"mean_range is {self.mean_range}, takes a number > 0")
     if not 0 < self.min_weight <= self.max_weight < math.inf:
@@ -143,7 +145,8 @@ def sample_task(
   """Draws one task with a given number of components.
 
   Args:
-    key: consumed; split by purpose into means, weights and N, scales, points.
+    key: consumed; split by purpose into means, weights and N, scales, points,
+      and what a shift draws.
     config: the law.
     num_components: K, may be traced; must be in `config.num_components`.
 
@@ -161,6 +164,8 @@ def sample_task(
   num_points = config.min_points + _integer(uniform[-1], num_choices)
   span = config.max_weight - config.min_weight
   weights = config.min_weight + span * uniform[:-1]
+  if config.shift_kind == "weights" and config.shift:
+    weights = weights ** (1.0 + config.shift)
   weights = jnp.sort(jnp.where(is_component, weights, jnp.inf))
   weights = jnp.where(is_component, weights, 0.0)
   weights = weights / jnp.sum(weights)
@@ -178,13 +183,22 @@ def sample_task(
     covariance_type=config.covariance_type,
   )
   is_point = jnp.arange(config.max_points) < num_points
-  return types.TaskBatch(
+  task = types.TaskBatch(
     points=jnp.where(is_point[:, None], points, 0.0),
     sample_weight=is_point.astype(points.dtype),
     num_components=jnp.asarray(num_components, jnp.int32),
     mixture=mixture,
     labels=jnp.where(is_point, labels, -1),
   )
+  if config.shift and shifts.changes_points(config.shift_kind):
+    task = shifts.shift_points(
+      jax.random.fold_in(point_key, 1),
+      task,
+      config.shift_kind,
+      config.shift,
+      mean_range=config.mean_range,
+    )
+  return task
 
 
 def sample_batch(
@@ -246,7 +260,7 @@ def _sample_means(key, config, num_components):
       uniform_key, (math.prod(shape),), minval=-bound, maxval=bound
     )
     proposals = uniform.reshape(shape)
-    if config.shift:
+    if config.shift and config.shift_kind == "means":
       normal = jax.random.normal(shift_key, (math.prod(shape),))
       proposals += config.shift * normal.reshape(shape)
     # The cosine of two means exceeds c if <a, b> > c |a| |b|; no division, so

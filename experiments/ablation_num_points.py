@@ -1,0 +1,57 @@
+"""Ablation: error against N at inference, networks trained at one N0.
+
+  python -m experiments.main --config=experiments/ablation_num_points.py:quick
+
+One law of training, N between 64 and 128, and N = 16 ... 512 at inference: does
+a trained network go on improving as EM does?
+
+No variant: `tgmm` at the paper's size for d = 2, 8, 32, 128 and one `refiner`.
+An accelerator's work. `:quick`: a `refiner` for d = 2 and 8 and a small `tgmm`,
+minutes on 2 CPU cores. `:smoke`: seconds, for the tests.
+"""
+
+import ml_collections
+
+from experiments import base, jobs, variants
+
+VARIANTS = ("", "quick", "smoke")
+DIMS = (2, 8, 32, 128)
+
+experiment = jobs.Experiment
+sweep = base.sweep
+
+
+def get_config(variant: str = "") -> ml_collections.ConfigDict:
+  """The config of a variant."""
+  variants.check(variant, VARIANTS)
+  config = base.get_config()
+  config.title = "Ablation: number of points at inference"
+  config.question = (
+    "Does a trained network use more points than it was trained on, and what"
+    " is left of it with fewer?"
+  )
+  config.variant = variant
+  config.evaluation.num_points = (16, 32, 64, 128, 256, 512)
+  for dim in DIMS:
+    config.runs[f"tgmm-d{dim}"] = base.tgmm_run(dim)
+  refiner = base.refiner_run()
+  refiner.batch_sizes = (80, 40, 40, 40, 32, 24)
+  refiner.num_steps = 200_000
+  config.runs.refiner = refiner
+  if variant == "quick":
+    _make_quick(config)
+  elif variant == "smoke":
+    variants.make_smoke(config)
+    config.evaluation.num_points = (16, 32)
+  return config
+
+
+def _make_quick(config):
+  config.evaluation.dims = (2, 8)
+  config.evaluation.num_tasks = 256
+  for dim in (8, 32, 128):
+    del config.runs[f"tgmm-d{dim}"]
+  variants.make_small(config.runs["tgmm-d2"], num_steps=800)
+  refiner = config.runs.refiner
+  refiner.dims, refiner.batch_sizes = (2, 8), (16, 16)
+  variants.make_small(refiner, num_steps=5_000)

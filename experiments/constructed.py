@@ -1,0 +1,272 @@
+"""The theorems as networks: how near are they to the algorithms they perform?
+
+  python -m experiments.main --config=experiments/constructed.py[:VARIANT]
+
+Nothing is trained. No variant: many problems and up to 1,024 segments, about
+an hour of 2 CPU cores. `:quick`: minutes, every claim. `:smoke`: goes through
+everything in seconds, for the tests.
+"""
+
+import functools
+import pathlib
+
+import ml_collections
+
+from experiments import (
+  constructed_em,
+  constructed_figures,
+  constructed_rows,
+  constructed_spectral,
+  studies,
+)
+from tgmm_jax import evaluate, solver_groups
+from tgmm_jax.constructed import (
+  em,
+  em_network,
+  power_method,
+  primitives,
+  tensor_power,
+)
+from tgmm_jax.tasks import mixtures
+
+VARIANTS = ("", "quick", "smoke")
+
+sweep = studies.sweep
+
+
+def get_config(variant: str = "") -> ml_collections.ConfigDict:
+  """The config of a variant."""
+  if variant not in VARIANTS:
+    raise ValueError(
+      f"variant is {variant!r}, takes one of {', '.join(VARIANTS[1:])} or none"
+    )
+  config = studies.get_config()
+  config.title = "Constructed transformers"
+  config.question = (
+    "Both papers prove that a transformer can carry out a classical algorithm"
+    " by writing its weights down. These are such networks: how near is each to"
+    " its algorithm, what does the approximation cost, and where do numbers"
+    " end?"
+  )
+  config.variant = variant
+  add = functools.partial(_add_study, config)
+  add(
+    "em_distance",
+    dims=(2, 8, 32),
+    num_components=(2, 3, 4, 5),
+    num_points=(64, 128, 512),  # largest N; each N is between half and all
+    mean_range=5.0,  # means are uniform on [-5, 5], however near each other
+    num_problems=400,  # for each d and largest N
+    segments=(16, 64, 256, 1024),  # of each approximated function
+    num_steps=10,  # L
+  )
+  add(
+    "em_limit",
+    dims=(2,),
+    num_components=(2,),
+    num_points=(128,),
+    mean_range=2.5,  # overlap: EM takes its time
+    num_problems=200,
+    segments=(16, 64, 256, 1024),
+    num_steps=40,
+    num_exact=1000,  # steps of EM taken for its limit
+  )
+  add("tensor", dim=8, num_points=128, num_problems=200, num_steps=8)
+  add(
+    "power",
+    dim=16,
+    num_points=64,
+    num_vectors=3,  # k
+    ratios=(0.5, 0.7, 0.9, 0.95),  # of eigenvalues that follow each other
+    num_steps=80,  # tau
+    num_problems=200,
+  )
+  add(
+    "two_classes",
+    dims=(16, 32),
+    num_points=(512, 128),
+    separations=(0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0),  # |mu|
+    num_steps=30,  # tau
+    num_problems=1000,
+  )
+  add(
+    "sizes",
+    dim=32,  # d0
+    num_components=5,  # K0
+    num_points=128,
+    num_vectors=3,
+    segments=256,
+    num_steps=10,  # L or tau
+  )
+  add(
+    "solvers",
+    dims=(8, 32),
+    num_components=(2, 3, 4, 5),
+    num_points=128,
+    num_tasks=1280,
+  )
+  add(
+    "residual_stream",
+    num_components=2,
+    num_points=6,
+    segments=256,
+  )
+  if variant == "quick":
+    _make_quick(config.studies)
+  elif variant == "smoke":
+    _make_smoke(config.studies)
+  return config
+
+
+def experiment(
+  config: ml_collections.ConfigDict, workdir: str | pathlib.Path
+) -> studies.Experiment:
+  """What runs a config of this file."""
+  return studies.Experiment(
+    config, workdir, studies=STUDIES, template=get_config(config.variant)
+  )
+
+
+def _add_study(config, name, **settings):
+  config.studies[name] = ml_collections.ConfigDict(settings)
+
+
+def _make_quick(settings):
+  settings.em_distance.segments = (16, 64, 256)
+  settings.em_distance.num_points = (64, 128)
+  settings.em_distance.num_problems = 68
+  settings.em_limit.segments = (16, 64, 256)
+  settings.em_limit.num_problems = 48
+  settings.tensor.num_problems = 50
+  settings.power.num_problems = 40
+  settings.two_classes.num_problems = 100
+  settings.two_classes.separations = (0.5, 1.0, 1.5, 2.0, 3.0)
+  settings.solvers.dims = (8,)
+  settings.solvers.num_tasks = 256
+
+
+def _make_smoke(settings):
+  settings.em_distance.update(
+    dims=(2,), num_components=(2,), num_points=(32,), num_problems=4
+  )
+  settings.em_distance.update(segments=(16,), num_steps=3)
+  settings.em_limit.update(num_points=(32,), num_problems=4, segments=(16,))
+  settings.em_limit.update(num_steps=12, num_exact=100)
+  settings.tensor.update(dim=3, num_points=16, num_problems=4, num_steps=6)
+  settings.power.update(dim=3, num_points=16, num_vectors=2, ratios=(0.5,))
+  settings.power.update(num_steps=10, num_problems=4)
+  settings.two_classes.update(dims=(3,), num_points=(64,), num_problems=4)
+  settings.two_classes.separations = (2.0,)
+  settings.sizes.update(dim=4, num_vectors=2, segments=16, num_steps=3)
+  settings.solvers.update(dims=(3,), num_components=(2,), num_points=32)
+  settings.solvers.num_tasks = 8
+  settings.residual_stream.segments = 64
+
+
+def _measure_sizes(settings, seed, on_step):
+  """How large each network is, unrolled over its schedule."""
+  del seed
+  dim, size, steps = settings.dim, settings.num_components, settings.num_steps
+  built = {}
+  for design in em_network.DESIGNS:
+    network = em.build(dim, size, segments=settings.segments, design=design)
+    name = f"EM, {constructed_em.DESIGN_NAMES[design]}"
+    built[name] = (network.transformer, network.schedule(steps))
+  for is_normalised in (False, True):
+    network = tensor_power.build(
+      dim, settings.num_points, is_normalised=is_normalised
+    )
+    name = "tensor power" + (", normalised" if is_normalised else "")
+    built[name] = (network, tensor_power.schedule(network, steps))
+  count = settings.num_vectors
+  built["power method"] = (
+    power_method.build(dim, count),
+    power_method.schedule(count, steps),
+  )
+  built["two classes"] = (
+    power_method.build(dim),
+    power_method.label_schedule(steps),
+  )
+  rows = []
+  for done, (name, (network, schedule)) in enumerate(built.items()):
+    found = primitives.sizes(network, schedule)._asdict()
+    rows += [
+      constructed_rows.point("sizes", metric, name, steps, value, count=1)
+      for metric, value in found.items()
+    ]
+    on_step(done + 1, len(built))
+  return rows
+
+
+def _measure_solvers(settings, seed, on_step):
+  """The constructed solvers in a table beside EM, spectral and the limits."""
+  baselines = solver_groups.baselines()
+  wanted = ("em/k-means++", "spectral", "em/oracle", "labels")
+  groups = {name: baselines[name] for name in wanted}
+  groups |= solver_groups.constructed(
+    max(settings.dims), max(settings.num_components)
+  )
+  # Two classes are K = 2 alone.
+  two = {solver_groups.TWO_CLASSES: groups.pop(solver_groups.TWO_CLASSES)}
+  law = mixtures.TaskConfig(
+    dim=min(settings.dims),
+    num_components=settings.num_components,
+    max_points=settings.num_points,
+    min_points=settings.num_points,
+  )
+  rows = []
+  for part, counts in ((groups, settings.num_components), (two, (2,))):
+    config = evaluate.EvaluationConfig(
+      tasks=law,
+      dims=settings.dims,
+      num_components=counts,
+      num_points=(settings.num_points,),
+      num_tasks=settings.num_tasks,
+      seed=seed,
+    )
+    rows += studies.score(part, config, on_step)
+  return rows
+
+
+STUDIES = {
+  "em_distance": studies.Study(
+    "EM: network and algorithm, layer by layer",
+    constructed_em.em_distance,
+    constructed_figures.draw_em_distance,
+    constructed_figures.tabulate_em_distance,
+  ),
+  "em_limit": studies.Study(
+    "EM: distance to the limit and the bound a beta^L + eps / (1 - beta)",
+    constructed_em.em_limit,
+    constructed_figures.draw_em_limit,
+    constructed_figures.tabulate_em_limit,
+  ),
+  "tensor": studies.Study(
+    "Cubic tensor power iteration: exactness, growth and range",
+    constructed_spectral.tensor,
+    constructed_figures.draw_tensor,
+  ),
+  "power": studies.Study(
+    "Power method: error of the eigenvectors",
+    constructed_spectral.power,
+    constructed_figures.draw_power,
+    constructed_figures.tabulate_power,
+  ),
+  "two_classes": studies.Study(
+    "Two classes: misclassification against separation",
+    constructed_spectral.two_classes,
+    constructed_figures.draw_two_classes,
+  ),
+  "residual_stream": studies.Study(
+    "The residual stream of the network that performs EM, one step",
+    constructed_em.residual_stream,
+    constructed_figures.draw_residual_stream,
+  ),
+  "sizes": studies.Study(
+    "Sizes of the networks",
+    _measure_sizes,
+    None,
+    constructed_figures.tabulate_sizes,
+  ),
+  "solvers": studies.Study("Solvers", _measure_solvers),
+}

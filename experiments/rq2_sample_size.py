@@ -1,0 +1,72 @@
+"""Question 2a: other numbers of points than in training.
+
+  python -m experiments.main --config=experiments/rq2_sample_size.py[:VARIANT]
+
+Networks trained with N0 = 32, 64, 128 (N uniform between N0 / 2 and N0) are
+evaluated at N = 16 ... 512, beyond what any of them was trained on, beside EM
+and the spectral method on the same tasks.
+
+No variant: `tgmm` at the paper's size at d = 2 and 8, and a `refiner` for all
+d. An accelerator's work. `:quick`: small networks at d = 2, minutes on 2 CPU
+cores. `:smoke`: seconds, for the tests.
+"""
+
+import ml_collections
+
+from experiments import base, jobs, variants
+
+VARIANTS = ("", "quick", "smoke")
+LARGEST = (32, 64, 128)  # N0
+
+experiment = jobs.Experiment
+sweep = base.sweep
+
+
+def get_config(variant: str = "") -> ml_collections.ConfigDict:
+  """The config of a variant."""
+  variants.check(variant, VARIANTS)
+  config = base.get_config()
+  config.title = "RQ2: other numbers of points"
+  config.question = (
+    "How much do trained networks lose on numbers of points that they were not"
+    " trained on, and how much does a larger sample help them?"
+  )
+  config.variant = variant
+  config.evaluation.dims = (2, 8)
+  config.evaluation.num_points = (16, 32, 64, 128, 256, 512)
+  for largest in LARGEST:
+    refiner = base.refiner_run()
+    refiner.batch_sizes = (80, 40, 40, 40, 32, 24)
+    refiner.num_steps = 200_000
+    _add(config, f"refiner-n{largest}", refiner, largest)
+    for dim in (2, 8):
+      _add(config, f"tgmm-n{largest}-d{dim}", base.tgmm_run(dim), largest)
+  if variant == "quick":
+    _make_quick(config)
+  elif variant == "smoke":
+    variants.make_smoke(config)
+    config.evaluation.num_points = (16, 32)
+    for name in list(config.runs):
+      if "-n32" not in name:
+        del config.runs[name]
+  return config
+
+
+def _add(config, name, run, largest):
+  run.solver = f"{run.network}-n{largest}"
+  run.min_points, run.max_points = largest // 2, largest
+  config.runs[name] = run
+
+
+def _make_quick(config):
+  config.evaluation.dims = (2,)
+  config.evaluation.num_tasks = 256
+  for name in list(config.runs):
+    run = config.runs[name]
+    if name.endswith("-d8"):
+      del config.runs[name]
+    elif run.network == "refiner":
+      run.dims, run.batch_sizes = (2,), (32,)
+      variants.make_small(run, num_steps=2_500)
+    else:
+      variants.make_small(run, num_steps=600)

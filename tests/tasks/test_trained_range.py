@@ -1,0 +1,61 @@
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tgmm_jax.tasks import mixtures, trained_range
+
+NUM_TASKS = 2000
+
+
+def law_of(dim, **changes):
+  return mixtures.TaskConfig(dim=dim, **changes)
+
+
+@functools.cache
+def limits_of(dim):
+  return trained_range.measure(jax.random.key(1), law_of(dim))
+
+
+def share_outside(dim, **changes):
+  batch = mixtures.sample_batch(
+    jax.random.key(2), law_of(dim, **changes), NUM_TASKS
+  )
+  is_outside = jax.vmap(trained_range.is_outside, in_axes=(None, 0, 0))(
+    limits_of(dim), batch.points, batch.sample_weight
+  )
+  return float(jnp.mean(is_outside))
+
+
+@pytest.mark.parametrize("dim", [2, 8])
+def test_ordinary_tasks_are_inside_and_far_ones_outside(dim):
+  # Required: at most 5% of ordinary tasks, at least 95% of these.
+  assert share_outside(dim) < 0.045
+  fixed = {"min_points": 128, "max_points": 128}
+  assert share_outside(dim, **fixed) < 0.05
+  assert share_outside(dim, shift=10.0, **fixed) > 0.95
+
+
+def test_other_scales_are_outside_and_a_scale_that_was_put_right_is_not():
+  assert share_outside(8, shift_kind="scale", shift=1.0) > 0.95
+  assert share_outside(8, shift_kind="scale", shift=-1.0) > 0.95
+  assert share_outside(8, shift_kind="standardised", shift=1.0) < 0.2
+
+
+def test_padding_does_not_count_and_nan_is_outside():
+  law = dataclasses.replace(law_of(2), min_points=100, max_points=100)
+  batch = mixtures.sample_batch(jax.random.key(3), law, 20)
+  limits = limits_of(2)
+  for points, weight in zip(
+    np.asarray(batch.points), np.asarray(batch.sample_weight), strict=True
+  ):
+    padded = np.concatenate([points, np.full((7, 2), np.nan)])
+    more = np.concatenate([weight, np.zeros(7)])
+    own = trained_range.is_outside(limits, points, weight)
+    assert own == trained_range.is_outside(limits, padded, more)
+    points = points.copy()
+    points[3] = np.nan
+    assert trained_range.is_outside(limits, points, weight)

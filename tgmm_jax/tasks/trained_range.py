@@ -1,0 +1,81 @@
+"""A cheap test whether a problem looks like those a network was trained on.
+
+It compares two numbers of the points, how far they reach and how wide they
+spread, with what the law of training gives. It catches other ranges and
+scales; a wrong K or other tails within the range pass it.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from tgmm_jax import linalg
+from tgmm_jax.tasks import mixtures
+
+# Shares of ordinary tasks beyond each limit; they add up to 3%.
+_ABOVE_REACH = 0.01
+_OUTSIDE_SPREAD = 0.01
+
+
+class TrainedRange(NamedTuple):
+  """Limits for problems of one dimension; all `[]`.
+
+  Attributes:
+    max_reach: of the largest |coordinate| of any point.
+    min_spread: of the root mean square distance to the mean, per coordinate.
+    max_spread: of the same.
+  """
+
+  max_reach: jax.Array
+  min_spread: jax.Array
+  max_spread: jax.Array
+
+
+def measure(
+  key: jax.Array, law: mixtures.TaskConfig, *, num_tasks: int = 4096
+) -> TrainedRange:
+  """The limits that 97 in 100 tasks of a law keep.
+
+  Args:
+    key: consumed; draws the tasks.
+    law: of training.
+    num_tasks: how many tasks are looked at, static.
+  """
+
+  def statistics_of(index):
+    batch = mixtures.sample_batch(jax.random.fold_in(key, index), law, 64)
+    return jax.vmap(_statistics)(batch.points, batch.sample_weight)
+
+  blocks = jnp.arange(-(-num_tasks // 64))
+  reach, spread = jax.jit(lambda: jax.lax.map(statistics_of, blocks))()
+  return TrainedRange(
+    max_reach=jnp.quantile(reach, 1.0 - _ABOVE_REACH),
+    min_spread=jnp.quantile(spread, _OUTSIDE_SPREAD),
+    max_spread=jnp.quantile(spread, 1.0 - _OUTSIDE_SPREAD),
+  )
+
+
+def is_outside(
+  trained: TrainedRange, points: jax.Array, sample_weight: jax.Array
+) -> jax.Array:
+  """Whether a problem is outside the range, `[]` bool.
+
+  Args:
+    trained: limits for its dimension.
+    points: `[N, d]`; padding may hold anything.
+    sample_weight: `[N]`; 0 is padding.
+  """
+  reach, spread = _statistics(points, sample_weight)
+  is_inside = (reach <= trained.max_reach) & (spread >= trained.min_spread)
+  # By what holds, so that NaN is outside.
+  return ~(is_inside & (spread <= trained.max_spread))
+
+
+def _statistics(points, sample_weight):
+  """Reach and spread of one problem."""
+  points = jnp.where((sample_weight > 0)[:, None], points, 0.0)
+  mean = linalg.weighted_mean(points, sample_weight)
+  squares = jnp.mean((points - mean) ** 2, axis=-1)
+  share = sample_weight / jnp.sum(sample_weight)
+  return jnp.max(jnp.abs(points)), jnp.sqrt(jnp.sum(share * squares))
