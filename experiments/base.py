@@ -197,6 +197,7 @@ def make_plan(config: ml_collections.ConfigDict) -> Plan:
       f" a subset of config.tasks.num_components = {tuple(sorted(served))}"
     )
   _check_solvers(runs, evaluation, config.evaluation.with_baselines)
+  _check_positions(runs, evaluation)
   return Plan(runs, evaluation)
 
 
@@ -297,6 +298,21 @@ def _check_solvers(runs, evaluation, with_baselines):
             f" that no other solver has at d = {tasks.dim}"
           )
         seen.add((name, tasks.dim))
+
+
+def _check_positions(runs, evaluation):
+  """Raises where tasks have more points than a network has positions."""
+  for run in runs:
+    if not getattr(run.model, "has_positions", False):
+      continue
+    sizes = map(evaluation.padded_points, evaluation.num_points)
+    largest = max(sizes)
+    if largest > run.model.max_points:
+      raise ValueError(
+        f"config.evaluation.num_points is {evaluation.num_points}, takes N <="
+        f" {run.model.max_points}, the learned positions of"
+        f" config.runs.{run.name}"
+      )
 
 
 def _law(config, field, dims, **changes):

@@ -197,7 +197,7 @@ class Experiment:
           law,
           config.num_tasks,
           config.seed,
-          max_points=max(config.num_points),
+          max_points=config.padded_points(law.max_points),
           on_group=on_group,
         )
         if with_range:
@@ -359,7 +359,9 @@ def _tables_drawn(rows):
   kinds = sorted({row.shift_kind for row in kept if row.shift})
   for kind in kinds:
     here = [row for row in kept if row.shift_kind == kind or not row.shift]
-    figure = figures.error_against(here, "shift", label=shifts.KINDS[kind])
+    figure = figures.error_against(
+      here, "shift", label=f"shift of {kind}", title=shifts.KINDS[kind]
+    )
     yield f"Error of the means, shift of {kind}", (f"shift_{kind}", figure)
   released = [row for row in base_rows if row.metric == "l2_error_released"]
   if released and not kinds and len(sizes) == 1:

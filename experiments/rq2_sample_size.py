@@ -61,12 +61,11 @@ def _add(config, name, run, largest):
 def _make_quick(config):
   config.evaluation.dims = (2,)
   config.evaluation.num_tasks = 256
-  for name in list(config.runs):
-    run = config.runs[name]
-    if name.endswith("-d8"):
-      del config.runs[name]
-    elif run.network == "refiner":
+  for name in ("tgmm-n64-d2", *(f"tgmm-n{largest}-d8" for largest in LARGEST)):
+    del config.runs[name]
+  for run in config.runs.values():
+    if run.network == "refiner":
       run.dims, run.batch_sizes = (2,), (32,)
-      variants.make_small(run, num_steps=2_500)
+      variants.make_small(run, num_steps=2_000)
     else:
       variants.make_small(run, num_steps=600)

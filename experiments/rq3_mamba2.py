@@ -11,20 +11,18 @@ cores.
 
 import ml_collections
 
-from experiments import base, jobs
+from experiments import base, jobs, variants
 
 VARIANTS = ("", "quick", "smoke")
 DIMS = (2, 8, 32, 128)
 
 experiment = jobs.Experiment
+sweep = base.sweep
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
   """The config of a variant."""
-  if variant not in VARIANTS:
-    raise ValueError(
-      f"variant is {variant!r}, takes one of {', '.join(VARIANTS[1:])} or none"
-    )
+  variants.check(variant, VARIANTS)
   config = base.get_config()
   config.title = "RQ3: Mamba2 as the backbone"
   config.question = (
@@ -42,12 +40,6 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
   return config
 
 
-def sweep(config: ml_collections.ConfigDict) -> list[dict[str, str]]:
-  """One element of a job array for each training, one for the baselines."""
-  names = [*sorted(config.runs), base.BASELINES]
-  return [{"only": name} for name in names]
-
-
 def _mamba2_run(dim):
   run = base.tgmm_run(dim)
   run.solver = "tgmm-mamba2"
@@ -59,37 +51,12 @@ def _mamba2_run(dim):
 def _make_quick(config):
   config.evaluation.dims = (2,)
   for run in config.runs.values():
-    run.batch_sizes = (32,)
-    run.num_steps = 3_000
-    run.steps_per_call = 50
-    run.checkpoint_every = 1_000
-    run.model.width = 32
-    run.model.num_layers = 3
-    run.optimizer.learning_rate = 2e-3
-    run.optimizer.schedule = "cosine"
-    run.optimizer.num_warmup_steps = 100
-    run.optimizer.max_grad_norm = 1.0
+    variants.make_small(run, num_steps=1_200)
   mamba2 = config.runs["tgmm-mamba2-d2"].model
-  mamba2.num_heads = 2
-  mamba2.head_dim = 32
-  mamba2.expansion = 2
+  mamba2.num_heads, mamba2.head_dim, mamba2.expansion = 2, 32, 2
 
 
 def _make_smoke(config):
-  config.tasks.min_points = 16
-  config.tasks.max_points = 32
-  config.tasks.num_components = (2, 3)
-  config.evaluation.dims = (2,)
-  config.evaluation.num_components = (2, 3)
-  config.evaluation.num_points = (32,)
-  config.evaluation.num_tasks = 16
-  for run in config.runs.values():
-    run.batch_sizes = (8,)
-    run.num_steps = 20
-    run.steps_per_call = 5
-    run.checkpoint_every = 10
-    run.model.width = 8
-    run.model.num_layers = 1
-    run.model.num_heads = 2
-    run.model.head_dim = 8
-    run.model.expansion = 2
+  variants.make_smoke(config)
+  mamba2 = config.runs["tgmm-mamba2-d2"].model
+  mamba2.head_dim, mamba2.expansion = 8, 2

@@ -307,3 +307,19 @@ def test_networks_are_refined_with_scales_and_a_floor():
     np.testing.assert_allclose(
       second.mixture.covariances[task, :count], variances, rtol=1e-2, atol=2e-3
     )
+
+
+def test_padding_is_shared_by_several_sizes():
+  config = cells(num_points=(16, 32, 64, 128, 256, 512))
+  padded = [config.padded_points(n) for n in config.num_points]
+  assert padded == [32, 32, 128, 128, 512, 512]
+  assert cells(num_points=(128,)).padded_points(128) == 128
+  assert cells(num_points=(10, 100)).padded_points(10) == 25
+  law = law_of()
+  batch, fresh = evaluate.sample_tasks(law, 4, 7, 64)
+  assert batch.points.shape[1] == fresh.shape[1] == 64
+  np.testing.assert_array_equal(
+    np.sum(batch.sample_weight, axis=1), law.max_points
+  )
+  np.testing.assert_array_equal(batch.labels[:, law.max_points :], -1)
+  np.testing.assert_array_equal(batch.points[:, law.max_points :], 0.0)

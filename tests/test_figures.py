@@ -365,3 +365,42 @@ def test_saved_bytes_are_reproducible_whatever_the_settings(tmp_path):
   assert pdf.startswith(b"%PDF")
   for word in (b"Date", b"matplotlib", b"Matplotlib"):
     assert word not in png + pdf
+
+
+def test_error_against_another_field_has_a_panel_for_each_cell():
+  rows = [
+    row._replace(num_points=num_points, mean=row.mean / num_points)
+    for num_points in (64, 16)
+    for row in make_rows(MEANS)
+  ]
+  rows.append(rows[0]._replace(solver="em/random_points"))
+  figure = figures.error_against(
+    rows, "num_points", label="N", title="Sizes", is_log_x=True
+  )
+  assert [panel.get_title() for panel in figure.axes] == [
+    f"d = {dim}, K = {count}" for dim in (2, 8) for count in COMPONENTS
+  ]
+  for panel, (dim, count) in zip(
+    figure.axes, [(d, k) for d in (2, 8) for k in COMPONENTS], strict=True
+  ):
+    expected = {
+      solver: {n: values[COMPONENTS.index(count)] / n for n in (16, 64)}
+      for (solver, d), values in MEANS.items()
+      if d == dim
+    }
+    assert drawn(panel) == expected
+  assert figure.get_suptitle() == "Sizes"
+  assert {panel.get_xlabel() for panel in figure.axes[4:]} == {"N"}
+
+
+def test_error_far_above_the_panel_is_at_its_edge_without_a_bar():
+  rows = make_rows({("spectral", 2): (0.5, 3000.0)})
+  rows = [
+    row._replace(shift=row.num_components, num_components=2) for row in rows
+  ]
+  (panel,) = figures.error_against(rows, "shift", label="shift").axes
+  (container,) = panel.containers
+  assert container.lines[0].get_ydata()[1] == pytest.approx(30.0)
+  (bars,) = container.lines[2]
+  low, high = bars.get_segments()[1][:, 1]
+  assert low == high

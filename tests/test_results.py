@@ -157,8 +157,14 @@ def test_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
     ("", "has columns ''"),
     ("solver,dim\n", "has columns 'solver,dim', takes 'solver,dim,num_comp"),
     ("HEADER\nrefiner,2,4\n", "line 2, is 'refiner,2,4', takes 11 values"),
-    ("HEADER\nr,2,4,128,0,means,l2_error,x,1,9,0\n", "line 2, .* takes 11 values"),
-    ("HEADER\nr,2.5,4,128,0,means,l2_error,1,1,9,0\n", "line 2, .* takes 11 values"),
+    (
+      "HEADER\nr,2,4,128,0,means,l2_error,x,1,9,0\n",
+      "line 2, .* takes 11 values",
+    ),
+    (
+      "HEADER\nr,2.5,4,128,0,means,l2_error,1,1,9,0\n",
+      "line 2, .* takes 11 values",
+    ),
   ],
 )
 def test_bad_csv_is_one_line_that_names_the_place(tmp_path, content, message):

@@ -75,6 +75,18 @@ class EvaluationConfig:
             ),
           )
 
+  def padded_points(self, num_points: int) -> int:
+    """To what N is padded, so that several N of a table share programs.
+
+    The largest N over a power of 4: a program for each N would be compiled
+    longer than it runs, and attention among 512 points where there are 16
+    would run longer.
+    """
+    padded = max(self.num_points)
+    while padded % 4 == 0 and padded // 4 >= num_points:
+      padded //= 4
+    return padded
+
   def _all_shifts(self):
     return [("means", size) for size in self.shifts] + list(self.other_shifts)
 

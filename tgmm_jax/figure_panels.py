@@ -94,14 +94,17 @@ def draw_against(
     )
     x = [getattr(row, field) for row in part]
     means = np.array([row.mean for row in part])
+    errors = np.nan_to_num([row.standard_error for row in part])
     if metric in ERROR_METRICS:
-      # Above the panel: drawn as its edge, so that the line leaves it.
-      means = np.where(means > _CEILING, _CEILING, means)
+      # What is above the panel is drawn at its edge, without a bar.
+      is_above = means > _CEILING
+      means = np.where(is_above, _CEILING, means)
+      errors = np.where(is_above, 0.0, errors)
     style = figure_style.solver_style(solver)
     handles[solver] = panel.errorbar(
       x,
       means,
-      np.nan_to_num([row.standard_error for row in part]),
+      errors,
       label=solver,
       color=style.color,
       marker=style.marker,

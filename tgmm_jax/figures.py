@@ -88,14 +88,16 @@ def error_against_components(
   return figure
 
 
-# What a figure with an abscissa other than K shows, as far as a run has it:
-# the baselines' other starts would only hide these.
+# What a figure with an abscissa other than K does not show: the baselines'
+# other starts would only hide the rest.
 _LEFT_OUT = (
   "em/random_points",
   "em/k-means++",
   "em/k-means++-x10-projected",
   "spectral+em",
 )
+# Above so many lines, networks are shown without what EM makes of them.
+_MAX_LINES = 14
 
 
 def error_against(
@@ -103,6 +105,7 @@ def error_against(
   field: str,
   *,
   label: str,
+  title: str = "",
   metric: str = "l2_error",
   is_log_x: bool = False,
 ) -> mpl_figure.Figure:
@@ -112,6 +115,7 @@ def error_against(
     rows: of any metrics; those of `metric` are drawn, less some baselines.
     field: of the rows, `num_points` or `shift`.
     label: of the abscissa.
+    title: above all panels.
     metric: which one.
     is_log_x: whether the abscissa is logarithmic.
 
@@ -122,6 +126,8 @@ def error_against(
     ValueError: no row has the metric.
   """
   rows = [row for row in _rows_of(rows, metric) if row.solver not in _LEFT_OUT]
+  if len({row.solver for row in rows}) > _MAX_LINES:
+    rows = [row for row in rows if "+em" not in row.solver]
   dims = sorted({row.dim for row in rows})
   counts = sorted({row.num_components for row in rows})
   with figure_style.style():
@@ -141,11 +147,14 @@ def error_against(
         panel.set_title(f"d = {dim}, K = {count}")
         if is_log_x:
           panel.set_xscale("log", base=2)
+          ticks = sorted({getattr(row, field) for row in here})
+          panel.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
       figure_panels.set_limits(row_of_panels, here, metric)
       name = figure_style.METRIC_LABELS.get(metric, metric)
       row_of_panels[0].set_ylabel(name.replace(", ", ",\n"))
     for panel in panels[-1]:
       panel.set_xlabel(label)
+    figure.suptitle(title)
     figure_panels.legend_below(figure, lines, num_columns=4)
   return figure
 

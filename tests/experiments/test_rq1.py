@@ -76,18 +76,8 @@ def test_smoke_setting_has_every_solver():
   assert solvers_of(plan) == SOLVERS
 
 
-@pytest.mark.parametrize("variant", rq1.VARIANTS)
-def test_sweep_does_every_run_once(variant):
-  config, plan = plan_of(variant)
-  done = []
-  for overrides in rq1.sweep(config):
-    element = rq1.get_config(variant)
-    element.update_from_flattened_dict(overrides)
-    assert base.make_plan(element) == plan
-    done.append(element.only)
-  assert sorted(done) == sorted([*(run.name for run in plan.runs), "baselines"])
-
-
-def test_variant_that_does_not_exist():
-  with pytest.raises(ValueError, match="variant is 'fast', takes one of relea"):
-    rq1.get_config("fast")
+def test_more_points_than_learned_positions():
+  config = rq1.get_config("released")
+  config.evaluation.num_points = (64, 256)
+  with pytest.raises(ValueError, match=r"is \(64, 256\), takes N <= 128, the"):
+    base.make_plan(config)

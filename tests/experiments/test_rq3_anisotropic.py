@@ -63,23 +63,6 @@ def test_smoke_setting_has_every_network():
   assert solvers_of(plan) == NETWORKS
 
 
-@pytest.mark.parametrize("variant", rq3_anisotropic.VARIANTS)
-def test_sweep_does_every_run_once(variant):
-  config, plan = plan_of(variant)
-  done = []
-  for overrides in rq3_anisotropic.sweep(config):
-    element = rq3_anisotropic.get_config(variant)
-    element.update_from_flattened_dict(overrides)
-    assert base.make_plan(element) == plan
-    done.append(element.only)
-  assert sorted(done) == sorted([*(run.name for run in plan.runs), "baselines"])
-
-
-def test_variant_that_does_not_exist():
-  with pytest.raises(ValueError, match="variant is 'fast', takes one of quick"):
-    rq3_anisotropic.get_config("fast")
-
-
 def test_a_refiner_for_more_coordinates_than_it_has():
   config = rq3_anisotropic.get_config("smoke")
   config.runs.refiner.model.rank = 1

@@ -57,23 +57,6 @@ def test_quick_evaluates_all_of_the_tasks():
   assert plan.evaluation.num_components == (2, 3, 4, 5)
 
 
-@pytest.mark.parametrize("variant", rq3_mamba2.VARIANTS)
-def test_sweep_does_every_run_once(variant):
-  config, plan = plan_of(variant)
-  done = []
-  for overrides in rq3_mamba2.sweep(config):
-    element = rq3_mamba2.get_config(variant)
-    element.update_from_flattened_dict(overrides)
-    assert base.make_plan(element) == plan
-    done.append(element.only)
-  assert sorted(done) == sorted([*(run.name for run in plan.runs), "baselines"])
-
-
-def test_variant_that_does_not_exist():
-  with pytest.raises(ValueError, match="variant is 'fast', takes one of quick"):
-    rq3_mamba2.get_config("fast")
-
-
 @pytest.mark.parametrize(
   ("field", "value", "message"),
   [

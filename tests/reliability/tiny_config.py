@@ -2,6 +2,8 @@
 
 from experiments import rq1
 
+experiment = rq1.experiment
+
 
 def get_config():
   config = rq1.get_config("smoke")

@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 
 from tgmm_jax import gmm, metrics, types
-from tgmm_jax.solvers import spectral
+from tgmm_jax.solvers import moments, spectral
 from tgmm_jax.tasks import mixtures
 
 FIT = jax.jit(
   spectral.fit, static_argnames=("max_components", "variance", "about")
 )
+sample_batch = jax.jit(mixtures.sample_batch, static_argnums=(1, 2))
+l2_error = jax.jit(metrics.l2_error)
+log_likelihood = jax.jit(gmm.log_likelihood, static_argnames="covariance_type")
 
 
 def fit(points, num_components, **options):
@@ -34,8 +37,9 @@ def make_task(dim, num_components, num_points=4000):
     min_points=num_points,
     max_points=num_points,
   )
-  task = mixtures.sample_batch(jax.random.key(4), config, 1)
-  return jax.tree.map(lambda leaf: leaf[0], task)
+  task = sample_batch(jax.random.key(4), config, 1)
+  # In NumPy, so that no small operation is compiled for each size.
+  return jax.tree.map(lambda leaf: np.asarray(leaf)[0], task)
 
 
 @pytest.mark.parametrize(
@@ -58,8 +62,8 @@ def test_many_points_give_the_parameters(dim, num_components, variance, about):
     variance=variance,
     about=about,
   )
-  truth = jnp.pad(task.mixture.means, ((0, 5 - num_components), (0, 0)))
-  error = metrics.l2_error(result.mixture.means, truth, num_components)
+  truth = np.pad(task.mixture.means, ((0, 5 - num_components), (0, 0)))
+  error = l2_error(result.mixture.means, truth, num_components)
   assert error < 0.02
   np.testing.assert_allclose(
     np.sort(result.mixture.weights)[-num_components:],
@@ -69,7 +73,7 @@ def test_many_points_give_the_parameters(dim, num_components, variance, about):
   np.testing.assert_array_equal(result.mixture.means[num_components:], 0.0)
   np.testing.assert_allclose(
     result.log_likelihood,
-    gmm.log_likelihood(
+    log_likelihood(
       task.points,
       result.mixture,
       covariance_type="unit" if variance else "tied_spherical",
@@ -86,8 +90,8 @@ def test_many_points_give_the_parameters(dim, num_components, variance, about):
 @pytest.mark.parametrize("filling", [0.0, np.nan, 1e30])
 def test_padding_has_no_effect(filling):
   task = make_task(6, 3, num_points=100)
-  padded = jnp.concatenate([task.points, jnp.full((20, 6), filling)])
-  weight = jnp.concatenate([2.0 * jnp.ones(100), jnp.zeros(20)])
+  padded = np.pad(task.points, ((0, 20), (0, 0)), constant_values=filling)
+  weight = np.pad(np.full(100, 2.0, np.float32), (0, 20))
   plain = FIT(jax.random.key(0), task.points, 3, max_components=3)
   result = FIT(
     jax.random.key(0), padded, 3, sample_weight=weight, max_components=5
@@ -165,9 +169,7 @@ def test_the_variance_given_is_that_of_the_mixture():
     np.testing.assert_allclose(result.mixture.covariances, 9.0, rtol=1e-6)
     np.testing.assert_allclose(
       result.log_likelihood,
-      gmm.log_likelihood(
-        points, result.mixture, covariance_type="tied_spherical"
-      ),
+      log_likelihood(points, result.mixture, covariance_type="tied_spherical"),
       rtol=1e-5,
     )
   plain = fit(points / 3.0, 3)
@@ -202,7 +204,7 @@ def test_about_the_mean_few_points_suffice_at_two_dimensions():
   config = mixtures.TaskConfig(
     dim=2, num_components=(2,), min_points=128, max_points=128
   )
-  tasks = mixtures.sample_batch(jax.random.key(0), config, 200)
+  tasks = sample_batch(jax.random.key(0), config, 200)
   errors, statuses = {}, {}
   for about in spectral.ABOUT:
     solve = functools.partial(spectral.fit, max_components=2, about=about)
@@ -212,7 +214,7 @@ def test_about_the_mean_few_points_suffice_at_two_dimensions():
       tasks.num_components,
     )
     errors[about] = np.asarray(
-      jax.vmap(metrics.l2_error)(
+      jax.vmap(l2_error)(
         result.mixture.means, tasks.mixture.means, tasks.num_components
       )
     )
@@ -284,4 +286,45 @@ def test_the_mean_and_the_variance_go_together():
   with pytest.raises(ValueError, match="takes both or neither"):
     spectral.fit_moments(
       jax.random.key(0), np.eye(2), np.zeros((2, 2, 2)), 2, variance=1.0
+    )
+
+
+def test_recovered_from_exact_eigenpairs_of_whitened_moments():
+  weights = np.array([0.2, 0.3, 0.5])
+  means = np.array([[3.0, 0.0, 1.0], [-1.0, 2.0, 0.0], [0.5, -1.0, 2.0]])
+  with jax.enable_x64(True):
+    second = np.einsum("k,ki,kj->ij", weights, means, means)
+    third = np.einsum("k,ki,kj,kl->ijl", weights, means, means, means)
+    whitened = moments.whiten(second, third, 3, max_components=3)
+    # Whitened, sqrt(w_k) m_k are orthonormal, and the eigenvalue is w_k^-1/2.
+    vectors = np.linalg.lstsq(
+      np.asarray(whitened.unwhitening), (np.sqrt(weights) * means.T)
+    )[0].T
+    recover = functools.partial(
+      spectral.recover,
+      vectors=vectors,
+      status=jnp.asarray(types.Status.MAX_ITER),
+      whitened=whitened,
+      mean=jnp.full(3, 7.0),
+    )
+    values = jnp.asarray(weights**-0.5)
+    mixture, status = recover(values, num_components=3, max_rank=3)
+    assert status == types.Status.MAX_ITER
+    np.testing.assert_allclose(mixture.weights, weights, rtol=1e-12)
+    np.testing.assert_allclose(mixture.means, means, atol=1e-12)
+    for change in ({"max_rank": 2}, {"eigenvalues": values.at[1].set(0.0)}):
+      options = {"eigenvalues": values, "max_rank": 3} | change
+      mixture, status = recover(num_components=3, **options)
+      assert status == types.Status.DEGENERATE
+      np.testing.assert_allclose(mixture.means, 7.0)
+      np.testing.assert_allclose(mixture.weights, 1 / 3)
+    # One component is the mean, whatever the pairs are.
+    mixture, status = recover(values, num_components=1, max_rank=3)
+    assert status == types.Status.CONVERGED
+    np.testing.assert_array_equal(
+      mixture.means, [[7.0] * 3, [0.0] * 3, [0.0] * 3]
+    )
+    # Eigenvalues whose weights add up to a ninth tell of other moments.
+    assert recover(3.0 * values, num_components=3, max_rank=3)[1] == (
+      types.Status.DEGENERATE
     )

@@ -255,3 +255,41 @@ def test_what_cannot_be_sampled_is_refused(change, message):
   with pytest.raises(ValueError, match=message) as caught:
     mixtures.TaskConfig(**{"dim": 2, **change})
   assert "\n" not in str(caught.value)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  "extreme",
+  [
+    {"covariance_type": "diag"},
+    {"min_weight": 1e-6, "max_weight": 1.0},
+    {"mean_range": 1e4, "shift": 1e3},
+    {"mean_range": 1e-4, "max_cosine": 1.0},
+  ],
+)
+def test_many_tasks_are_all_sound(extreme):
+  # 1e5 tasks over all cases, N from a single point on.
+  for dim in (2, 32):
+    law = mixtures.TaskConfig(
+      dim=dim,
+      num_components=(1, 2, 3, 4, 5),
+      min_points=1,
+      max_points=8,
+      **extreme,
+    )
+    batch = mixtures.sample_batch(jax.random.key(dim), law, 12_500)
+    mixture = batch.mixture
+    for leaf in jax.tree.leaves(batch):
+      assert np.all(np.isfinite(leaf))
+    np.testing.assert_allclose(np.sum(mixture.weights, 1), 1.0, rtol=1e-5)
+    assert np.all(np.asarray(mixture.weights) >= 0)
+    is_component = np.arange(5) < np.asarray(batch.num_components)[:, None]
+    assert np.all((np.asarray(mixture.weights) > 0) == is_component)
+    if mixture.covariances is not None:
+      assert np.all(np.asarray(mixture.covariances) > 0)
+    num_points = np.sum(batch.sample_weight, axis=1)
+    assert np.all((num_points >= 1) & (num_points <= 8))
+    labels = np.asarray(batch.labels)
+    is_point = np.asarray(batch.sample_weight) > 0
+    assert np.all((labels >= 0) == is_point)
+    assert np.all(labels < np.asarray(batch.num_components)[:, None])

@@ -121,6 +121,11 @@ class TGMMConfig:
       )
 
   @property
+  def has_positions(self) -> bool:
+    """Whether points have learned positions, and so at most `max_points`."""
+    return self.is_causal and self.backbone == "transformer"
+
+  @property
   def max_components(self) -> int:
     """Static K of the answer."""
     return max(self.num_components)
