@@ -114,7 +114,8 @@ def _draw(config, rows):
     places += [("depth", depth)] if width == grid.width else []
     curves += [
       results.CurveRow(
-        *(study, "l2_error", f"K = {row.num_components}, {kind}", float(x)),
+        *(f"{study}, {kind}", "l2_error", f"K = {row.num_components}"),
+        float(x),
         *(row.mean, row.standard_error, row.count, row.failures),
       )
       for kind in kinds
@@ -122,15 +123,16 @@ def _draw(config, rows):
     ]
   panels = [
     curve_figures.Panel(
-      *(study, "l2_error", f"Error against {study}", study),
-      "squared error of the means",
+      *(f"{study}, {kind}", "l2_error", f"{study.capitalize()}, {kind}"),
+      *(study, "squared error of the means"),
       is_log_x=True,
     )
     for study in ("width", "depth")
+    for kind in ("equal steps", "equal operations")
   ]
   if not curves:
     return {}
-  figure = curve_figures.draw(curves, panels)
+  figure = curve_figures.draw(curves, panels, num_columns=2)
   return {"Error of the means against width and depth": ("sizes", figure)}
 
 

@@ -48,10 +48,11 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
 
 def _make_quick(config):
   config.evaluation.dims = (2, 8)
+  config.evaluation.num_points = (16, 32, 128, 512)
   config.evaluation.num_tasks = 256
   for dim in (8, 32, 128):
     del config.runs[f"tgmm-d{dim}"]
   variants.make_small(config.runs["tgmm-d2"], num_steps=800)
   refiner = config.runs.refiner
   refiner.dims, refiner.batch_sizes = (2, 8), (16, 16)
-  variants.make_small(refiner, num_steps=5_000)
+  variants.make_small(refiner, num_steps=4_000)

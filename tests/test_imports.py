@@ -28,7 +28,8 @@ PLACES = {
   "tensorboardX": ("metric_writer.py",),
   "matplotlib": ("figures.py", "figure_panels.py", "figure_style.py")
   + ("curve_figures.py", "report.py"),
-  "sklearn": ("sklearn_base.py",),
+  "sklearn": ("sklearn_base.py", "image_sources.py"),
+  "mlxtend": ("image_sources.py",),
 }
 NEVER = ("scipy", "torch", "tensorflow", "transformers", "absl")
 NEVER += ("ml_collections", "experiments", "tensorly", "pickle")

@@ -1,5 +1,6 @@
 """Curves of a run as panels, and the residual stream of a network as a map."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -44,7 +45,10 @@ class Panel(NamedTuple):
 
 
 def draw(
-  rows: Sequence[results.CurveRow], panels: Sequence[Panel]
+  rows: Sequence[results.CurveRow],
+  panels: Sequence[Panel],
+  *,
+  num_columns: int = 3,
 ) -> mpl_figure.Figure:
   """Draws panels side by side with one legend below.
 
@@ -54,7 +58,8 @@ def draw(
 
   Args:
     rows: of any studies; those of the panels are drawn.
-    panels: from left to right.
+    panels: from left to right and from top to bottom.
+    num_columns: most panels side by side.
 
   Returns:
     The figure.
@@ -65,12 +70,17 @@ def draw(
   shown = [_rows_of(rows, panel) for panel in panels]
   series = sorted({row.series for part in shown for row in part}, key=_natural)
   styles = _styles(series)
-  num_columns = 3 if len(panels) > 1 else 2
+  num_columns = min(num_columns, len(panels))
+  num_rows = math.ceil(len(panels) / num_columns)
   with figure_style.style():
     figure = mpl_figure.Figure(
-      figsize=(max(4.4 * len(panels) + 0.4, 6.4), 4.6), layout="constrained"
+      figsize=(max(4.4 * num_columns + 0.4, 6.4), 3.4 * num_rows + 1.2),
+      layout="constrained",
     )
-    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    axes = figure.subplots(num_rows, num_columns, squeeze=False).flatten()
+    for axis in axes[len(panels) :]:
+      axis.remove()
+    axes = axes[: len(panels)]
     handles = {}
     for axis, panel, part in zip(axes, panels, shown, strict=True):
       handles |= _draw_panel(axis, panel, part, styles)
@@ -78,7 +88,7 @@ def draw(
       [figure_panels.line_of(handles[name]) for name in series],
       series,
       loc="outside lower center",
-      ncols=num_columns,
+      ncols=3 if num_columns > 1 else 2,
     )
   return figure
 
@@ -165,6 +175,8 @@ def _draw_panel(axis, panel, rows, styles):
     )
   if panel.is_log_x:
     axis.set_xscale("log", base=2)
+    ticks = sorted({row.x for row in rows})
+    axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
   elif all(row.x == int(row.x) for row in rows):
     axis.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
   if panel.is_log_y:

@@ -1,5 +1,8 @@
+import fcntl
 import os
 import pathlib
+import pickle
+import shutil
 import subprocess
 import sys
 
@@ -28,8 +31,19 @@ def start():
 
 @pytest.fixture(scope="session")
 def smoke(start, tmp_path_factory):
-  """The work folder of rq1.py:smoke, and how its process ended."""
+  """The work folder of rq1.py:smoke, and how its process ended.
+
+  It is run once: whichever worker comes second waits and takes a copy.
+  """
+  base = tmp_path_factory.getbasetemp()
+  shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+  source, said = shared / "rq1-smoke", shared / "rq1-smoke.pickle"
+  with open(shared / "rq1-smoke.lock", "w") as file:
+    fcntl.flock(file, fcntl.LOCK_EX)
+    if not said.exists():
+      ended = start("--config=experiments/rq1.py:smoke", f"--workdir={source}")
+      assert ended.returncode == 0, ended.stderr[-3000:]
+      said.write_bytes(pickle.dumps(ended))
   workdir = tmp_path_factory.mktemp("smoke") / "run"
-  ended = start("--config=experiments/rq1.py:smoke", f"--workdir={workdir}")
-  assert ended.returncode == 0, ended.stderr[-3000:]
-  return workdir, ended
+  shutil.copytree(source, workdir)
+  return workdir, pickle.loads(said.read_bytes())

@@ -279,7 +279,7 @@ def recover(
   if mean is None:
     mean = whitened.centre
   else:
-    is_one = num_components == 1
+    is_one = jnp.equal(num_components, 1)
     is_usable &= ~is_one
     status = jnp.where(is_one, types.Status.CONVERGED, status)
   uniform = (is_component / num_components).astype(weights.dtype)
