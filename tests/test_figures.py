@@ -404,3 +404,23 @@ def test_error_far_above_the_panel_is_at_its_edge_without_a_bar():
   (bars,) = container.lines[2]
   low, high = bars.get_segments()[1][:, 1]
   assert low == high
+
+
+def test_likelihood_far_below_the_others_is_cut():
+  means = {("a", 2): (-3.0, -4.0), ("b", 2): (-3.5, -4.0)}
+
+  def make(means):
+    rows = make_rows(means, metric="log_likelihood")
+    return [row._replace(standard_error=0.1) for row in rows]
+
+  rows = make(means)
+  (panel,) = figures.error_against_components(
+    rows, metric="log_likelihood"
+  ).axes
+  low, _ = panel.get_ylim()
+  assert -5.0 < low < -4.0
+  rows += make({("c", 2): (-90.0, -3.0)})
+  (panel,) = figures.error_against_components(
+    rows, metric="log_likelihood"
+  ).axes
+  assert -10.0 < panel.get_ylim()[0] < -4.0

@@ -173,6 +173,22 @@ def set_limits(
     _label_log_axis(panel)
 
 
+def cut_outliers(panel: mpl_axes.Axes, rows: Iterable[results.Row]) -> None:
+  """Lets a likelihood far below the others leave a panel at its lower edge.
+
+  Else a single solver that failed would hide all differences. What is cut is
+  six times as far below the best as the median.
+  """
+  means = np.array([row.mean for row in rows])
+  means = means[np.isfinite(means)]
+  if not means.size:
+    return
+  best, lowest = means.max(), means.min()
+  kept = best - 6.0 * (best - np.median(means))
+  if lowest < kept < best:
+    panel.set_ylim(kept, best + 0.05 * (best - kept))
+
+
 def _label_log_axis(panel):
   bottom, top = panel.get_ylim()
   subs = (1.0, 2.0, 5.0) if top / bottom < 300 else (1.0, 3.0)

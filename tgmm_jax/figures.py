@@ -78,6 +78,8 @@ def error_against_components(
         panel, here, figure_style.solvers_of(rows), metric
       )
       panel.set_title(figure_style.setting_label(setting, settings))
+      if metric in _UNSHARED_METRICS:
+        figure_panels.cut_outliers(panel, here)
       if metric == "l2_error":
         lines |= figure_panels.draw_floor(panel, here, setting)
     for panel in figure.axes[::num_columns]:
