@@ -51,7 +51,7 @@ def _mamba2_run(dim):
 def _make_quick(config):
   config.evaluation.dims = (2,)
   for run in config.runs.values():
-    variants.make_small(run, num_steps=1_200)
+    variants.make_small(run, num_steps=3_000)
   mamba2 = config.runs["tgmm-mamba2-d2"].model
   mamba2.num_heads, mamba2.head_dim, mamba2.expansion = 2, 32, 2
 

@@ -49,6 +49,7 @@ PACKED = gzip.compress(idx(np.random.default_rng(0).integers(0, 256, (99, 9))))
     (b"\0\0", "starts with the bytes 00 00, takes"),
     (b"\x89PNG\r\n\x1a\n", "starts with the bytes 89 50 4e 47, takes"),
     (b"\0\0\x07\x03" + GOOD[4:], "starts with the bytes 00 00 07 03, takes"),
+    (b"\1\0\x08\x03" + GOOD[4:], "starts with the bytes 01 00 08 03, takes"),
     (b"\0\0\x08\x00", "ends within its header of 0 sizes"),
     (GOOD[:10], "ends within its header of 3 sizes"),
     (GOOD[:-1], r"has 39 bytes of entries, takes 40 for its shape \(10, 2, 2"),
@@ -59,7 +60,7 @@ PACKED = gzip.compress(idx(np.random.default_rng(0).integers(0, 256, (99, 9))))
     (PACKED[:-20], "is damaged: "),
     (PACKED[:5], "is damaged: "),
     (PACKED[:-8] + b"\0" * 8, "is damaged: CRC"),
-    (PACKED[:200] + b"\xff" * 99 + PACKED[299:], "is damaged: "),
+    (PACKED[:10] + b"\xff" * 99, "is damaged: Error -3 while decompressing"),
   ],
 )
 def test_other_files_are_refused(tmp_path, data, message):

@@ -134,6 +134,14 @@ def test_a_broken_array_is_refused(tmp_path, length):
   assert "\n" not in str(caught.value)
 
 
+def test_an_array_with_an_endless_header_is_refused(tmp_path):
+  path = tmp_path / "images.npy"
+  path.write_bytes(b"\x93NUMPY\x02\x00\x20\x4e\x00\x00" + b" " * 20_000)
+  with pytest.raises(ValueError, match="no .npy of numbers") as caught:
+    image_sources.from_npy(path)
+  assert "\n" not in str(caught.value)
+
+
 def test_a_missing_array_is_named(tmp_path):
   with pytest.raises(FileNotFoundError, match="images_file .* does not exist"):
     image_sources.from_npy(tmp_path / "images.npy")

@@ -241,6 +241,9 @@ def test_more_points_or_targets_than_there_are_is_refused():
     DRAW(jax.random.key(0), split, 2, num_points=37, num_targets=1)
   with pytest.raises(ValueError, match="num_targets is 5, takes 1 ... 4"):
     DRAW(jax.random.key(0), split, 2, num_points=9, num_targets=5)
+  one = split._replace(class_sizes=np.array([36]))
+  with pytest.raises(ValueError, match="split has 1 class, takes two or more"):
+    DRAW_PAIRS(jax.random.key(0), one, 2, num_points=9)
 
 
 def check_real(config, num_train, num_test):
@@ -264,6 +267,7 @@ def check_real(config, num_train, num_test):
   return own
 
 
+@pytest.mark.slow
 def test_scikit_learns_digits_make_problems():
   pytest.importorskip("sklearn")
   config = images.ImageConfig(

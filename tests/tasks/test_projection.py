@@ -36,6 +36,8 @@ def test_the_projection_is_that_of_scikit_learn(train):
   np.testing.assert_allclose(
     own.projection.directions * signs, other.components_.T, atol=1e-8
   )
+  largest = np.argmax(np.abs(own.projection.directions), axis=0)
+  assert np.all(own.projection.directions[largest, np.arange(4)] > 0)
   for images, split in [(train, own.train), (test, own.test)]:
     expected = other.transform(images.pixels) * signs
     expected /= np.sqrt(other.explained_variance_)
