@@ -81,6 +81,18 @@ def test_no_image_is_drawn_twice_and_all_alike(num_points):
   assert stats.chisquare(counts, expected * len(rows)).pvalue > LEAST_P
 
 
+def test_all_ordered_pairs_of_three_images_are_alike():
+  split = projected().train
+  split = split._replace(points=split.points[:3])
+  batch = DRAW(
+    jax.random.key(0), split, NUM_PROBLEMS, num_points=2, num_targets=1
+  )
+  rows = rows_of(np.asarray(batch.points))
+  counts = np.unique(rows, axis=0, return_counts=True)[1]
+  assert len(counts) == 6
+  assert stats.chisquare(counts).pvalue > LEAST_P
+
+
 @pytest.mark.parametrize("num_points", [3, 36])
 def test_targets_are_the_spectrum_of_the_images_drawn(num_points):
   batch = problems(num_points)
@@ -121,6 +133,8 @@ def test_pairs_have_two_classes_and_no_image_twice():
   counts = [counts[:3].sum(), *counts[3:10], counts[10:].sum()]
   expected = [expected[:3].sum(), *expected[3:10], expected[10:].sum()]
   assert stats.chisquare(counts, expected).pvalue > LEAST_P
+  # The images of one class say nothing of those of the other.
+  assert np.mean([len(set(one % 12)) == 12 for one in rows]) < 0.01
   # Which images of a class: each as likely.
   assert stats.chisquare(np.bincount(rows.ravel())).pvalue > LEAST_P
 
