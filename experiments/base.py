@@ -70,6 +70,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.evaluation.num_tasks = 1280  # tasks in each cell
   config.evaluation.seed = 20_000  # of tasks and of solvers' draws
   config.evaluation.with_baselines = True  # score the classical solvers too
+  config.evaluation.with_constructed = False  # and the constructed networks
 
   config.runs = ml_collections.ConfigDict()  # name -> tgmm_run or refiner_run
   return config
@@ -178,7 +179,7 @@ def make_plan(config: ml_collections.ConfigDict) -> Plan:
   if config.max_to_keep < 1:
     raise ValueError(f"config.max_to_keep is {config.max_to_keep}, takes >= 1")
   cells = dict(config.evaluation)
-  cells.pop("with_baselines")
+  del cells["with_baselines"], cells["with_constructed"]
   cells["other_shifts"] = tuple(
     (kind, size)
     for kind, sizes in cells["other_shifts"].items()
@@ -196,7 +197,7 @@ def make_plan(config: ml_collections.ConfigDict) -> Plan:
       f"config.evaluation.num_components is {evaluation.num_components}, takes"
       f" a subset of config.tasks.num_components = {tuple(sorted(served))}"
     )
-  _check_solvers(runs, evaluation, config.evaluation.with_baselines)
+  _check_solvers(config, runs)
   _check_positions(runs, evaluation)
   return Plan(runs, evaluation)
 
@@ -285,10 +286,25 @@ def _check_name(field, name):
     )
 
 
-def _check_solvers(runs, evaluation, with_baselines):
+def classical_names(config: ml_collections.ConfigDict) -> tuple[str, ...]:
+  """The solvers of a table that nobody trains."""
+  names = ()
+  if config.evaluation.with_baselines:
+    names += solver_groups.baseline_names(config.tasks.covariance_type)
+  if config.evaluation.with_constructed:
+    names += solver_groups.CONSTRUCTED_NAMES
+  return names
+
+
+def _check_solvers(config, runs):
   """Raises where two rows of the table would have one name."""
-  names = solver_groups.baseline_names(evaluation.tasks.covariance_type)
-  seen = set(names if with_baselines else ())
+  if config.evaluation.with_constructed:
+    if config.tasks.covariance_type != "unit":
+      raise ValueError(
+        "config.evaluation.with_constructed is True, takes False for"
+        f" covariance_type {config.tasks.covariance_type!r}"
+      )
+  seen = set(classical_names(config))
   for run in runs:
     for tasks in run.train.tasks:
       for name in solver_groups.network_names(run.solver, run.model):

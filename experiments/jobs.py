@@ -138,12 +138,23 @@ class Experiment:
             self._do_run(run, folder, mode, stop)
       if mode == "train" or only not in ("", base.BASELINES):
         return
-      if self._config.evaluation.with_baselines:
+      groups = self._classical()
+      if groups:
         folder = self._workdir / base.BASELINES
         with run_folder.lock(folder):
-          config = self._plan.evaluation
-          groups = solver_groups.baselines(config.tasks.covariance_type)
-          self._evaluate(folder, groups, config.dims, stop, with_range=True)
+          dims = self._plan.evaluation.dims
+          self._evaluate(folder, groups, dims, stop, with_range=True)
+
+  def _classical(self):
+    """The solvers of the table that nobody trains, by group."""
+    config, groups = self._plan.evaluation, {}
+    if self._config.evaluation.with_baselines:
+      groups |= solver_groups.baselines(config.tasks.covariance_type)
+    if self._config.evaluation.with_constructed:
+      groups |= solver_groups.constructed(
+        max(config.dims), config.tasks.padded_components
+      )
+    return groups
 
   def _do_run(self, run, folder, mode, stop):
     model = factory.build(run.model)
@@ -266,9 +277,8 @@ class Experiment:
     for run in self._plan.runs:
       for name in solver_groups.network_names(run.solver, run.model):
         dims.setdefault(name, set()).update(_dims(run))
-    if self._config.evaluation.with_baselines:
-      for name in solver_groups.baseline_names(config.tasks.covariance_type):
-        dims[name] = set(config.dims)
+    for name in base.classical_names(self._config):
+      dims[name] = set(config.dims)
     metrics = METRICS
     if config.tasks.covariance_type == "diag":
       metrics += ("scale_error",)

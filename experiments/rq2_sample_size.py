@@ -60,12 +60,13 @@ def _add(config, name, run, largest):
 
 def _make_quick(config):
   config.evaluation.dims = (2,)
+  config.evaluation.num_points = (16, 32, 128, 512)
   config.evaluation.num_tasks = 256
   for name in ("tgmm-n64-d2", *(f"tgmm-n{largest}-d8" for largest in LARGEST)):
     del config.runs[name]
   for run in config.runs.values():
     if run.network == "refiner":
       run.dims, run.batch_sizes = (2,), (32,)
-      variants.make_small(run, num_steps=2_000)
+      variants.make_small(run, num_steps=1_500)
     else:
       variants.make_small(run, num_steps=600)

@@ -99,6 +99,9 @@ _NUM_CONSTRUCTED_STEPS = 30
 _CONSTRUCTED_RANGE = 12.0
 
 
+CONSTRUCTED_NAMES = ("constructed/em", "constructed/spectral", TWO_CLASSES)
+
+
 def constructed(max_dim: int, max_components: int) -> dict[str, SolverGroup]:
   """The constructed transformers, by the name of a group.
 

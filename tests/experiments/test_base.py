@@ -140,3 +140,18 @@ def test_a_run_may_not_be_named_as_another_folder():
     bad.runs[name] = bad.runs.refiner
     with pytest.raises(ValueError, match="takes letters, digits"):
       base.make_plan(bad)
+
+
+def test_constructed_networks_stand_in_any_table_of_isotropic_tasks():
+  config = rq1.get_config("smoke")
+  names = base.classical_names(config)
+  config.evaluation.with_constructed = True
+  base.make_plan(config)
+  more = base.classical_names(config)
+  assert set(more) - set(names) == {
+    *("constructed/em", "constructed/spectral", "constructed/two-classes"),
+  }
+  config.runs.refiner.solver = "tgmm"
+  config.tasks.covariance_type = "diag"
+  with pytest.raises(ValueError, match="with_constructed is True, takes False"):
+    base.make_plan(config)
