@@ -103,8 +103,8 @@ BAD = {
   ),
   "no K": (
     [SMOKE, "--config.tasks.num_components=()"],
-    "num_components is ()",
-    "takes integers K >= 1",
+    "num_components is empty",
+    "takes at least one K >= 1",
   ),
   "no K in the cells": (
     [SMOKE, "--config.evaluation.num_components=()"],
