@@ -2,8 +2,8 @@
 
   python -m experiments.main --config=experiments/constructed.py[:VARIANT]
 
-Nothing is trained. No variant: many problems and up to 1,024 segments, about
-an hour of 2 CPU cores. `:quick`: minutes, every claim. `:smoke`: goes through
+Nothing is trained. No variant: many problems and up to 1,024 segments, a long
+run. `:quick`: minutes, every claim. `:smoke`: goes through
 everything in seconds, for the tests.
 """
 

@@ -197,10 +197,12 @@ class Experiment:
       # Under `jax.distributed` all processes must ask; only this one is here.
       if jax.process_count() == 1 and stop.is_requested():
         raise train.StoppedError("stopped by a signal during the evaluation")
-      logging.info("evaluating %s at d = %d", name, law.dim)
+      label = figure_style.setting_label(evaluate.setting_of(law), cells)
+      logging.info("evaluating %s at %s", name, label)
 
     rows = []
     config = self._plan.evaluation
+    cells = [evaluate.setting_of(law) for law in config.laws()]
     for law in config.laws():
       if law.dim in dims:
         rows += evaluate.evaluate(
@@ -260,7 +262,7 @@ class Experiment:
     """Draws what there is data for; by caption, the paths of the PNG files."""
     drawn = {}
     if rows:
-      drawn |= dict(_tables_drawn(rows)) | self._draw_more(self._config, rows)
+      drawn |= dict(draw_tables(rows)) | self._draw_more(self._config, rows)
     if curves:
       drawn["Training"] = ("learning_curves", figures.learning_curves(curves))
     folder = self._workdir / "figures"
@@ -349,10 +351,11 @@ def _is_evaluated(folder, settings):
   return has_results and _read_json(path) == json.loads(json.dumps(settings))
 
 
-def _tables_drawn(rows):
+def draw_tables(rows):
   """Captions, names and figures of the settings that a table has."""
   kept = [row for row in rows if row.solver != evaluate.TASKS]
-  plain = [row for row in kept if row.shift == 0]
+  # All of them, where every task of the table is shifted.
+  plain = [row for row in kept if row.shift == 0] or kept
   sizes = sorted({row.num_points for row in plain})
   # The paper's N, or the largest there is.
   usual = 128 if 128 in sizes else sizes[-1]

@@ -9,7 +9,7 @@ clusters. The spectral method, which needs one variance for all, is not here.
 
 No variant: `tgmm` for d = 2, 8, 32, 128 at the paper's size, and a `refiner`
 for d <= 8. An accelerator's work.
-`:quick`: a `refiner` at d = 2 and, for the contrast, a small `tgmm`. Six
+`:quick`: a `refiner` at d = 2 and, for the contrast, a small `tgmm`. Four
 minutes on 2 CPU cores.
 `:smoke`: goes through everything in seconds, for the tests.
 """

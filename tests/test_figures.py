@@ -3,49 +3,10 @@ import math
 import matplotlib
 import numpy as np
 import pytest
+from figure_rows import COMPONENTS, MEANS, drawn, legend_of, make_rows
 from matplotlib.backends import backend_agg
 
-from tgmm_jax import figure_panels, figure_style, figures, results
-
-COMPONENTS = (2, 3, 4, 5)
-
-
-def make_rows(means, *, metric="l2_error", num_points=128, shift=0.0):
-  """Rows from {(solver, d): means for K = 2, 3, ...}; None is no row."""
-  return [
-    results.Row(
-      *(solver, dim, k, num_points, shift, "means", metric),
-      *(mean, 0.1 * mean, 1280, 3),
-    )
-    for (solver, dim), values in means.items()
-    for k, mean in zip(COMPONENTS, values, strict=False)
-    if mean is not None
-  ]
-
-
-def drawn(panel):
-  """Points of each solver's line in a panel, K to the nearest integer."""
-  return {
-    container.get_label(): {
-      round(x): y
-      for x, y in zip(*container.lines[0].get_data(), strict=True)
-      if not math.isnan(y)
-    }
-    for container in panel.containers
-  }
-
-
-def legend_of(figure):
-  return [text.get_text() for text in figure.legends[0].get_texts()]
-
-
-MEANS = {
-  ("refiner", 2): (0.020, 0.036, 0.067, 0.142),
-  ("refiner", 8): (0.018, 0.027, 0.038, 0.076),
-  ("em/k-means++-x10", 2): (0.021, 0.045, 0.094, 0.188),
-  ("em/oracle", 2): (0.021, 0.036, 0.059, 0.092),
-  ("labels", 2): (0.017, 0.027, 0.035, 0.046),
-}
+from tgmm_jax import figure_panels, figure_style, figures
 
 
 def test_lines_have_the_means_and_bars_the_standard_errors():
@@ -184,62 +145,6 @@ def test_alignment_contrast_shows_both_errors():
   assert other.get_ylim()[1] > 6.5
 
 
-def title_of(rows):
-  return figures.front_picture(rows).get_suptitle()
-
-
-def test_front_picture_states_what_the_numbers_support():
-  rows = make_rows(MEANS)
-  # Standard errors are a tenth: .094 - .067 is 2.3 of their combined ones,
-  # .188 - .142 is 1.95, which is too little.
-  assert title_of(rows) == (
-    "One forward pass beats ten restarts of EM at d = 2, K = 4"
-  )
-  better = MEANS | {("refiner", 2): (0.020, 0.036, 0.067, 0.120)}
-  assert title_of(make_rows(better)).endswith("K = 4, 5")
-
-
-@pytest.mark.parametrize(
-  "refiner",
-  [
-    (0.021, 0.045, 0.094, 0.188),  # no better
-    (0.040, 0.036, 0.067, 0.142),  # worse for K = 2
-    (0.021, 0.036, math.nan, 0.120),  # not known for K = 4
-  ],
-)
-def test_front_picture_claims_nothing_that_the_numbers_do_not_support(refiner):
-  rows = make_rows(MEANS | {("refiner", 2): refiner})
-  assert "beats" not in title_of(rows)
-
-
-def test_front_picture_leaves_out_other_settings():
-  rows = make_rows(MEANS) + make_rows(
-    {("refiner", 32): (0.02,), ("spectral", 2): (1.0,)}
-  )
-  rows += make_rows({("refiner", 2): (1e-4,) * 4}, num_points=512)
-  rows += make_rows({("refiner", 2): (1e-4,) * 4}, shift=1.0)
-  figure = figures.front_picture(rows)
-  assert [panel.get_title() for panel in figure.axes] == ["d = 2", "d = 8"]
-  assert drawn(figure.axes[0]).keys() == {
-    "refiner",
-    "em/k-means++-x10",
-    "em/oracle",
-  }
-  assert drawn(figure.axes[0])["refiner"][2] == 0.020
-
-
-def test_front_picture_falls_back_on_the_views():
-  rows = make_rows(
-    MEANS
-    | {("refiner", 2): (0.021, 0.045, 0.094, 0.188)}
-    | {("refiner-x8+em5", 2): (0.01, 0.02, 0.04, 0.09)}
-  )
-  assert title_of(rows) == (
-    "Eight views and 5 EM steps beat ten restarts of EM "
-    "at d = 2, K = 2, 3, 4, 5"
-  )
-
-
 @pytest.mark.parametrize("dims", [(2,), (2, 8), (2, 8, 32, 128)])
 def test_no_text_is_cut_off_at_the_edge(dims):
   means = {
@@ -267,21 +172,6 @@ def test_no_text_is_cut_off_at_the_edge(dims):
       assert box.y0 >= 0
       assert box.x1 <= figure.bbox.x1
       assert box.y1 <= figure.bbox.y1
-
-
-def test_front_picture_of_a_run_without_the_usual_cells():
-  rows = make_rows({("tgmm", 32): (0.5, 0.6)}, num_points=64, shift=2.0)
-  figure = figures.front_picture(rows)
-  assert [panel.get_title() for panel in figure.axes] == ["d = 32, shift 2"]
-  assert drawn(figure.axes[0]) == {"tgmm": {2: 0.5, 3: 0.6}}
-  assert legend_of(figure) == ["tgmm"]
-  assert "N = 64" in figure.get_supxlabel()
-
-
-@pytest.mark.parametrize("setting", [{"num_points": 64}, {"shift": 2.0}])
-def test_front_picture_claims_nothing_of_other_settings(setting):
-  assert "beats" in title_of(make_rows(MEANS))
-  assert "beats" not in title_of(make_rows(MEANS, **setting))
 
 
 def test_alignment_contrast_of_a_run_without_the_usual_solvers():
@@ -381,7 +271,9 @@ def test_error_against_another_field_has_a_panel_for_each_cell():
     f"d = {dim}, K = {count}" for dim in (2, 8) for count in COMPONENTS
   ]
   for panel, (dim, count) in zip(
-    figure.axes, [(d, k) for d in (2, 8) for k in COMPONENTS], strict=True
+    figure.axes,
+    [(d, k) for d in (2, 8) for k in COMPONENTS],
+    strict=True,
   ):
     expected = {
       solver: {n: values[COMPONENTS.index(count)] / n for n in (16, 64)}

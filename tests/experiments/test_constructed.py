@@ -56,6 +56,8 @@ def test_variant_and_values_that_do_not_exist(tmp_path):
 
 
 def test_bound_is_fitted_to_a_curve_of_its_own_form():
+  # a beta^L + eps / (1 - beta), by hand.
+  assert constructed_em.bound((3.0, 0.5, 0.01), 2) == pytest.approx(0.77)
   truth = (3.0, 0.6, 1e-4)
   distances = np.array([constructed_em.bound(truth, s) for s in range(30)])
   np.testing.assert_allclose(

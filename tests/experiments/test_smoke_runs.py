@@ -1,5 +1,7 @@
 """Experiments from the command to the page, in seconds each."""
 
+import importlib
+
 import pytest
 
 from experiments import base
@@ -36,7 +38,7 @@ def run(request, start, tmp_path_factory):
     f"--config.evaluation.with_baselines={name == 'rq2_shift'}",
   )
   assert ended.returncode == 0, ended.stderr[-3000:]
-  return name, workdir, __import__(f"experiments.{name}", fromlist=[name])
+  return name, workdir, importlib.import_module(f"experiments.{name}")
 
 
 def test_table_page_and_figures_are_whole(run):

@@ -5,8 +5,8 @@ import pathlib
 
 import pytest
 
-from experiments import base, variants
-from tgmm_jax import evaluate
+from experiments import base, jobs, variants
+from tgmm_jax import evaluate, results
 
 ROOT = pathlib.Path(__file__).parents[2]
 NAMES = sorted(
@@ -116,3 +116,16 @@ def test_backbones_cost_as_much_with_fewer_steps():
   # Four times the products, and half the attention to one.
   wide = runs["tgmm-w256-l12-equal"].train.num_steps
   assert 10**6 / 4 < wide < 10**6 / 3
+
+
+def test_a_table_of_shifted_tasks_alone_is_drawn_too():
+  rows = [
+    results.Row(
+      *("em/oracle", 2, count, 128, shift, "means", "l2_error"),
+      *(0.1 * shift, 0.01, 64, 0),
+    )
+    for count in (2, 3)
+    for shift in (2.0, 5.0)
+  ]
+  drawn = {name for _, (name, _) in jobs.draw_tables(rows)}
+  assert drawn == {"error", "shift_means"}

@@ -59,3 +59,17 @@ def test_padding_does_not_count_and_nan_is_outside():
     points = points.copy()
     points[3] = np.nan
     assert trained_range.is_outside(limits, points, weight)
+
+
+def test_each_limit_counts_alone():
+  limits = trained_range.TrainedRange(10.0, 1.0, 5.0)
+  rng = np.random.default_rng(0)
+  usual = np.clip(rng.normal(scale=3.0, size=(100, 2)), -8.0, 8.0)
+  ones = np.ones(100)
+  assert not trained_range.is_outside(limits, usual, ones)
+  far = usual.copy()
+  far[0] = (-11.0, 0.0)
+  assert trained_range.is_outside(limits, far, ones)
+  assert trained_range.is_outside(limits, 0.1 * usual, ones)
+  wide = 9.0 * np.sign(usual)
+  assert trained_range.is_outside(limits, wide, ones)
