@@ -13,6 +13,7 @@ import ml_collections
 from ml_collections import config_dict
 
 from tgmm_jax import evaluate, optim, solver_groups, train_step
+from tgmm_jax.learners import mixtures as mixture_learner
 from tgmm_jax.models import factory
 from tgmm_jax.tasks import mixtures
 
@@ -146,7 +147,13 @@ class Run(NamedTuple):
   name: str
   solver: str
   model: factory.ModelConfig
+  tasks: mixture_learner.MixtureTraining
   train: train_step.TrainConfig
+
+  @property
+  def batch_size(self) -> int:
+    """Tasks in a batch, of all dimensions."""
+    return sum(self.tasks.batch_sizes)
 
 
 class Plan(NamedTuple):
@@ -228,20 +235,25 @@ def _make_run(config, name):
       raise ValueError(f"{field}.dims is {run.dims}, takes one d for a tgmm")
     model.update(dim=run.dims[0], max_points=laws[0].max_points)
   model = named(f"{field}.model", factory.CONFIGS[run.network], **model)
-  named(field, train_step.check_model, model, laws)
+  tasks = named(
+    field,
+    mixture_learner.MixtureTraining,
+    tasks=laws,
+    batch_sizes=run.batch_sizes,
+    loss=run.loss,
+    stage_weight=run.stage_weight,
+  )
+  named(field, mixture_learner.check_model, model, laws)
   return Run(
     name=name,
     solver=run.solver,
     model=model,
+    tasks=tasks,
     train=named(
       field,
       train_step.TrainConfig,
-      tasks=laws,
-      batch_sizes=run.batch_sizes,
       num_steps=run.num_steps,
       steps_per_call=run.steps_per_call,
-      loss=run.loss,
-      stage_weight=run.stage_weight,
       optimizer=optimizer,
       seed=config.seed,
       max_skipped_in_row=config.max_skipped_in_row,
@@ -306,7 +318,7 @@ def _check_solvers(config, runs):
       )
   seen = set(classical_names(config))
   for run in runs:
-    for tasks in run.train.tasks:
+    for tasks in run.tasks.tasks:
       for name in solver_groups.network_names(run.solver, run.model):
         if name in seen or (name, tasks.dim) in seen:
           raise ValueError(

@@ -27,6 +27,8 @@ from absl import app
 
 from experiments import base, rq1, timing
 from tgmm_jax import sharding, train_step
+from tgmm_jax.learners import learner
+from tgmm_jax.learners import mixtures as mixture_learner
 from tgmm_jax.models import factory
 
 _PEER_PACKAGES = ("torch", "transformers")
@@ -37,7 +39,13 @@ class Case(NamedTuple):
 
   name: str
   model: factory.Model
+  tasks: mixture_learner.MixtureTraining
   config: train_step.TrainConfig
+
+  @property
+  def learner(self) -> learner.Learner:
+    """What the train step knows of it."""
+    return mixture_learner.make(self.model, self.tasks)
 
 
 def make_case(name: str, run: base.Run, steps_per_call: int) -> Case:
@@ -48,7 +56,7 @@ def make_case(name: str, run: base.Run, steps_per_call: int) -> Case:
     num_steps=steps_per_call,
     checkpoint_every=steps_per_call,
   )
-  return Case(name, factory.build(run.model), config)
+  return Case(name, factory.build(run.model), run.tasks, config)
 
 
 def paper_cases() -> tuple[Case, Case, Case]:
@@ -86,20 +94,20 @@ def product_flops(jaxpr: jax.extend.core.Jaxpr) -> float:
 
 def step_flops(case: Case, mesh: jax.sharding.Mesh) -> float:
   """FLOPs of the products of one train step of all devices."""
-  step = train_step.make_train_step(case.model, case.config, mesh)
-  state = train_step.abstract_state(case.model, case.config)
-  return product_flops(jax.make_jaxpr(step)(state).jaxpr)
+  step = train_step.make_train_step(case.learner, case.config, mesh)
+  state = train_step.abstract_state(case.learner, case.config)
+  return product_flops(jax.make_jaxpr(step)(state, ()).jaxpr)
 
 
 def make_steps(case: Case, mesh: jax.sharding.Mesh) -> Callable[[], None]:
   """A function that makes `steps_per_call` train steps."""
-  call = train_step.make_train_call(case.model, case.config, mesh)
-  state = jax.jit(lambda: train_step.init_state(case.model, case.config))()
+  call = train_step.make_train_call(case.learner, case.config, mesh)
+  state = jax.jit(lambda: train_step.init_state(case.learner, case.config))()
   state = jax.device_put(state, sharding.replicated(mesh))
 
   def run():
     nonlocal state
-    state, scalars = call(state)
+    state, scalars = call(state, ())
     jax.block_until_ready(scalars)
 
   return run
@@ -109,12 +117,8 @@ def make_sampling(case: Case) -> Callable[[], None]:
   """A function that draws the tasks of `steps_per_call` steps."""
 
   def draw(step):
-    examples = train_step.sample_examples(
-      jax.random.fold_in(jax.random.key(0), step),
-      case.model,
-      case.config.tasks,
-      case.config.batch_sizes,
-    )
+    key = jax.random.fold_in(jax.random.key(0), step)
+    examples = case.learner.sample(key, ())
     # Something of everything, lest the compiler drop it.
     return sum(jnp.sum(leaf) for leaf in jax.tree.leaves(examples))
 
@@ -133,7 +137,7 @@ def measure(case: Case, mesh: jax.sharding.Mesh, repeats: int) -> list[str]:
     repeats,
   )
   step = seconds["step"] / case.config.steps_per_call
-  num_tasks = sum(case.config.batch_sizes)
+  num_tasks = case.learner.batch_size
   rate = step_flops(case, mesh) / step
   peak = timing.matmul_rate(case.model.config.compute_dtype) * mesh.size
   return [
@@ -152,7 +156,7 @@ def compare(case: Case, mesh: jax.sharding.Mesh, repeats: int) -> str:
   # Imported here: the extra `bench` may not be installed.
   from experiments import torch_peer
 
-  peer = torch_peer.Peer(case.model, case.config)
+  peer = torch_peer.Peer(case.model, case.tasks, case.config.optimizer)
   ours, theirs = peer.losses()
   if not math.isclose(ours, theirs, rel_tol=1e-4):
     raise ValueError(f"losses of the two networks are {ours} and {theirs}")

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 import transformers
 
-from tgmm_jax import train_step
+from tgmm_jax import optim
+from tgmm_jax.learners import mixtures as mixture_learner
 from tgmm_jax.models import factory
 
 # Ours in a block, and Hugging Face's.
@@ -80,19 +81,18 @@ class _Network(torch.nn.Module):
 class Peer:
   """Network, optimiser and one fixed batch of tasks."""
 
-  def __init__(self, model: factory.Model, config: train_step.TrainConfig):
-    """Takes over the initial weights and the first tasks of a training."""
-    if not model.config.is_causal or config.loss != "sorted":
+  def __init__(
+    self,
+    model: factory.Model,
+    tasks: mixture_learner.MixtureTraining,
+    settings: optim.OptimizerConfig,
+  ):
+    """Takes over initial weights and a batch of tasks of ours."""
+    if not model.config.is_causal or tasks.loss != "sorted":
       raise ValueError("the network is not the released one")
-    self._model, self._config = model, config
-    self._params = jax.jit(
-      lambda: train_step.init_state(model, config).params
-    )()
-    self._examples = jax.jit(
-      lambda: train_step.sample_examples(
-        jax.random.key(0), model, config.tasks, config.batch_sizes
-      )
-    )()
+    self._learner = mixture_learner.make(model, tasks)
+    self._params = jax.jit(self._learner.init)(jax.random.key(0))
+    self._examples = jax.jit(self._learner.sample)(jax.random.key(0), ())
     problems, targets = self._examples
     served = np.asarray(model.config.num_components)
     counts = np.asarray(problems.num_components)
@@ -105,7 +105,6 @@ class Peer:
     self._means = _tensor(targets.means)
     self._network = _Network(model.config)
     _copy(self._params, self._network)
-    settings = config.optimizer
     self._optimizer = torch.optim.AdamW(
       self._network.parameters(),
       settings.learning_rate,
@@ -123,10 +122,7 @@ class Peer:
 
   def losses(self) -> tuple[float, float]:
     """The loss of ours and of PyTorch's network, before the first step."""
-    loss = train_step.make_loss(
-      self._model, self._config.loss, self._config.stage_weight
-    )
-    ours, _ = jax.jit(loss)(self._params, self._examples)
+    ours, _ = jax.jit(self._learner.loss)(self._params, self._examples)
     with torch.no_grad():
       return float(ours), float(self._loss())
 

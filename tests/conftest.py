@@ -6,17 +6,26 @@ import pathlib
 import tempfile
 
 import jax
+import jaxlib
 import pytest
 
 # Of what takes longer to compile: less would be many files for little.
 _LEAST_SECONDS = 0.2
 
+# Most of the suite's time is compilation, and these halve it: less
+# optimisation by LLVM and, where XLA still has both, the older of its two ways
+# to emit fused loops. A newer XLA aborts on a flag that it does not know.
+_XLA_FLAGS = ["--xla_backend_optimization_level=1"]
+if jaxlib.version.__version_info__ < (0, 11):
+  _XLA_FLAGS.append("--xla_cpu_use_fusion_emitters=false")
+
 
 def pytest_configure(config):
-  """Sets up warnings, and a cache of programs for all processes of the run."""
+  """Sets up warnings, and how all processes of the run compile."""
   # A warning that our own code causes is an error.
   for package in ("tgmm_jax", "experiments"):
     config.addinivalue_line("filterwarnings", rf"error:::{package}(\.|$)")
+  os.environ.setdefault("XLA_FLAGS", " ".join(_XLA_FLAGS))
   # Workers, started later, and what tests start inherit the environment. A
   # cache that is given is kept.
   if "JAX_COMPILATION_CACHE_DIR" in os.environ:

@@ -320,7 +320,7 @@ def test_restored_onto_other_devices(tmp_path):
     env=os.environ
     | {
       "JAX_PLATFORMS": "cpu",
-      "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+      "JAX_NUM_CPU_DEVICES": "8",
     },
     capture_output=True,
     text=True,

@@ -16,7 +16,8 @@ ORDER = [
   ("losses", "constructed", "models"),
   ("optim", "sharding", "run_folder", "tree_digest", "step_metadata")
   + ("checkpoints", "metric_writer", "results", "interrupts"),
-  ("solver_groups", "train_step"),
+  ("solver_groups", "learners"),
+  ("train_step",),
   ("train", "evaluate"),
   ("figure_style", "figure_panels", "figures", "curve_figures")
   + ("report_tables", "report"),

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tgmm_jax import checkpoints, optim, sharding, train, train_step
+from tgmm_jax.learners import mixtures as mixture_learner
 from tgmm_jax.models import factory, tgmm
 from tgmm_jax.tasks import mixtures
 
@@ -26,8 +27,8 @@ class Stop:
 
 
 @functools.cache
-def model():
-  return factory.build(
+def learner():
+  model = factory.build(
     tgmm.TGMMConfig(
       dim=2,
       num_components=(2, 3),
@@ -37,15 +38,16 @@ def model():
       embedding_width=4,
     )
   )
-
-
-def config_of(**changes):
   law = mixtures.TaskConfig(
     dim=2, num_components=(2, 3), min_points=8, max_points=8
   )
+  return mixture_learner.make(
+    model, mixture_learner.MixtureTraining(tasks=(law,), batch_sizes=(4,))
+  )
+
+
+def config_of(**changes):
   defaults = {
-    "tasks": (law,),
-    "batch_sizes": (4,),
     "num_steps": NUM_STEPS,
     "steps_per_call": 3,
     "checkpoint_every": 6,
@@ -57,7 +59,7 @@ def config_of(**changes):
 def run(folder, config=None, stop=None, **options):
   return train.run(
     folder,
-    model(),
+    learner(),
     config or config_of(),
     sharding.make_mesh(1),
     identity={"name": "test"},
@@ -69,7 +71,7 @@ def run(folder, config=None, stop=None, **options):
 def newest(folder, config=None):
   return checkpoints.restore(
     folder / train.CHECKPOINTS,
-    train_step.abstract_state(model(), config or config_of()),
+    train_step.abstract_state(learner(), config or config_of()),
   )
 
 
@@ -193,12 +195,12 @@ def test_bad_update_is_counted_and_the_run_goes_on(tmp_path, monkeypatch):
   def make_with_a_fault(*args):
     step = make(*args)
 
-    def with_a_fault(state):
+    def with_a_fault(state, data):
       is_bad = state.step == 4
       poisoned = jax.tree.map(
         lambda leaf: leaf + jax.numpy.where(is_bad, np.nan, 0.0), state.params
       )
-      after, scalars = step(state._replace(params=poisoned))
+      after, scalars = step(state._replace(params=poisoned), data)
       params = jax.tree.map(
         lambda new, old: jax.numpy.where(is_bad, old, new),
         after.params,

@@ -22,7 +22,7 @@ from tgmm_jax import (
   sharding,
   train_step,
 )
-from tgmm_jax.models import factory
+from tgmm_jax.learners import learner as learner_lib
 
 CHECKPOINTS = "checkpoints"
 
@@ -53,7 +53,7 @@ class Progress(NamedTuple):
 
 def run(
   folder: str | os.PathLike,
-  model: factory.Model,
+  learner: learner_lib.Learner,
   config: train_step.TrainConfig,
   mesh: jax.sharding.Mesh,
   *,
@@ -62,14 +62,14 @@ def run(
   restore_dir: str | os.PathLike = "",
   max_to_keep: int = 3,
   on_progress: Callable[[Progress], None] = lambda progress: None,
-) -> factory.Params:
+) -> Any:
   """Trains until `config.num_steps`, from where the folder's run stands.
 
   Args:
     folder: of this run; `checkpoints/`, `metrics.jsonl`, `timing.jsonl` and
       TensorBoard events are written there. Of a finished run nothing changes.
-    model: the network.
-    config: how it is trained.
+    learner: what is trained.
+    config: how.
     mesh: the devices.
     identity: the config as JSON, stored in each checkpoint.
     stop: asked after each call.
@@ -87,7 +87,7 @@ def run(
     CheckpointError: see `checkpoints`.
   """
   folder = pathlib.Path(folder)
-  abstract = train_step.abstract_state(model, config)
+  abstract = train_step.abstract_state(learner, config)
   shardings = sharding.state_shardings(
     abstract, mesh, rule=config.state_sharding
   )
@@ -111,7 +111,7 @@ def run(
       restore_dir=restore_dir and pathlib.Path(restore_dir) / CHECKPOINTS,
     )
     if restored is None:
-      init = functools.partial(train_step.init_state, model, config)
+      init = functools.partial(train_step.init_state, learner, config)
       state, step = jax.jit(init, out_shardings=shardings)(), 0
     else:
       state, step = restored.state, restored.step
@@ -119,7 +119,7 @@ def run(
         checkpointer.save(step, state)
     if step < config.num_steps:
       writer.truncate(step)
-      loop = _Loop(model, config, mesh, checkpointer, writer, on_progress)
+      loop = _Loop(learner, config, mesh, checkpointer, writer, on_progress)
       state = loop.run(state, step, stop)
     return state.params
 
@@ -127,11 +127,12 @@ def run(
 class _Loop:
   """Calls the compiled step; handles each call's scalars one call late."""
 
-  def __init__(self, model, config, mesh, checkpointer, writer, on_progress):
+  def __init__(self, learner, config, mesh, checkpointer, writer, on_progress):
     self._config = config
     self._make_call = functools.partial(
-      train_step.make_train_call, model, config, mesh
+      train_step.make_train_call, learner, config, mesh
     )
+    self._data = jax.device_put(learner.data, sharding.replicated(mesh))
     self._checkpointer = checkpointer
     self._writer = writer
     self._on_progress = on_progress
@@ -141,10 +142,10 @@ class _Loop:
   def run(self, state, step, stop):
     config = self._config
     # Compiled ahead, so that the speed of the first call is a speed.
-    call = self._make_call().lower(state).compile()
+    call = self._make_call().lower(state, self._data).compile()
     self._last_time = time.monotonic()
     while step < config.num_steps and not stop.is_requested():
-      state, scalars = call(state)
+      state, scalars = call(state, self._data)
       step += config.steps_per_call
       # Read while the device works on this call, so that it never waits for
       # the host.

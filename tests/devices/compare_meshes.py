@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from tgmm_jax import sharding, train_step
+from tgmm_jax.learners import mixtures as mixture_learner
 from tgmm_jax.models import factory, tgmm
 from tgmm_jax.tasks import mixtures
 
@@ -34,9 +35,10 @@ def compare(num_devices, rule):
       embedding_width=4,
     )
   )
+  learner = mixture_learner.make(
+    model, mixture_learner.MixtureTraining(tasks=(LAW,), batch_sizes=(16,))
+  )
   config = train_step.TrainConfig(
-    tasks=(LAW,),
-    batch_sizes=(16,),
     num_steps=NUM_STEPS,
     steps_per_call=NUM_STEPS,
     checkpoint_every=NUM_STEPS,
@@ -45,19 +47,19 @@ def compare(num_devices, rule):
 
   def draw():
     key = jax.random.fold_in(jax.random.key(4), 2)
-    examples = train_step.sample_examples(
-      key, model, config.tasks, config.batch_sizes
-    )
+    examples = learner.sample(key, ())
     return jax.lax.with_sharding_constraint(examples, sharding.over_tasks(mesh))
 
   with jax.set_mesh(mesh):
     examples = jax.jit(draw)()
-    abstract = train_step.abstract_state(model, config)
+    abstract = train_step.abstract_state(learner, config)
     state = jax.jit(
-      lambda: train_step.init_state(model, config),
+      lambda: train_step.init_state(learner, config),
       out_shardings=sharding.state_shardings(abstract, mesh, rule=rule),
     )()
-    state, scalars = train_step.make_train_call(model, config, mesh)(state)
+    state, scalars = train_step.make_train_call(learner, config, mesh)(
+      state, ()
+    )
   (adam,) = [
     part
     for part in jax.tree.leaves(

@@ -19,7 +19,7 @@ def run(script):
     | {
       "JAX_PLATFORMS": "cpu",
       "PYTHONPATH": os.pathsep.join(map(str, PATHS)),
-      "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+      "JAX_NUM_CPU_DEVICES": "8",
     },
     capture_output=True,
     text=True,

@@ -110,8 +110,8 @@ def test_plan_has_what_the_config_says():
   plan = base.make_plan(config)
   refiner, tgmm = plan.runs
   assert [refiner.name, tgmm.name] == sorted(config.runs)
-  assert [tasks.dim for tasks in refiner.train.tasks] == [2, 3]
-  assert {tasks.max_cosine for tasks in refiner.train.tasks} == {0.7}
+  assert refiner.tasks.dims == (2, 3)
+  assert {tasks.max_cosine for tasks in refiner.tasks.tasks} == {0.7}
   assert refiner.train.seed == tgmm.train.seed == 5
   assert refiner.model.rank == 3
   assert refiner.train.optimizer.b2 == 0.9

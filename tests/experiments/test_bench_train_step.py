@@ -4,6 +4,7 @@ import pytest
 
 from experiments import base, bench_train_step, rq1
 from tgmm_jax import sharding, train_step
+from tgmm_jax.learners import mixtures as mixture_learner
 from tgmm_jax.models import tgmm
 from tgmm_jax.tasks import mixtures
 
@@ -30,8 +31,10 @@ def test_flops_of_products_by_hand():
 
 def test_flops_of_the_papers_step():
   # The backbone, forward and twice that backward; the rest is under 2%.
-  config = train_step.TrainConfig(tasks=(mixtures.TaskConfig(dim=2),))
-  run = base.Run("tgmm", "tgmm", tgmm.TGMMConfig(dim=2), config)
+  tasks = mixture_learner.MixtureTraining((mixtures.TaskConfig(dim=2),))
+  run = base.Run(
+    "tgmm", "tgmm", tgmm.TGMMConfig(dim=2), tasks, train_step.TrainConfig()
+  )
   case = bench_train_step.make_case("tgmm", run, steps_per_call=2)
   counted = bench_train_step.step_flops(case, sharding.make_mesh(1))
   tasks, points, width, num_layers = 64, 128, 128, 12

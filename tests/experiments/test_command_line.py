@@ -234,7 +234,7 @@ def results(tmp_path_factory):
     | {
       "JAX_PLATFORMS": "cpu",
       "PYTHONPATH": str(ROOT),
-      "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+      "JAX_NUM_CPU_DEVICES": "8",
     },
     input=json.dumps(list(cases.values())),
     capture_output=True,

@@ -21,7 +21,7 @@ def solvers_of(plan):
 
 
 def dims_of(run):
-  return tuple(tasks.dim for tasks in run.train.tasks)
+  return run.tasks.dims
 
 
 @pytest.mark.parametrize("variant", ["", "released"])
@@ -36,12 +36,12 @@ def test_papers_setting(variant):
   for run in tgmms:
     assert (run.model.num_layers, run.model.width) == (12, 128)
     assert run.train.num_steps == 10**6
-    assert run.train.batch_sizes == (64,)
+    assert run.tasks.batch_sizes == (64,)
     assert run.train.optimizer.learning_rate == 1e-4
     assert run.train.optimizer.weight_decay == 1e-4
-    assert run.train.loss == ("sorted" if is_released else "matched")
+    assert run.tasks.loss == ("sorted" if is_released else "matched")
     assert run.model.is_causal == is_released
-    (tasks,) = run.train.tasks
+    (tasks,) = run.tasks.tasks
     assert (tasks.min_points, tasks.max_points) == (64, 128)
     assert (tasks.mean_range, tasks.max_cosine) == (5.0, 0.8)
     assert (tasks.min_weight, tasks.max_weight) == (0.2, 0.8)
@@ -63,7 +63,7 @@ def test_quick_setting():
   refiner, released = plan.runs
   assert set(dims_of(refiner)) >= {2, 8, 32, 128}
   assert dims_of(released) == (2,)
-  assert released.train.loss == "sorted"
+  assert released.tasks.loss == "sorted"
   assert released.model.is_causal
   assert solvers_of(plan) == {
     *("refiner", "refiner+em5", "refiner-x8+em5"),

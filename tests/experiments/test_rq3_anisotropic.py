@@ -13,7 +13,7 @@ def plan_of(variant):
 
 
 def dims_of(run):
-  return tuple(tasks.dim for tasks in run.train.tasks)
+  return run.tasks.dims
 
 
 def solvers_of(plan):
@@ -29,7 +29,7 @@ def test_all_tasks_and_networks_have_scales(variant):
   _, plan = plan_of(variant)
   assert plan.evaluation.tasks.covariance_type == "diag"
   for run in plan.runs:
-    assert {law.covariance_type for law in run.train.tasks} == {"diag"}
+    assert {law.covariance_type for law in run.tasks.tasks} == {"diag"}
     assert run.model.has_scales
 
 
@@ -46,7 +46,7 @@ def test_papers_setting():
   for run in tgmms:
     assert (run.model.num_layers, run.model.width) == (12, 128)
     assert run.train.num_steps == 10**6
-    assert run.train.batch_sizes == (64,)
+    assert run.tasks.batch_sizes == (64,)
   assert solvers_of(plan) == NETWORKS
 
 

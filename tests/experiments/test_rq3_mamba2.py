@@ -12,7 +12,7 @@ def plan_of(variant):
 
 
 def dim_of(run):
-  (tasks,) = run.train.tasks
+  (tasks,) = run.tasks.tasks
   return tasks.dim
 
 
@@ -28,9 +28,9 @@ def test_papers_setting():
   cells = sorted((run.solver, dim_of(run)) for run in plan.runs)
   assert cells == sorted((s, d) for s in SOLVERS for d in (2, 8, 32, 128))
   for run in plan.runs:
-    assert run.train.loss == "matched"
+    assert run.tasks.loss == "matched"
     assert run.train.num_steps == 10**6
-    assert run.train.batch_sizes == (64,)
+    assert run.tasks.batch_sizes == (64,)
     assert (run.model.num_layers, run.model.width) == (12, 128)
     if run.solver == "tgmm":
       assert (run.model.backbone, run.model.num_heads) == ("transformer", 4)

@@ -76,7 +76,7 @@ def test_sample_size_trains_between_half_and_all_of_its_largest():
   plan = base.make_plan(MODULES["rq2_sample_size"].get_config())
   for run in plan.runs:
     largest = int(run.solver.rpartition("-n")[2])
-    for tasks in run.train.tasks:
+    for tasks in run.tasks.tasks:
       assert (tasks.min_points, tasks.max_points) == (largest // 2, largest)
   assert {run.solver for run in plan.runs} == {
     f"{network}-n{largest}"

@@ -7,6 +7,7 @@ import optax
 import pytest
 
 from tgmm_jax import optim, sharding, train_step
+from tgmm_jax.learners import mixtures as mixture_learner
 from tgmm_jax.models import factory, tgmm
 from tgmm_jax.tasks import mixtures
 
@@ -21,15 +22,10 @@ def states():
   update overflows though loss and gradient are finite.
   """
   config = train_step.TrainConfig(
-    tasks=(
-      mixtures.TaskConfig(
-        dim=2, num_components=(2, 3), min_points=8, max_points=8
-      ),
-    ),
-    batch_sizes=(4,),
-    num_steps=20,
-    steps_per_call=1,
-    checkpoint_every=1,
+    num_steps=20, steps_per_call=1, checkpoint_every=1
+  )
+  law = mixtures.TaskConfig(
+    dim=2, num_components=(2, 3), min_points=8, max_points=8
   )
   model = factory.build(
     tgmm.TGMMConfig(
@@ -41,11 +37,14 @@ def states():
       embedding_width=4,
     )
   )
+  learner = mixture_learner.make(
+    model, mixture_learner.MixtureTraining(tasks=(law,), batch_sizes=(4,))
+  )
   patch = pytest.MonkeyPatch()
-  sample, make = train_step.sample_examples, optim.make
+  sample, make = learner.sample, optim.make
 
-  def sample_with_faults(key, *args):
-    examples = sample(key, *args)
+  def sample_with_faults(key, data):
+    examples = sample(key, data)
     points = examples.problems.points
     for step, value in ((_NAN_STEP, jnp.nan), (_INF_STEP, jnp.inf)):
       is_step = jnp.array_equal(
@@ -71,15 +70,15 @@ def states():
     return optax.chain(make(*args), overflow, optax.scale(1e6))
 
   with patch.context() as patched:
-    patched.setattr(train_step, "sample_examples", sample_with_faults)
     patched.setattr(optim, "make", make_with_faults)
-    state = train_step.init_state(model, config)
+    faulty = learner._replace(sample=sample_with_faults)
+    state = train_step.init_state(faulty, config)
     step = jax.jit(
-      train_step.make_train_step(model, config, sharding.make_mesh(1))
+      train_step.make_train_step(faulty, config, sharding.make_mesh(1))
     )
     states = [state]
     for _ in range(_NUM_STEPS):
-      state, scalars = step(state)
+      state, scalars = step(state, ())
       states.append(state)
       if len(states) - 2 >= _LAST_GOOD_STEP:
         assert np.isfinite(scalars["loss"])

@@ -14,7 +14,7 @@ from flax import nnx
 from tgmm_jax import gmm, types
 from tgmm_jax.models import frame as frame_lib
 from tgmm_jax.models import prediction as prediction_lib
-from tgmm_jax.models import refiner, tgmm
+from tgmm_jax.models import refiner, set_transformer, tgmm
 
 Params = dict[str, Any]
 ModelConfig = refiner.RefinerConfig | tgmm.TGMMConfig
@@ -41,9 +41,52 @@ class Model(NamedTuple):
   apply: Callable[[Params, prediction_lib.Problem], prediction_lib.Prediction]
 
 
+class SetModel(NamedTuple):
+  """A `set_transformer` as pure functions, of one problem or of a batch.
+
+  Attributes:
+    config: its sizes.
+    init: `key -> params`.
+    apply: `(params, points, sample_weight) -> answer`.
+    states: `(params, points, sample_weight) -> L + 1 arrays [..., N, D]`.
+  """
+
+  config: set_transformer.SetTransformerConfig
+  init: Callable[[jax.Array], Params]
+  apply: Callable[[Params, jax.Array, jax.Array], jax.Array]
+  states: Callable[[Params, jax.Array, jax.Array], tuple[jax.Array, ...]]
+
+
 def build(config: ModelConfig) -> Model:
   """Builds the network that a config describes; allocates nothing."""
   make = tgmm.TGMM if isinstance(config, tgmm.TGMMConfig) else refiner.Refiner
+  init, merge = _take_apart(make, config)
+
+  def apply(params, problem):
+    return merge(params)(problem)
+
+  if isinstance(config, tgmm.TGMMConfig):
+    encode = _encode_as_is
+  else:
+    encode = _make_encode_in_frame(config)
+  return Model(config, init, encode, apply)
+
+
+def build_set(config: set_transformer.SetTransformerConfig) -> SetModel:
+  """Builds a network that reads a set; allocates nothing."""
+  init, merge = _take_apart(set_transformer.SetTransformer, config)
+
+  def apply(params, points, sample_weight):
+    return merge(params)(points, sample_weight)
+
+  def states(params, points, sample_weight):
+    return merge(params).states(points, sample_weight)
+
+  return SetModel(config, init, apply, states)
+
+
+def _take_apart(make, config):
+  """`key -> params` and `params -> module` of a kind of module."""
   abstract = nnx.eval_shape(lambda: make(config, rngs=nnx.Rngs(0)))
   graphdef, abstract_state = nnx.split(abstract, nnx.Param)
 
@@ -51,16 +94,12 @@ def build(config: ModelConfig) -> Model:
     state = nnx.state(make(config, rngs=nnx.Rngs(params=key)), nnx.Param)
     return _string_keys(nnx.to_pure_dict(state))
 
-  def apply(params, problem):
+  def merge(params):
     leaves = jax.tree.leaves(_original_keys(params))
     state = jax.tree.unflatten(jax.tree.structure(abstract_state), leaves)
-    return nnx.merge(graphdef, state)(problem)
+    return nnx.merge(graphdef, state)
 
-  if isinstance(config, tgmm.TGMMConfig):
-    encode = _encode_as_is
-  else:
-    encode = _make_encode_in_frame(config)
-  return Model(config, init, encode, apply)
+  return init, merge
 
 
 def _encode_as_is(key, points, sample_weight, num_components):

@@ -18,15 +18,22 @@ class Block(nnx.Module):
     num_heads: int,
     *,
     output_init: nnx.Initializer,
+    attention: str,
+    has_norm: bool,
     dtype: jnp.dtype,
     rngs: nnx.Rngs,
   ):
     """Initialises the parameters; `output_init` is of both output maps."""
-    self.attention_norm = layers.layer_norm(width, rngs=rngs)
+    self.attention_norm = _norm(width, has_norm, rngs)
     self.attention = layers.SelfAttention(
-      width, num_heads, output_init=output_init, dtype=dtype, rngs=rngs
+      width,
+      num_heads,
+      output_init=output_init,
+      kind=attention,
+      dtype=dtype,
+      rngs=rngs,
     )
-    self.mlp_norm = layers.layer_norm(width, rngs=rngs)
+    self.mlp_norm = _norm(width, has_norm, rngs)
     self.mlp = layers.MLP(
       width, output_init=output_init, dtype=dtype, rngs=rngs
     )
@@ -54,6 +61,8 @@ class Transformer(nnx.Module):
     num_heads: int,
     *,
     max_positions: int | None,
+    attention: str = "softmax",
+    has_norm: bool = True,
     dtype: jnp.dtype,
     rngs: nnx.Rngs,
   ):
@@ -65,6 +74,8 @@ class Transformer(nnx.Module):
       num_heads: H.
       max_positions: the largest N of the causal variant with learned
         positions; None is bidirectional, without positions and for any N.
+      attention: one of `layers.ATTENTION`.
+      has_norm: whether there are layer norms.
       dtype: of the products with weights; parameters, residual stream, layer
         norms and softmax are float32.
       rngs: of the stream `params`.
@@ -74,11 +85,19 @@ class Transformer(nnx.Module):
     output_init = nnx.initializers.normal(0.02 / math.sqrt(2 * num_layers))
     self.blocks = nnx.List(
       [
-        Block(width, num_heads, output_init=output_init, dtype=dtype, rngs=rngs)
+        Block(
+          width,
+          num_heads,
+          output_init=output_init,
+          attention=attention,
+          has_norm=has_norm,
+          dtype=dtype,
+          rngs=rngs,
+        )
         for _ in range(num_layers)
       ]
     )
-    self.final_norm = layers.layer_norm(width, rngs=rngs)
+    self.final_norm = _norm(width, has_norm, rngs)
     self.is_causal = max_positions is not None
     if self.is_causal:
       self.positions = nnx.Embed(
@@ -99,6 +118,20 @@ class Transformer(nnx.Module):
     Returns:
       `[..., N, D]` float32.
     """
+    return self.states(hidden, is_point)[-1]
+
+  def states(
+    self, hidden: jax.Array, is_point: jax.Array
+  ) -> tuple[jax.Array, ...]:
+    """The residual stream before each block, and what is returned.
+
+    Args:
+      hidden: `[..., N, D]`.
+      is_point: `[..., N]` bool.
+
+    Returns:
+      L + 1 arrays `[..., N, D]`; the last is after the final norm.
+    """
     num_points = hidden.shape[-2]
     is_seen = is_point[..., None, None, :]
     if self.is_causal:
@@ -111,6 +144,12 @@ class Transformer(nnx.Module):
       hidden = hidden + self.positions.embedding[...][:num_points]
       is_seen = is_seen & jnp.tri(num_points, dtype=bool)
     bias = jnp.where(is_seen, 0.0, layers.MASKED)
+    states = []
     for block in self.blocks:
+      states.append(hidden)
       hidden = block(hidden, bias)
-    return self.final_norm(hidden)
+    return (*states, self.final_norm(hidden))
+
+
+def _norm(width, has_norm, rngs):
+  return layers.layer_norm(width, rngs=rngs) if has_norm else layers.NoNorm()

@@ -1,0 +1,1 @@
+"""What is trained, and on what: each file makes a `learner.Learner`."""
