@@ -6,7 +6,7 @@ workdir)`, what runs it.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 import ml_collections
@@ -36,8 +36,8 @@ _NAME = re.compile(r"\w[\w-]*")
 _TAKEN_NAMES = (BASELINES, "figures")
 
 
-def get_config() -> ml_collections.ConfigDict:
-  """The fields that all experiments have; `runs` is still empty."""
+def common_config() -> ml_collections.ConfigDict:
+  """The fields of all experiments that train something."""
   config = ml_collections.ConfigDict()
   config.title = ""  # of the report
   config.question = ""  # one paragraph, shown in the report
@@ -49,6 +49,12 @@ def get_config() -> ml_collections.ConfigDict:
   config.max_skipped_in_row = 20  # updates not finite before a run gives up
   config.max_to_keep = 3  # checkpoints of each run
   config.restore_dir = ""  # folder of an earlier run to start from
+  return config
+
+
+def get_config() -> ml_collections.ConfigDict:
+  """The fields of experiments with mixtures; `runs` is still empty."""
+  config = common_config()
 
   # The law of the tasks, for training; the defaults are the paper's.
   config.tasks = ml_collections.ConfigDict()
@@ -111,16 +117,9 @@ def refiner_run() -> ml_collections.ConfigDict:
   return run
 
 
-def _run(network, dims, batch_sizes):
+def training_config() -> ml_collections.ConfigDict:
+  """The fields of every training: how long, and the optimiser."""
   run = ml_collections.ConfigDict()
-  run.network = network  # "tgmm" or "refiner"
-  run.solver = network  # its name in the tables
-  run.dims = dims  # d of the tasks in a batch
-  run.batch_sizes = batch_sizes  # tasks of each of them
-  run.min_points = 0  # smallest N of its tasks; 0: as config.tasks has it
-  run.max_points = 0  # largest N of its tasks; 0: as config.tasks has it
-  run.loss = "matched"  # or "sorted" (the paper's), "likelihood"
-  run.stage_weight = 0.3  # in the loss, of all stages but the last
   run.num_steps = 1_000_000
   run.steps_per_call = 20  # steps in one compiled call
   run.checkpoint_every = 10_000  # steps, a multiple of steps_per_call
@@ -132,6 +131,19 @@ def _run(network, dims, batch_sizes):
   run.optimizer.b2 = 0.999
   run.optimizer.max_grad_norm = 0.0  # 0: gradients are not clipped
   run.model = ml_collections.ConfigDict()
+  return run
+
+
+def _run(network, dims, batch_sizes):
+  run = training_config()
+  run.network = network  # "tgmm" or "refiner"
+  run.solver = network  # its name in the tables
+  run.dims = dims  # d of the tasks in a batch
+  run.batch_sizes = batch_sizes  # tasks of each of them
+  run.min_points = 0  # smallest N of its tasks; 0: as config.tasks has it
+  run.max_points = 0  # largest N of its tasks; 0: as config.tasks has it
+  run.loss = "matched"  # or "sorted" (the paper's), "likelihood"
+  run.stage_weight = 0.3  # in the loss, of all stages but the last
   return run
 
 
@@ -175,16 +187,8 @@ def make_plan(config: ml_collections.ConfigDict) -> Plan:
     ValueError: a value is out of range; the message names the field.
   """
   check_types("config", config, get_config())
-  _check_name("config.variant", config.variant or "none")
+  check_common(config, BASELINES)
   runs = tuple(_make_run(config, name) for name in sorted(config.runs))
-  names = [run.name for run in runs]
-  if config.only and config.only not in (*names, BASELINES):
-    raise ValueError(
-      f"config.only is {config.only!r}, takes '' or one of"
-      f" {[*names, BASELINES]}"
-    )
-  if config.max_to_keep < 1:
-    raise ValueError(f"config.max_to_keep is {config.max_to_keep}, takes >= 1")
   cells = dict(config.evaluation)
   del cells["with_baselines"], cells["with_constructed"]
   cells["other_shifts"] = tuple(
@@ -212,7 +216,6 @@ def make_plan(config: ml_collections.ConfigDict) -> Plan:
 def _make_run(config, name):
   run = config.runs[name]
   field = f"config.runs.{name}"
-  _check_name(field, name)
   if run.network not in factory.CONFIGS:
     raise ValueError(
       f"{field}.network is {run.network!r}, takes one of"
@@ -221,9 +224,6 @@ def _make_run(config, name):
   template = tgmm_run(2) if run.network == "tgmm" else refiner_run()
   check_types(field, run, template)
   _check_name(f"{field}.solver", run.solver)
-  optimizer = named(
-    f"{field}.optimizer", optim.OptimizerConfig, **run.optimizer
-  )
   laws = _law(config, field, run.dims, **_num_points(config, run))
   model = dict(run.model, num_components=config.tasks.num_components)
   covariance_type = config.tasks.covariance_type
@@ -249,18 +249,75 @@ def _make_run(config, name):
     solver=run.solver,
     model=model,
     tasks=tasks,
-    train=named(
-      field,
-      train_step.TrainConfig,
-      num_steps=run.num_steps,
-      steps_per_call=run.steps_per_call,
-      optimizer=optimizer,
-      seed=config.seed,
-      max_skipped_in_row=config.max_skipped_in_row,
-      checkpoint_every=run.checkpoint_every,
-      state_sharding=config.state_sharding,
-    ),
+    train=train_config(config, field, run),
   )
+
+
+def check_common(config: ml_collections.ConfigDict, *more: str) -> None:
+  """Checks the fields of `common_config` and the names of the runs.
+
+  Args:
+    config: of the experiment.
+    *more: what `only` may name beside the runs.
+
+  Raises:
+    ValueError: a value is out of range; the message names the field.
+  """
+  _check_name("config.variant", config.variant or "none")
+  for name in config.runs:
+    _check_name(f"config.runs.{name}", name)
+  names = [*sorted(config.runs), *more]
+  if config.only and config.only not in names:
+    raise ValueError(
+      f"config.only is {config.only!r}, takes '' or one of {names}"
+    )
+  if config.max_to_keep < 1:
+    raise ValueError(f"config.max_to_keep is {config.max_to_keep}, takes >= 1")
+
+
+def train_config(
+  config: ml_collections.ConfigDict, field: str, run: ml_collections.ConfigDict
+) -> train_step.TrainConfig:
+  """How a run with the fields of `training_config` is trained.
+
+  Raises:
+    ValueError: a value is out of range; the message names the field.
+  """
+  return named(
+    field,
+    train_step.TrainConfig,
+    num_steps=run.num_steps,
+    steps_per_call=run.steps_per_call,
+    optimizer=named(
+      f"{field}.optimizer", optim.OptimizerConfig, **run.optimizer
+    ),
+    seed=config.seed,
+    max_skipped_in_row=config.max_skipped_in_row,
+    checkpoint_every=run.checkpoint_every,
+    state_sharding=config.state_sharding,
+  )
+
+
+def varied(
+  field: str, run: ml_collections.ConfigDict, variables: Collection[str]
+) -> float:
+  """The value of the field of a run, or of its model, that `varies` names.
+
+  Args:
+    field: of the run in the config.
+    run: the run; its `varies` may be "", which has the value 0.
+    variables: the fields that may vary.
+
+  Raises:
+    ValueError: `varies` names another field.
+  """
+  if run.varies not in ("", *variables):
+    raise ValueError(
+      f"{field}.varies is {run.varies!r}, takes '' or one of {tuple(variables)}"
+    )
+  if not run.varies:
+    return 0.0
+  return float(run.get(run.varies, run.model.get(run.varies)))
 
 
 def check_types(

@@ -38,21 +38,3 @@ def point(
   return results.CurveRow(
     study, metric, series, float(x), float(value), np.nan, count, failures
   )
-
-
-def mean_point(
-  study: str, metric: str, series: str, x: float, values: np.ndarray
-) -> results.CurveRow:
-  """A row of the mean of values `[problems]`."""
-  values = np.asarray(values, float)
-  error = float(values.std(ddof=1) / np.sqrt(values.size))
-  return results.CurveRow(
-    study,
-    metric,
-    series,
-    float(x),
-    float(values.mean()),
-    error,
-    values.size,
-    int(np.sum(~np.isfinite(values))),
-  )

@@ -8,6 +8,7 @@ import numpy as np
 from scipy import stats
 
 from experiments import constructed_rows
+from tgmm_jax import results
 from tgmm_jax.constructed import (
   clustering,
   eigenvectors,
@@ -267,7 +268,7 @@ def two_classes(settings, seed, on_step):
     )
     label = f"d = {dim}, N = {num_points}"
     point = functools.partial(
-      constructed_rows.mean_point, "two_classes", "error", x=separation
+      results.mean_point, "two_classes", "error", x=separation
     )
     rows += [
       point(series=f"network, {label}", values=own),

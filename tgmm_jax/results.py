@@ -192,6 +192,28 @@ def _mean_and_standard_error(array):
   return float(array.mean()), float(array.std(ddof=1) / math.sqrt(array.size))
 
 
+def mean_point(
+  study: str, metric: str, series: str, x: float, values: np.ndarray
+) -> CurveRow:
+  """A point of a curve that is the mean of values `[problems]`.
+
+  Values that are not finite are counted as failures and stay in the mean,
+  which is nan then.
+  """
+  values = np.asarray(values, float)
+  mean, standard_error = _mean_and_standard_error(values)
+  return CurveRow(
+    study,
+    metric,
+    series,
+    float(x),
+    mean,
+    standard_error,
+    values.size,
+    int(np.sum(~np.isfinite(values))),
+  )
+
+
 def write_csv(
   path: str | os.PathLike,
   rows: Iterable[Row | CurveRow],

@@ -20,6 +20,9 @@ from flax import nnx
 # where a row sees nothing at all it stays finite.
 MASKED = -1e9
 
+# GPT-2's standard deviation of initial weights.
+INIT_SCALE = 0.02
+
 
 class Linear(nnx.Linear):
   """`nnx.Linear` with all leading axes folded into the rows of one product."""
@@ -140,12 +143,13 @@ class SelfAttention(nnx.Module):
     output_init: Callable[..., jax.Array],
     dtype: jnp.dtype,
     kind: str = "softmax",
+    init_scale: float = INIT_SCALE,
     rngs: nnx.Rngs,
   ):
     """Initialises the maps; `output_init` is that of the output map."""
     self.num_heads = num_heads
     self.kind = kind
-    init = nnx.initializers.normal(0.02)
+    init = nnx.initializers.normal(init_scale)
     self.query_key_value = Linear(
       width, 3 * width, kernel_init=init, dtype=dtype, rngs=rngs
     )
@@ -172,10 +176,11 @@ class MLP(nnx.Module):
     *,
     output_init: Callable[..., jax.Array],
     dtype: jnp.dtype,
+    init_scale: float = INIT_SCALE,
     rngs: nnx.Rngs,
   ):
     """Initialises the maps; `output_init` is that of the output map."""
-    init = nnx.initializers.normal(0.02)
+    init = nnx.initializers.normal(init_scale)
     self.hidden = Linear(
       width, 4 * width, kernel_init=init, dtype=dtype, rngs=rngs
     )

@@ -11,6 +11,7 @@ is served.
 """
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
@@ -41,6 +42,8 @@ class SetTransformerConfig:
     readout: "flat" (the paper's) or "pooled"; labels take neither.
     num_points: N of a flat readout, and the largest of learned positions.
     num_queries: of a pooled readout.
+    init_scale: standard deviation of the backbone's initial weights. GPT-2's
+      0.02 is for widths of a thousand: here attention would start as a mean.
     compute_dtype: "float32" or "bfloat16" for the backbone's products.
   """
 
@@ -56,6 +59,7 @@ class SetTransformerConfig:
   readout: str = "pooled"
   num_points: int = 50
   num_queries: int = 4
+  init_scale: float = 0.1
   compute_dtype: str = "float32"
 
   def __post_init__(self):
@@ -73,6 +77,10 @@ class SetTransformerConfig:
         raise ValueError(
           f"{name} is {getattr(self, name)}, takes an integer >= 1"
         )
+    if not 0 < self.init_scale < math.inf:
+      raise ValueError(
+        f"init_scale is {self.init_scale}, takes a finite number > 0"
+      )
     for name, values in (
       ("answer", ANSWERS),
       ("attention", tuple(layers.ATTENTION)),
@@ -92,6 +100,12 @@ class SetTransformerConfig:
       raise ValueError(
         f"num_targets is {self.num_targets}, takes at most dim = {self.dim}"
       )
+
+  @property
+  def needs_num_points(self) -> bool:
+    """Whether a flat readout or learned positions fix N, or bound it."""
+    has_flat_readout = self.answer != "labels" and self.readout == "flat"
+    return self.is_causal or has_flat_readout
 
   @property
   def answer_shape(self) -> tuple[int, ...]:
@@ -116,6 +130,7 @@ class SetTransformer(nnx.Module):
       max_positions=config.num_points if config.is_causal else None,
       attention=config.attention,
       has_norm=config.has_norm,
+      init_scale=config.init_scale,
       dtype=jnp.dtype(config.compute_dtype),
       rngs=rngs,
     )
@@ -127,10 +142,9 @@ class SetTransformer(nnx.Module):
       self.queries = nnx.Param(
         nnx.initializers.normal(1.0)(rngs.params(), (config.num_queries, width))
       )
-    num_outputs = 1
-    for size in config.answer_shape:
-      num_outputs *= size
-    self.read_out = layers.Linear(num_inputs, num_outputs, rngs=rngs)
+    self.read_out = layers.Linear(
+      num_inputs, math.prod(config.answer_shape), rngs=rngs
+    )
 
   def __call__(self, points: jax.Array, sample_weight: jax.Array) -> jax.Array:
     """Answers problems, in float32.

@@ -20,6 +20,7 @@ class Block(nnx.Module):
     output_init: nnx.Initializer,
     attention: str,
     has_norm: bool,
+    init_scale: float,
     dtype: jnp.dtype,
     rngs: nnx.Rngs,
   ):
@@ -30,12 +31,17 @@ class Block(nnx.Module):
       num_heads,
       output_init=output_init,
       kind=attention,
+      init_scale=init_scale,
       dtype=dtype,
       rngs=rngs,
     )
     self.mlp_norm = _norm(width, has_norm, rngs)
     self.mlp = layers.MLP(
-      width, output_init=output_init, dtype=dtype, rngs=rngs
+      width,
+      output_init=output_init,
+      init_scale=init_scale,
+      dtype=dtype,
+      rngs=rngs,
     )
 
   def __call__(self, hidden: jax.Array, bias: jax.Array) -> jax.Array:
@@ -63,6 +69,7 @@ class Transformer(nnx.Module):
     max_positions: int | None,
     attention: str = "softmax",
     has_norm: bool = True,
+    init_scale: float = layers.INIT_SCALE,
     dtype: jnp.dtype,
     rngs: nnx.Rngs,
   ):
@@ -76,13 +83,16 @@ class Transformer(nnx.Module):
         positions; None is bidirectional, without positions and for any N.
       attention: one of `layers.ATTENTION`.
       has_norm: whether there are layer norms.
+      init_scale: standard deviation of the initial weights.
       dtype: of the products with weights; parameters, residual stream, layer
         norms and softmax are float32.
       rngs: of the stream `params`.
     """
     # Two maps in each layer write to the residual stream: scaled so that its
     # variance does not grow with the depth.
-    output_init = nnx.initializers.normal(0.02 / math.sqrt(2 * num_layers))
+    output_init = nnx.initializers.normal(
+      init_scale / math.sqrt(2 * num_layers)
+    )
     self.blocks = nnx.List(
       [
         Block(
@@ -91,6 +101,7 @@ class Transformer(nnx.Module):
           output_init=output_init,
           attention=attention,
           has_norm=has_norm,
+          init_scale=init_scale,
           dtype=dtype,
           rngs=rngs,
         )

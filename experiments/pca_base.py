@@ -1,0 +1,360 @@
+"""What the experiments with spectra have in common (arXiv 2501.01312).
+
+A run trains one network on problems of one size and is scored on new ones,
+eigenvalue by eigenvalue or vector by vector. Runs that differ in one field
+(`varies`) make a panel together, with that field as the abscissa.
+"""
+
+import functools
+import pathlib
+from typing import Any, NamedTuple
+
+import jax
+import ml_collections
+
+from experiments import base, curves
+from tgmm_jax import (
+  curve_figures,
+  interrupts,
+  spectral_evaluation,
+  train,
+  train_step,
+)
+from tgmm_jax.learners import learner as learner_lib
+from tgmm_jax.learners import spectra
+from tgmm_jax.models import factory, set_transformer
+from tgmm_jax.tasks import covariances, images
+
+# Where problems are random covariances and no images.
+SYNTHETIC = "covariances"
+# Fields that runs may differ in, with the label of the axis.
+VARIABLES = {
+  "dim": "d",
+  "num_points": "N",
+  "num_targets": "k",
+  "num_layers": "layers",
+}
+_METRIC_LABELS = {
+  "relative squared error": "relative squared error",
+  "|cos|": "|cos| with the eigenvector",
+  "projector distance": "squared sines of the angles, sum",
+}
+
+
+def get_config() -> ml_collections.ConfigDict:
+  """The fields of all such experiments; `runs` is still empty."""
+  config = base.common_config()
+  config.evaluation = ml_collections.ConfigDict()
+  config.evaluation.num_instances = 2048  # problems for each run
+  config.evaluation.num_steps = (1, 2, 4, 8)  # tau of the power method
+  config.evaluation.seed = 20_000  # of problems and starts
+
+  # Of runs whose source is images; see `tasks.images.ImageConfig`.
+  config.images = ml_collections.ConfigDict()
+  config.images.folder = images.ImageConfig().folder  # of IDX files
+  config.images.images_file = ""  # a .npy, for the source "npy"
+  config.images.labels_file = ""  # a .npy, may be missing
+  config.images.test_share = 0.2  # where a source has no test split
+  config.images.seed = 0  # of that split
+
+  config.runs = ml_collections.ConfigDict()  # name -> pca_run
+  return config
+
+
+def pca_run() -> ml_collections.ConfigDict:
+  """One training; the defaults are the paper's small network and problems."""
+  run = base.training_config()
+  run.loss = "eigenvalues"  # or "eigenvectors", "subspace"
+  run.varies = ""  # field that the runs of its panel differ in
+  run.source = SYNTHETIC  # or a source of images
+  run.dim = 20  # d, of images after the projection
+  run.num_points = 50  # N
+  run.num_targets = 10  # k
+  run.spectrum = "random"  # or "geometric", "gap"; not for images
+  run.ratio = 0.5  # of eigenvalues that follow each other, where they do
+  run.batch_size = 64
+  run.num_steps = 100_000
+  run.optimizer.learning_rate = 1e-3
+  run.optimizer.weight_decay = 0.0
+  run.model.width = 64  # D
+  run.model.num_layers = 3  # L
+  run.model.num_heads = 2  # H
+  run.model.attention = "softmax"  # or "relu", "relu/N"
+  run.model.has_norm = True  # layer norms
+  run.model.is_causal = False  # True: GPT-2 as it comes, with positions
+  run.model.readout = "pooled"  # or "flat" (the paper's): one N, an order
+  run.model.num_queries = 4  # of a pooled readout
+  run.model.init_scale = 0.1  # of weights; GPT-2 has 0.02
+  run.model.compute_dtype = "float32"  # "bfloat16" on accelerators
+  return run
+
+
+def make_quick(run: ml_collections.ConfigDict, num_steps: int) -> None:
+  """A training of a minute or less on 2 CPU cores.
+
+  Args:
+    run: changed.
+    num_steps: of the training, a multiple of 100.
+  """
+  run.num_steps = num_steps
+  run.steps_per_call = 50
+  run.checkpoint_every = num_steps // 2
+  run.optimizer.schedule = "cosine"
+  run.optimizer.num_warmup_steps = 200
+  run.optimizer.b2 = 0.98
+  run.optimizer.max_grad_norm = 1.0
+
+
+def make_smoke(config: ml_collections.ConfigDict) -> None:
+  """Everything in seconds: tiny problems and networks, few steps."""
+  config.evaluation.num_instances = 32
+  config.evaluation.num_steps = (1, 2)
+  for run in config.runs.values():
+    run.num_steps, run.steps_per_call, run.checkpoint_every = 20, 5, 10
+    run.batch_size = 8
+    run.num_points = 8
+    run.dim = max(run.dim // 5, 2)
+    run.num_targets = min(run.num_targets, run.dim)
+    run.model.width = 8
+    run.model.num_layers = min(run.model.num_layers, 2)
+    if run.source != SYNTHETIC:
+      run.source = "digits"
+
+
+def sweep(config: ml_collections.ConfigDict) -> list[dict[str, str]]:
+  """One element of a job array for each training."""
+  return [{"only": name} for name in sorted(config.runs)]
+
+
+class Run(NamedTuple):
+  """One training, as the library takes it.
+
+  Attributes:
+    name: of its folder.
+    loss: a name in `spectra.LOSSES`.
+    varies: a name in `VARIABLES`, or "".
+    x: its value.
+    model: the network's sizes.
+    problems: the law of the problems, or which images.
+    batch_size: problems in a batch.
+    train: how it is trained.
+  """
+
+  name: str
+  loss: str
+  varies: str
+  x: float
+  model: set_transformer.SetTransformerConfig
+  problems: covariances.CovarianceConfig | images.ImageConfig
+  batch_size: int
+  train: train_step.TrainConfig
+
+
+def make_runs(config: ml_collections.ConfigDict) -> tuple[Run, ...]:
+  """Checks the whole config and builds what the library takes.
+
+  Raises:
+    ValueError: a value is out of range; the message names the field.
+  """
+  base.check_types("config", config, get_config())
+  base.check_common(config)
+  evaluation = config.evaluation
+  if evaluation.num_instances < 2:
+    raise ValueError(
+      f"config.evaluation.num_instances is {evaluation.num_instances}, takes"
+      " at least 2"
+    )
+  if not evaluation.num_steps or min(evaluation.num_steps) < 1:
+    raise ValueError(
+      f"config.evaluation.num_steps is {evaluation.num_steps}, takes integers"
+      " >= 1"
+    )
+  return tuple(_make_run(config, name) for name in sorted(config.runs))
+
+
+def _make_run(config, name):
+  run, field = config.runs[name], f"config.runs.{name}"
+  base.check_types(field, run, pca_run())
+  if run.loss not in spectra.LOSSES:
+    raise ValueError(
+      f"{field}.loss is {run.loss!r}, takes one of {sorted(spectra.LOSSES)}"
+    )
+  x = base.varied(field, run, VARIABLES)
+  if run.source == SYNTHETIC:
+    problems = base.named(
+      field,
+      covariances.CovarianceConfig,
+      dim=run.dim,
+      num_targets=run.num_targets,
+      min_points=run.num_points,
+      max_points=run.num_points,
+      spectrum=run.spectrum,
+      ratio=run.ratio,
+    )
+  else:
+    problems = base.named(
+      field,
+      images.ImageConfig,
+      source=run.source,
+      dim=run.dim,
+      num_points=run.num_points,
+      num_targets=run.num_targets,
+      **config.images,
+    )
+  model = base.named(
+    f"{field}.model",
+    set_transformer.SetTransformerConfig,
+    dim=run.dim,
+    answer=spectra.LOSSES[run.loss][1],
+    num_targets=run.num_targets,
+    num_points=run.num_points,
+    **run.model,
+  )
+  return Run(
+    name=name,
+    loss=run.loss,
+    varies=run.varies,
+    x=x,
+    model=model,
+    problems=problems,
+    batch_size=run.batch_size,
+    train=base.train_config(config, field, run),
+  )
+
+
+def experiment(
+  config: ml_collections.ConfigDict, workdir: str | pathlib.Path
+) -> curves.Experiment:
+  """What runs a config of spectra."""
+  return curves.Experiment(
+    config,
+    workdir,
+    make_runs(config),
+    learner_of=learner_of,
+    measure=functools.partial(measure, config),
+    draw=draw,
+  )
+
+
+def learner_of(run: Run) -> learner_lib.Learner:
+  """What a run trains; reads its images if it has any."""
+  model = factory.build_set(run.model)
+  if isinstance(run.problems, images.ImageConfig):
+    return spectra.make_on_images(
+      model,
+      run.loss,
+      prepared(run.problems).train,
+      run.problems,
+      run.batch_size,
+    )
+  return spectra.make(model, run.loss, run.problems, run.batch_size)
+
+
+# Several runs may share images, and each asks for them more than once.
+prepared = functools.cache(images.prepare)
+
+
+def samplers(
+  run: Run,
+) -> tuple[spectral_evaluation.Sample, spectral_evaluation.Sample]:
+  """Draws problems of training and of testing, `(key, size) -> batch`."""
+  law = run.problems
+  if isinstance(law, covariances.CovarianceConfig):
+    sample = jax.jit(
+      lambda key, size: covariances.sample_batch(key, law, size),
+      static_argnums=1,
+    )
+    return sample, sample
+  draw = jax.jit(
+    functools.partial(
+      images.sample_batch,
+      num_points=law.num_points,
+      num_targets=law.num_targets,
+    ),
+    static_argnums=2,
+  )
+  found = prepared(law)
+  return (
+    lambda key, size: draw(key, found.train, size),
+    lambda key, size: draw(key, found.test, size),
+  )
+
+
+def measure(
+  config: ml_collections.ConfigDict,
+  run: Run,
+  params: Any,
+  stop: interrupts.StopRequest,
+) -> curves.Rows:
+  """The curves of a run: by target, and its point over what varies."""
+  if stop.is_requested():
+    raise train.StoppedError(f"stopped by a signal before {run.name} is scored")
+  settings = config.evaluation
+  of_training, of_testing = samplers(run)
+  model = factory.build_set(run.model)
+  answers = {
+    spectral_evaluation.NETWORK: lambda batch: model.apply(
+      params, batch.points, batch.sample_weight
+    )
+  }
+  answers |= spectral_evaluation.references(
+    run.loss,
+    of_training,
+    run.model.num_targets,
+    num_steps=settings.num_steps,
+    seed=settings.seed,
+  )
+  values = spectral_evaluation.score(
+    answers, of_testing, run.loss, settings.num_instances, settings.seed
+  )
+  rows = spectral_evaluation.rows(values, study=run.name, x=None)
+  if run.varies:
+    study = f"over {run.varies}"
+    rows += spectral_evaluation.rows(values, study=study, x=run.x)
+  return rows
+
+
+def draw(rows: curves.Rows) -> curves.Figures:
+  """A figure of the runs by target, and one for each field that varies."""
+  studies = list(dict.fromkeys(row.study for row in rows))
+  over = [study for study in studies if study.startswith("over ")]
+  by_target = [study for study in studies if study not in over]
+  found = {}
+  long = [
+    study
+    for study in by_target
+    if any(row.x > 1 for row in rows if row.study == study)
+  ]
+  if long:
+    panels = [
+      panel
+      for study in long
+      for panel in _panels(rows, study, "index", title=study)
+    ]
+    found["By index, the largest first"] = (
+      "by_index",
+      curve_figures.draw(rows, panels),
+    )
+  for study in over:
+    label = VARIABLES[study.removeprefix("over ")]
+    panels = _panels(rows, study, label, title=f"over {label}")
+    found[f"Mean over the targets, over {label}"] = (
+      study.replace(" ", "_"),
+      curve_figures.draw(rows, panels),
+    )
+  return found
+
+
+def _panels(rows, study, x_label, *, title):
+  metrics = sorted({row.metric for row in rows if row.study == study})
+  return [
+    curve_figures.Panel(
+      study,
+      metric,
+      title,
+      x_label,
+      _METRIC_LABELS[metric],
+      is_log_y=metric != "|cos|",
+    )
+    for metric in metrics
+  ]

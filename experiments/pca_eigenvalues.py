@@ -1,0 +1,59 @@
+"""Do transformers compute the eigenvalues of a sample covariance?
+
+  python -m experiments.main --config=experiments/pca_eigenvalues.py[:VARIANT]
+
+The network reads N points and answers with the k largest eigenvalues of their
+covariance (He et al. 2025, figure 2): the top 10 at d = 20 and N = 50, d
+varied at N = 10, the number of layers varied, and the top 3 at d = 10, N = 50
+with more steps. Beside it stand the power method after a few steps, the
+spectrum of the law that the points were drawn from, and the mean spectrum of
+all problems.
+
+No variant: the paper's sizes and 100,000 steps each; an accelerator's work.
+`:quick`: fewer steps and sizes, for 2 CPU cores.
+`:smoke`: goes through everything in seconds, for the tests.
+"""
+
+import ml_collections
+
+from experiments import pca_base, variants
+
+VARIANTS = ("", "quick", "smoke")
+
+experiment = pca_base.experiment
+sweep = pca_base.sweep
+
+
+def get_config(variant: str = "") -> ml_collections.ConfigDict:
+  """The config of a variant."""
+  variants.check(variant, VARIANTS)
+  config = pca_base.get_config()
+  config.title = "PCA: eigenvalues"
+  config.question = (
+    "How near does a trained transformer come to the eigenvalues of a sample"
+    " covariance, and what does the error depend on?"
+  )
+  config.variant = variant
+  is_small = variant in ("quick", "smoke")
+  _add(config, "top10", dim=20, num_points=50, num_targets=10)
+  _add(config, "top3", dim=10, num_points=50, num_targets=3)
+  config.runs.top3.model.attention = "relu/N"
+  for dim in (5, 20) if is_small else (5, 10, 15, 20):
+    _add(config, f"dim{dim}", "dim", dim=dim, num_points=10, num_targets=3)
+  for depth in (1, 6) if is_small else (1, 3, 6, 9, 12):
+    name = f"layers{depth}"
+    _add(config, name, "num_layers", dim=20, num_points=50, num_targets=3)
+    config.runs[name].model.num_layers = depth
+  if variant == "quick":
+    for name, run in config.runs.items():
+      pca_base.make_quick(run, 4_000 if name == "top3" else 1_000)
+  elif variant == "smoke":
+    pca_base.make_smoke(config)
+  return config
+
+
+def _add(config, name, varies="", **sizes):
+  run = pca_base.pca_run()
+  run.varies = varies
+  run.update(sizes)
+  config.runs[name] = run
