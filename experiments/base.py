@@ -405,7 +405,12 @@ def _law(config, field, dims, **changes):
     raise ValueError(f"{field}.dims is {dims}, takes integers d >= 1")
   values = dict(config.tasks, **changes)
   return tuple(
-    named("config.tasks", mixtures.TaskConfig, dim=dim, **values)
+    named(
+      "config.tasks",
+      mixtures.TaskConfig,
+      # On a line there are two directions: the rule would end at K = 2.
+      **(values | ({"dim": dim} if dim > 1 else {"dim": 1, "max_cosine": 1.0})),
+    )
     for dim in dims
   )
 

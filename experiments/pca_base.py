@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import ml_collections
 
-from experiments import base, curves
+from experiments import base, curves, pca_probe
 from tgmm_jax import (
   curve_figures,
   interrupts,
@@ -48,6 +48,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.evaluation.num_instances = 2048  # problems for each run
   config.evaluation.num_steps = (1, 2, 4, 8)  # tau of the power method
   config.evaluation.seed = 20_000  # of problems and starts
+  config.evaluation.probed = ""  # run of eigenvectors whose layers are probed
 
   # Of runs whose source is images; see `tasks.images.ImageConfig`.
   config.images = ml_collections.ConfigDict()
@@ -87,6 +88,12 @@ def pca_run() -> ml_collections.ConfigDict:
   run.model.init_scale = 0.1  # of weights; GPT-2 has 0.02
   run.model.compute_dtype = "float32"  # "bfloat16" on accelerators
   return run
+
+
+def make_large(run: ml_collections.ConfigDict) -> None:
+  """The paper's large network."""
+  run.model.width, run.model.num_layers, run.model.num_heads = 256, 12, 4
+  run.model.init_scale = 0.02
 
 
 def make_quick(run: ml_collections.ConfigDict, num_steps: int) -> None:
@@ -169,7 +176,14 @@ def make_runs(config: ml_collections.ConfigDict) -> tuple[Run, ...]:
       f"config.evaluation.num_steps is {evaluation.num_steps}, takes integers"
       " >= 1"
     )
-  return tuple(_make_run(config, name) for name in sorted(config.runs))
+  runs = tuple(_make_run(config, name) for name in sorted(config.runs))
+  probable = [run.name for run in runs if run.loss == "eigenvectors"]
+  if evaluation.probed not in ("", *probable):
+    raise ValueError(
+      f"config.evaluation.probed is {evaluation.probed!r}, takes '' or one of"
+      f" {probable}"
+    )
+  return runs
 
 
 def _make_run(config, name):
@@ -311,6 +325,12 @@ def measure(
   if run.varies:
     study = f"over {run.varies}"
     rows += spectral_evaluation.rows(values, study=study, x=run.x)
+  if settings.probed == run.name:
+    rows += pca_probe.layer_rows(run.model, params, of_testing, settings.seed)
+  if run.varies == "num_layers" and run.loss == "eigenvectors":
+    rows += pca_probe.depth_rows(
+      run.model, params, of_testing, settings.num_instances, settings.seed
+    )
   return rows
 
 
@@ -318,8 +338,12 @@ def draw(rows: curves.Rows) -> curves.Figures:
   """A figure of the runs by target, and one for each field that varies."""
   studies = list(dict.fromkeys(row.study for row in rows))
   over = [study for study in studies if study.startswith("over ")]
-  by_target = [study for study in studies if study not in over]
+  probed = {pca_probe.STUDY, pca_probe.DEPTH} & set(studies)
+  by_target = [study for study in studies if study not in {*over, *probed}]
   found = {}
+  if probed:
+    caption = "Does the network do what the power method does?"
+    found[caption] = ("probe", pca_probe.draw(rows))
   long = [
     study
     for study in by_target

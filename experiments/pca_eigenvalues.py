@@ -37,7 +37,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
   is_small = variant in ("quick", "smoke")
   _add(config, "top10", dim=20, num_points=50, num_targets=10)
   _add(config, "top3", dim=10, num_points=50, num_targets=3)
-  config.runs.top3.model.attention = "relu/N"
+  config.runs.top3.model.update(attention="relu/N", has_norm=False)
   for dim in (5, 20) if is_small else (5, 10, 15, 20):
     _add(config, f"dim{dim}", "dim", dim=dim, num_points=10, num_targets=3)
   for depth in (1, 6) if is_small else (1, 3, 6, 9, 12):
@@ -48,6 +48,8 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     for name, run in config.runs.items():
       pca_base.make_quick(run, 4_000 if name == "top3" else 1_000)
   elif variant == "smoke":
+    for name in ("dim20", "layers6"):
+      del config.runs[name]
     pca_base.make_smoke(config)
   return config
 

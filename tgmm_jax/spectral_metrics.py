@@ -38,6 +38,7 @@ def abs_cosine(estimate: jax.Array, truth: jax.Array) -> jax.Array:
   Returns:
     `[k]`, from 0 to 1.
   """
+  estimate = _scale_columns(estimate)
   squared = jnp.sum(estimate**2, axis=0)
   is_zero = squared == 0
   # The root of 0 has no gradient: 1 stands there instead.
@@ -50,22 +51,25 @@ def projector_distance(estimate: jax.Array, truth: jax.Array) -> jax.Array:
   """`1/2 |P - F F^T|_F^2`, P the projector on the span of the estimate.
 
   The sum of the squared sines of the principal angles: 0 for the same space, k
-  for an orthogonal one, whatever bases describe the two.
+  for an orthogonal one, whatever bases describe the two. Not to be trained by:
+  the gradient is not finite for every estimate.
 
   Args:
-    estimate: `[d, k]`, any basis of the estimated space; columns that depend
-      on each other span less, and what is missing counts as orthogonal.
+    estimate: `[d, k]`, any basis of the estimated space, its columns of any
+      length; columns that depend on each other span less, and what is missing
+      counts as orthogonal.
     truth: `[d, k]`, orthonormal columns.
 
   Returns:
-    `[]`, from 0 to k.
+    `[]`, from 0 to k; nan for an estimate that is not finite.
   """
-  basis, triangle = jnp.linalg.qr(estimate)
-  # The basis of what the columns do not span is arbitrary.
-  sizes = jnp.abs(jnp.diagonal(triangle))
-  smallest = jnp.finfo(estimate.dtype).eps * 8 * jnp.max(sizes)
-  basis = jnp.where((sizes > smallest) & (sizes > 0), basis, 0.0)
-  shared = jnp.sum(_matmul(basis.T, truth) ** 2)
+  basis, sizes, _ = jnp.linalg.svd(
+    _scale_columns(estimate), full_matrices=False
+  )
+  # What the columns do not span has singular values of 0 but for rounding.
+  rounding = jnp.finfo(estimate.dtype).eps * max(8, *estimate.shape)
+  is_missing = (sizes <= rounding * sizes[0]) | (sizes == 0)
+  shared = jnp.sum(_matmul(jnp.where(is_missing, 0.0, basis).T, truth) ** 2)
   return jnp.clip(truth.shape[1] - shared, 0.0, truth.shape[1])
 
 
@@ -83,3 +87,12 @@ def projector_loss(estimate: jax.Array, truth: jax.Array) -> jax.Array:
   shared = _matmul(estimate.T, truth)
   total = jnp.sum(gram**2) - 2.0 * jnp.sum(shared**2) + truth.shape[1]
   return 0.5 * total
+
+
+def _scale_columns(columns):
+  """Columns with a largest entry of 1 to 2, so that squares are in range."""
+  # Angles do not change with it: no gradient has to pass. Nor does rounding,
+  # with powers of two.
+  largest = jax.lax.stop_gradient(jnp.max(jnp.abs(columns), axis=0))
+  exponent = jnp.frexp(largest)[1] - 1
+  return columns / jnp.ldexp(jnp.ones((), columns.dtype), exponent)

@@ -34,7 +34,8 @@ class TaskConfig:
     shift: size of a shift away from this law; sigma_p, if of the means.
     shift_kind: one of `shifts.KINDS`.
     mean_range: entries of the means are uniform on [-mean_range, mean_range].
-    max_cosine: means are drawn again until every pairwise cosine is below.
+    max_cosine: means are drawn again until every pairwise cosine is below; 1
+      or more is no rule, which d = 1 needs for K > 2.
     min_weight: lower end of the weights before they are divided by their sum.
     max_weight: upper end.
     max_components: static K of the padded arrays; 0 takes the largest K.
@@ -268,7 +269,9 @@ def _sample_means(key, config, num_components):
     gram = jnp.einsum("pid,pjd->pij", proposals, proposals)
     norms = jnp.sqrt(jnp.diagonal(gram, axis1=1, axis2=2))
     bounds = config.max_cosine * norms[:, :, None] * norms[:, None, :]
-    is_valid = jnp.all((gram < bounds) | ~is_pair, axis=(1, 2))
+    # From 1 on there is no rule, also for means that are exactly parallel.
+    is_apart = (gram < bounds) | (config.max_cosine >= 1)
+    is_valid = jnp.all(is_apart | ~is_pair, axis=(1, 2))
     first = jnp.argmax(is_valid)
     return proposals[first], is_valid[first]
 

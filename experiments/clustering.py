@@ -1,0 +1,62 @@
+"""Do transformers label points as well as anyone can who reads their law?
+
+  python -m experiments.main --config=experiments/clustering.py[:VARIANT]
+
+The network reads N points and says of each to which class it belongs (He et
+al. 2025, section 4). Two classes around mu and -mu, d and N varied, over the
+separation |mu|; three classes and more of the TGMM paper's mixtures, over the
+range of their means. Beside it stand the constructed network of two classes,
+the leading directions of the sample, k-means, EM, and the limits: labels by
+the true parameters and, for two classes, Phi(|mu|).
+
+No variant: 100,000 steps each; an accelerator's work.
+`:quick`: fewer steps and sizes, for 2 CPU cores.
+`:smoke`: goes through everything in seconds, for the tests.
+"""
+
+import ml_collections
+
+from experiments import clustering_base, pca_base, variants
+
+VARIANTS = ("", "quick", "smoke")
+
+experiment = clustering_base.experiment
+sweep = clustering_base.sweep
+
+# d and N of two classes; K, d and N of mixtures.
+_TWO_CLASSES = ((2, 50), (5, 50), (10, 50), (20, 50), (10, 20), (10, 200))
+_MIXTURES = ((3, 2, 128), (4, 2, 128), (3, 8, 128), (4, 8, 128))
+_QUICK_TWO_CLASSES = ((2, 50), (10, 50), (10, 20))
+_QUICK_MIXTURES = ((3, 2, 64), (4, 8, 64))
+# Of the quick ones, those that the tests go through.
+_SMOKE = ("d10-n50", "k3-d2-n64")
+
+
+def get_config(variant: str = "") -> ml_collections.ConfigDict:
+  """The config of a variant."""
+  variants.check(variant, VARIANTS)
+  config = clustering_base.get_config()
+  config.title = "Clustering: labels of points"
+  config.question = (
+    "How near do the labels of a trained transformer come to those of who"
+    " knows the mixture, and how do solvers that know nothing compare?"
+  )
+  config.variant = variant
+  is_small = variant in ("quick", "smoke")
+  for dim, num_points in _QUICK_TWO_CLASSES if is_small else _TWO_CLASSES:
+    run = clustering_base.clustering_run()
+    run.dim, run.num_points = dim, num_points
+    config.runs[f"d{dim}-n{num_points}"] = run
+  for count, dim, num_points in _QUICK_MIXTURES if is_small else _MIXTURES:
+    run = clustering_base.clustering_run()
+    run.source = clustering_base.MIXTURES
+    run.num_classes, run.dim, run.num_points = count, dim, num_points
+    config.runs[f"k{count}-d{dim}-n{num_points}"] = run
+  if variant == "quick":
+    config.evaluation.num_instances = 256
+    for run in config.runs.values():
+      pca_base.make_quick(run, 1_000)
+  elif variant == "smoke":
+    config.runs = {name: config.runs[name] for name in _SMOKE}
+    clustering_base.make_smoke(config)
+  return config

@@ -1,0 +1,394 @@
+"""What the experiments with clustering have in common (arXiv 2501.01312).
+
+A run trains one network to label the points of problems of one d, N and K, and
+is scored on new ones by the accuracy of its labels: mixtures over how far
+their means are apart, images for random pairs of classes and for each pair.
+"""
+
+import functools
+import itertools
+import pathlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import ml_collections
+import numpy as np
+
+from experiments import base, curves, pca_base
+from tgmm_jax import (
+  clustering_evaluation,
+  curve_figures,
+  interrupts,
+  results,
+  train,
+  train_step,
+)
+from tgmm_jax.learners import labels
+from tgmm_jax.learners import learner as learner_lib
+from tgmm_jax.models import factory, set_transformer
+from tgmm_jax.tasks import covariances, images, mixtures
+
+# Where problems are mixtures and no images.
+TWO_CLASSES, MIXTURES = "two-class", "mixtures"
+SYNTHETIC = (TWO_CLASSES, MIXTURES)
+SOURCES = (*SYNTHETIC, *images.SOURCES)
+# What the rows of the pairs of classes add to the name of their run.
+_PAIRS = " by pair"
+_AXES = {
+  TWO_CLASSES: "|mu|, half the distance of the means",
+  MIXTURES: "range of the means' entries",
+}
+_CAPTIONS = {
+  TWO_CLASSES: "Two classes, over their separation",
+  MIXTURES: "Three classes and more, over the range of their means",
+}
+
+sweep = pca_base.sweep
+
+
+def get_config() -> ml_collections.ConfigDict:
+  """The fields of all such experiments; `runs` is still empty."""
+  config = base.common_config()
+  config.evaluation = ml_collections.ConfigDict()
+  # Problems of each law; of images in all, the pairs of classes in turn and
+  # each at least once.
+  config.evaluation.num_instances = 2048
+  # |mu| of two classes, half the distance of their means.
+  config.evaluation.separations = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
+  # Of three classes and more: entries of means are uniform on [-r, r].
+  config.evaluation.mean_ranges = (1.0, 2.0, 3.0, 5.0)
+  config.evaluation.seed = 20_000  # of problems and starts
+
+  # Of runs whose source is images; see `tasks.images.ImageConfig`.
+  config.images = pca_base.get_config().images
+  config.runs = ml_collections.ConfigDict()  # name -> clustering_run
+  return config
+
+
+def clustering_run() -> ml_collections.ConfigDict:
+  """One training; the network's defaults are the paper's small one."""
+  run = base.training_config()
+  run.source = TWO_CLASSES  # or "mixtures", or a source of images
+  run.dim = 10  # d, of images after the projection
+  run.num_points = 50  # N
+  run.num_classes = 2  # K; other than 2 for "mixtures" only
+  run.min_separation = 0.5  # |mu| of two classes is uniform from here on
+  run.max_separation = 4.0  # up to here
+  run.mean_ranges = (1.0, 2.0, 3.0, 5.0)  # of mixtures, equal parts of a batch
+  run.batch_size = 64
+  run.num_steps = 100_000
+  run.optimizer.learning_rate = 1e-3
+  run.optimizer.weight_decay = 0.0
+  run.model = pca_base.pca_run().model
+  # Labels are read off the states of the points.
+  del run.model.readout, run.model.num_queries
+  return run
+
+
+def make_smoke(config: ml_collections.ConfigDict) -> None:
+  """Everything in seconds: tiny problems and networks, few steps."""
+  config.evaluation.num_instances = 16
+  config.evaluation.separations = (1.0, 3.0)
+  config.evaluation.mean_ranges = (2.0, 5.0)
+  for run in config.runs.values():
+    run.num_steps, run.steps_per_call, run.checkpoint_every = 20, 5, 10
+    run.batch_size = 8
+    run.num_points = 12
+    run.dim = max(run.dim // 5, 2)
+    run.mean_ranges = (5.0,)
+    run.model.width = 8
+    run.model.num_layers = 2
+
+
+class Run(NamedTuple):
+  """One training, as the library takes it.
+
+  Attributes:
+    name: of its folder.
+    source: one of `SOURCES`.
+    model: the network's sizes.
+    problems: the laws of the problems, or which images.
+    tests: by abscissa the laws that it is scored on; none of images.
+    batch_size: problems in a batch.
+    train: how it is trained.
+  """
+
+  name: str
+  source: str
+  model: set_transformer.SetTransformerConfig
+  problems: tuple[labels.Law, ...] | images.ImageConfig
+  tests: dict[float, labels.Law]
+  batch_size: int
+  train: train_step.TrainConfig
+
+  @property
+  def num_points(self) -> int:
+    """N."""
+    return self.model.num_points
+
+  @property
+  def title(self) -> str:
+    """Of its panels."""
+    sizes = f"d = {self.model.dim}, N = {self.num_points}"
+    if self.source == MIXTURES:
+      sizes = f"K = {self.model.num_targets}, {sizes}"
+    if self.source not in SYNTHETIC:
+      sizes = f"{self.name}, {sizes}"
+    return sizes
+
+
+def make_runs(config: ml_collections.ConfigDict) -> tuple[Run, ...]:
+  """Checks the whole config and builds what the library takes.
+
+  Raises:
+    ValueError: a value is out of range; the message names the field.
+  """
+  base.check_types("config", config, get_config())
+  base.check_common(config)
+  evaluation = config.evaluation
+  if evaluation.num_instances < 2:
+    raise ValueError(
+      f"config.evaluation.num_instances is {evaluation.num_instances}, takes at"
+      " least 2"
+    )
+  for name in ("separations", "mean_ranges"):
+    values = evaluation[name]
+    if not values or len(set(values)) < len(values):
+      raise ValueError(
+        f"config.evaluation.{name} is {values}, takes different numbers, at"
+        " least one"
+      )
+  return tuple(_make_run(config, name) for name in sorted(config.runs))
+
+
+def _make_run(config, name):
+  run, field = config.runs[name], f"config.runs.{name}"
+  base.check_types(field, run, clustering_run())
+  if run.source not in SOURCES:
+    raise ValueError(
+      f"{field}.source is {run.source!r}, takes one of {SOURCES}"
+    )
+  if run.source != MIXTURES and run.num_classes != 2:
+    raise ValueError(
+      f"{field}.num_classes is {run.num_classes}, takes 2 for the source"
+      f" {run.source!r}"
+    )
+  model = base.named(
+    f"{field}.model",
+    set_transformer.SetTransformerConfig,
+    dim=run.dim,
+    answer="labels",
+    num_targets=run.num_classes,
+    num_points=run.num_points,
+    **run.model,
+  )
+  problems, tests = _problems(config, field, run)
+  if run.source in SYNTHETIC:
+    base.named(field, labels.check_laws, model, problems, run.batch_size)
+  return Run(
+    name=name,
+    source=run.source,
+    model=model,
+    problems=problems,
+    tests=tests,
+    batch_size=run.batch_size,
+    train=base.train_config(config, field, run),
+  )
+
+
+def _problems(config, field, run):
+  """What a run is trained on, and by abscissa the laws it is scored on."""
+  evaluation = config.evaluation
+  if run.source == TWO_CLASSES:
+    problems = (_law(field, run, run.min_separation, run.max_separation),)
+    places = evaluation.separations
+  elif run.source == MIXTURES:
+    problems = tuple(
+      _law(field, run, value, value) for value in run.mean_ranges
+    )
+    places = evaluation.mean_ranges
+  else:
+    problems = base.named(
+      field,
+      images.ImageConfig,
+      source=run.source,
+      dim=run.dim,
+      num_points=run.num_points,
+      has_pairs=True,
+      **config.images,
+    )
+    places = ()
+  tests = {float(x): _law("config.evaluation", run, x, x) for x in places}
+  return problems, tests
+
+
+def _law(field, run, low, high):
+  """With separations of two classes, or a range of means, from low to high."""
+  sizes = {
+    "dim": run.dim,
+    "min_points": run.num_points,
+    "max_points": run.num_points,
+  }
+  if run.source == TWO_CLASSES:
+    return base.named(
+      field,
+      covariances.TwoClassConfig,
+      min_separation=low,
+      max_separation=high,
+      **sizes,
+    )
+  return base.named(
+    field,
+    mixtures.TaskConfig,
+    num_components=(run.num_classes,),
+    mean_range=high,
+    **sizes,
+  )
+
+
+def experiment(
+  config: ml_collections.ConfigDict, workdir: str | pathlib.Path
+) -> curves.Experiment:
+  """What runs a config of clustering."""
+  runs = make_runs(config)
+  return curves.Experiment(
+    config,
+    workdir,
+    runs,
+    learner_of=learner_of,
+    measure=functools.partial(measure, config),
+    draw=functools.partial(draw, runs),
+  )
+
+
+def learner_of(run: Run) -> learner_lib.Learner:
+  """What a run trains; reads its images if it has any."""
+  model = factory.build_set(run.model)
+  if isinstance(run.problems, images.ImageConfig):
+    split = pca_base.prepared(run.problems).train
+    return labels.make_on_images(model, split, run.problems, run.batch_size)
+  return labels.make(model, run.problems, run.batch_size)
+
+
+def measure(
+  config: ml_collections.ConfigDict,
+  run: Run,
+  params: Any,
+  stop: interrupts.StopRequest,
+) -> curves.Rows:
+  """Accuracies of a run and of what stands beside it."""
+  if stop.is_requested():
+    raise train.StoppedError(f"stopped by a signal before {run.name} is scored")
+  settings = config.evaluation
+  is_synthetic = run.source in SYNTHETIC
+  labellers = {
+    clustering_evaluation.NETWORK: clustering_evaluation.network(
+      factory.build_set(run.model), params
+    )
+  }
+  labellers |= clustering_evaluation.references(
+    run.model.num_targets, run.model.dim, has_unit_covariance=is_synthetic
+  )
+  score = functools.partial(
+    clustering_evaluation.score,
+    labellers,
+    num_classes=run.model.num_targets,
+    seed=settings.seed,
+  )
+  if not is_synthetic:
+    return _measure_images(run, score, settings.num_instances)
+  samples = {x: _sampler(law) for x, law in run.tests.items()}
+  rows = clustering_evaluation.rows(
+    score(samples, num_instances=settings.num_instances), study=run.name
+  )
+  if run.source == TWO_CLASSES:
+    rows += clustering_evaluation.bayes_rows(run.tests, study=run.name)
+  return rows
+
+
+def _sampler(law):
+  draw = jax.jit(
+    lambda key, size: labels.sample_batch(key, law, size), static_argnums=1
+  )
+  return lambda key, first, size: draw(key, size)
+
+
+def _measure_images(run, score, num_instances):
+  """The mean over all pairs at x = N, and each pair in the limit's order."""
+  prepared = pca_base.prepared(run.problems)
+  pairs = list(itertools.combinations(range(len(prepared.classes)), 2))
+  draw = jax.jit(
+    jax.vmap(
+      functools.partial(images.sample_pair, num_points=run.num_points),
+      in_axes=(0, None, 0),
+    )
+  )
+
+  def sample(key, first, size):
+    classes = np.array(pairs)[np.arange(first, first + size) % len(pairs)]
+    return draw(jax.random.split(key, size), prepared.test, classes)
+
+  num_instances = max(num_instances, len(pairs))
+  values = score({"": sample}, num_instances=num_instances)[""]
+  rows = clustering_evaluation.rows(
+    {float(run.num_points): values}, study=run.name
+  )
+  by_pair = {
+    pair: {name: array[place :: len(pairs)] for name, array in values.items()}
+    for place, pair in enumerate(pairs)
+  }
+  limit = clustering_evaluation.CLASS_MOMENTS
+  order = sorted(pairs, key=lambda pair: np.mean(by_pair[pair][limit]))
+  study = run.name + _PAIRS
+  rows += clustering_evaluation.rows(
+    {float(x): by_pair[pair] for x, pair in enumerate(order, 1)}, study=study
+  )
+  rows += [
+    results.mean_point(
+      study, "class", series, x, np.array([prepared.classes[pair[index]]])
+    )
+    for x, pair in enumerate(order, 1)
+    for index, series in enumerate(("first", "second"))
+  ]
+  return rows
+
+
+def draw(runs: Sequence[Run], rows: curves.Rows) -> curves.Figures:
+  """Shares of wrong labels of mixtures, accuracies by pair of images."""
+  studies = {row.study for row in rows}
+  wrong = [
+    row._replace(metric="wrong", value=1.0 - row.value)
+    for row in rows
+    if row.metric == clustering_evaluation.METRIC
+  ]
+  found = {}
+  for source, caption in _CAPTIONS.items():
+    panels = [
+      curve_figures.Panel(
+        run.name, "wrong", run.title, _AXES[source], "share of wrong labels"
+      )
+      for run in runs
+      if run.source == source and run.name in studies
+    ]
+    if panels:
+      name = source.replace("-", "_")
+      found[caption] = (name, curve_figures.draw(wrong, panels))
+  panels = [
+    curve_figures.Panel(
+      run.name + _PAIRS,
+      clustering_evaluation.METRIC,
+      run.title,
+      "pair of classes, by class moments",
+      clustering_evaluation.METRIC,
+      is_log_y=False,
+    )
+    for run in runs
+    if run.name + _PAIRS in studies
+  ]
+  if panels:
+    found["Each pair of classes"] = (
+      "by_pair",
+      curve_figures.draw(rows, panels, num_columns=2),
+    )
+  return found

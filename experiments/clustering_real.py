@@ -1,0 +1,52 @@
+"""Do transformers tell two kinds of images apart without being told which?
+
+  python -m experiments.main --config=experiments/clustering_real.py[:VARIANT]
+
+The network reads N images of two classes, projected on principal components of
+the training split, and says of each to which of the two it belongs (He et al.
+2025, section 4). It is trained on random pairs of classes of the training
+split and scored on pairs of the test split: images that it has not seen, of
+classes that it has. Solvers that see nothing but the N images stand beside it,
+and the limit of who knows the moments of either class.
+
+No variant: Fashion-MNIST and MNIST, 100,000 steps each; an accelerator's work.
+`:quick`: the same with fewer steps, for 2 CPU cores.
+`:smoke`: scikit-learn's digits, goes through everything in seconds, for the
+tests.
+"""
+
+import ml_collections
+
+from experiments import clustering_base, pca_base, variants
+
+VARIANTS = ("", "quick", "smoke")
+
+experiment = clustering_base.experiment
+sweep = clustering_base.sweep
+
+_SOURCES = {"fashion": "idx", "mnist": "mnist-5000"}
+_SMOKE_SOURCES = {"digits": "digits"}
+
+
+def get_config(variant: str = "") -> ml_collections.ConfigDict:
+  """The config of a variant."""
+  variants.check(variant, VARIANTS)
+  config = clustering_base.get_config()
+  config.title = "Clustering: pairs of classes of images"
+  config.question = (
+    "Of N images of two classes, how many does a trained transformer put with"
+    " their kind, and does it gain by what it has seen of other images?"
+  )
+  config.variant = variant
+  sources = _SMOKE_SOURCES if variant == "smoke" else _SOURCES
+  for name, source in sources.items():
+    run = clustering_base.clustering_run()
+    run.source = source
+    config.runs[name] = run
+  if variant == "quick":
+    config.evaluation.num_instances = 1_440
+    for run in config.runs.values():
+      pca_base.make_quick(run, 2_000)
+  elif variant == "smoke":
+    clustering_base.make_smoke(config)
+  return config

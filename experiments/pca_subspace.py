@@ -1,0 +1,49 @@
+"""Do transformers compute the leading principal space?
+
+  python -m experiments.main --config=experiments/pca_subspace.py[:VARIANT]
+
+The network reads N points and answers with k vectors whose span is to be that
+of the k leading eigenvectors (He et al. 2025, figure 5). The loss is the
+distance of the projectors: within the space any basis is right.
+
+No variant: the paper's large network and 100,000 steps each; an accelerator's
+work.
+`:quick`: a small network and fewer steps, for 2 CPU cores.
+`:smoke`: goes through everything in seconds, for the tests.
+"""
+
+import ml_collections
+
+from experiments import pca_base, variants
+
+VARIANTS = ("", "quick", "smoke")
+
+experiment = pca_base.experiment
+sweep = pca_base.sweep
+
+
+def get_config(variant: str = "") -> ml_collections.ConfigDict:
+  """The config of a variant."""
+  variants.check(variant, VARIANTS)
+  config = pca_base.get_config()
+  config.title = "PCA: principal spaces"
+  config.question = (
+    "How near does a trained transformer come to the space of the k leading"
+    " eigenvectors?"
+  )
+  config.variant = variant
+  for count in (1, 2, 3, 4):
+    run = pca_base.pca_run()
+    run.loss = "subspace"
+    run.varies = "num_targets"
+    run.dim, run.num_points, run.num_targets = 10, 10, count
+    if variant == "quick":
+      pca_base.make_quick(run, 4_000)
+    else:
+      pca_base.make_large(run)
+    config.runs[f"k{count}"] = run
+  if variant == "smoke":
+    for name in ("k3", "k4"):
+      del config.runs[name]
+    pca_base.make_smoke(config)
+  return config
