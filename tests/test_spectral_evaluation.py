@@ -13,7 +13,7 @@ from tgmm_jax.tasks import covariances
 LAW = covariances.CovarianceConfig(
   dim=3, num_targets=2, min_points=12, max_points=12
 )
-NUM_STEPS = (1, 3, 30)
+NUM_STEPS = (1, 3)
 
 
 @functools.partial(jax.jit, static_argnums=1)
@@ -55,7 +55,7 @@ def abs_cosines(one, other):
 
 
 def test_names_of_what_stands_beside():
-  steps = ["1 step", "3 steps", "30 steps"]
+  steps = ["1 step", "3 steps"]
   common = {"eigh", "population", *(f"power method, {text}" for text in steps)}
   assert set(references("eigenvalues")) == common | {"mean spectrum"}
   for loss in ("eigenvectors", "subspace"):
@@ -89,51 +89,36 @@ def test_population_is_the_spectrum_of_the_law():
   assert np.median(abs_cosines(found, truth()[2][..., :2])[:, 0]) < 0.999
 
 
-@pytest.mark.parametrize(("few", "more"), [(1, 3), (3, 30)])
-def test_power_method_goes_on_from_the_same_start(few, more):
+def test_power_method_goes_on_from_the_same_start():
   covariance = truth()[0]
-  name = "power method, {} step{}"
-  before, after = (
-    answers("eigenvectors", name.format(steps, "s" if steps > 1 else ""))
-    for steps in (few, more)
+  one, three = (
+    answers("eigenvectors", f"power method, {steps}")[..., :1]
+    for steps in ("1 step", "3 steps")
   )
-  expected = before[..., :1]
-  for _ in range(more - few):
-    expected = covariance @ expected
-    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
-  cosines = abs_cosines(after[..., :1], expected)
+  cosines = abs_cosines(three, covariance @ covariance @ one)
   np.testing.assert_allclose(cosines, 1.0, atol=1e-5)
 
 
-@pytest.mark.parametrize("steps", [3, 30])
-def test_values_of_the_power_method_are_those_of_its_vectors(steps):
+def test_values_of_the_power_method_are_those_of_its_vectors():
   covariance, _, _ = truth()
-  name = f"power method, {steps} steps"
-  vectors = answers("eigenvectors", name)
+  vectors = answers("eigenvectors", "power method, 3 steps")
   first, second = vectors[..., 0], vectors[..., 1]
   value = np.einsum("bi,bij,bj->b", first, covariance, first)
   # The second is found on what the first leaves.
   rest = covariance - value[:, None, None] * first[:, :, None] * first[:, None]
   others = np.einsum("bi,bij,bj->b", second, rest, second)
-  found = answers("eigenvalues", name)
+  found = answers("eigenvalues", "power method, 3 steps")
   np.testing.assert_allclose(found[:, 0], value, rtol=1e-4)
   np.testing.assert_allclose(found[:, 1], others, rtol=1e-3, atol=1e-3)
 
 
 def test_error_of_the_power_method_falls_with_its_steps():
-  _, values, vectors = truth()
-  names = [name for name in references("eigenvalues") if "power" in name]
-  errors = [
+  _, values, _ = truth()
+  one, three = (
     np.mean((answers("eigenvalues", name) / values[:, :2] - 1) ** 2, axis=0)
-    for name in names
-  ]
-  assert np.all(np.diff(errors, axis=0) < 0)
-  cosines = [
-    np.mean(abs_cosines(answers("eigenvectors", name), vectors[..., :2]))
-    for name in names
-  ]
-  assert np.all(np.diff(cosines) > 0)
-  assert cosines[-1] > 0.98
+    for name in ("power method, 1 step", "power method, 3 steps")
+  )
+  assert np.all(three < 0.5 * one)
 
 
 def test_mean_spectrum_is_that_of_many_training_problems():

@@ -68,8 +68,8 @@ def projector_distance(estimate: jax.Array, truth: jax.Array) -> jax.Array:
   )
   # What the columns do not span has singular values of 0 but for rounding.
   rounding = jnp.finfo(estimate.dtype).eps * max(8, *estimate.shape)
-  is_missing = (sizes <= rounding * sizes[0]) | (sizes == 0)
-  shared = jnp.sum(_matmul(jnp.where(is_missing, 0.0, basis).T, truth) ** 2)
+  spanning = jnp.where(sizes <= rounding * sizes[0], 0.0, basis)
+  shared = jnp.sum(_matmul(spanning.T, truth) ** 2)
   return jnp.clip(truth.shape[1] - shared, 0.0, truth.shape[1])
 
 

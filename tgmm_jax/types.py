@@ -69,6 +69,8 @@ class SolverResult(NamedTuple):
     num_iters: `[]` int32.
     status: `[]` int32, a `Status`.
     history: `[max_iter]` log-likelihoods, or None where none is kept.
+    is_outside_range: `[]` bool, of a shipped network: whether the points look
+      unlike those it was trained on; None where nobody asks.
   """
 
   mixture: Mixture
@@ -76,6 +78,7 @@ class SolverResult(NamedTuple):
   num_iters: jax.Array
   status: jax.Array
   history: jax.Array | None = None
+  is_outside_range: jax.Array | None = None
 
 
 # `(key, points [N, d], num_components, *, sample_weight [N]) -> SolverResult`

@@ -216,22 +216,17 @@ def test_other_test_images_change_nothing_that_trains(tmp_path):
   assert not np.any(np.asarray(splits[0].points == splits[1].points))
 
 
-def test_training_problems_are_training_images_and_the_others_are_not(tmp_path):
+def test_problems_are_images_of_their_own_split(tmp_path):
   run = image_run(write_images(tmp_path))
   found = pca_base.prepared(run.problems)
   of_training, of_testing = pca_base.samplers(run)
-  learner = pca_base.learner_of(run)
-  drawn = {
-    "learner": learner.sample(jax.random.key(0), learner.data),
-    "mean spectrum": of_training(jax.random.key(0), 8),
-    "scores": of_testing(jax.random.key(0), 8),
-  }
-  for name, batch in drawn.items():
-    points = np.asarray(batch.points).reshape(-1, 3)
+  assert pca_base.learner_of(run).data is found.train
+  for name, draw in (("train", of_training), ("test", of_testing)):
+    points = np.asarray(draw(jax.random.key(0), 8).points).reshape(-1, 3)
     for split in ("train", "test"):
       rows = np.asarray(getattr(found, split).points)
       is_in = np.any(np.all(points[:, None] == rows, axis=-1), axis=-1)
-      assert np.all(is_in == ((split == "test") == (name == "scores")))
+      assert np.all(is_in == (split == name))
 
 
 def test_images_are_read_once_for_all_runs(tmp_path):

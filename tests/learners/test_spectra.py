@@ -104,24 +104,41 @@ BY_HAND = {
 }
 
 
+def by_hand(loss, index, answer):
+  """With NumPy's truth, of the points that are there."""
+  is_point = np.asarray(problems().sample_weight[index]) > 0
+  points = np.float64(problems().points[index])[is_point]
+  values, vectors = np.linalg.eigh(np.cov(points.T))
+  values, vectors = values[::-1][:2], vectors[:, ::-1][:, :2]
+  return BY_HAND[loss](np.float64(answer), values, vectors)
+
+
 @pytest.mark.parametrize("loss", spectra.LOSSES)
-def test_loss_is_the_mean_of_the_problems(loss):
+def test_loss_of_a_problem_is_the_one_by_hand(loss):
+  shape = (2,) if loss == "eigenvalues" else (3, 2)
+  loss_of_one = spectra.LOSSES[loss][0]
+  answers = np.random.default_rng(0).normal(size=(4, *shape))
+  actual = jax.jit(jax.vmap(loss_of_one))(np.float32(answers), problems())
+  expected = [by_hand(loss, *pair) for pair in enumerate(answers)]
+  np.testing.assert_allclose(actual, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+  "loss", ["subspace", pytest.param("eigenvalues", marks=pytest.mark.slow)]
+)
+def test_loss_of_a_batch_is_the_mean_of_its_problems(loss):
   model = network(loss)
   learner = spectra.make(model, loss, LAW, batch_size=4)
-  params = jax.jit(learner.init)(jax.random.key(1))
-  batch = problems()
-  actual, scalars = jax.jit(learner.loss)(params, batch)
+
+  @jax.jit
+  def answer_and_compare(batch):
+    params = learner.init(jax.random.key(1))
+    answers = model.apply(params, batch.points, batch.sample_weight)
+    return answers, learner.loss(params, batch)
+
+  answers, (actual, scalars) = answer_and_compare(problems())
   assert scalars == {}
-  apply = jax.jit(model.apply)
-  expected = []
-  for index in range(4):
-    points, weight, values, vectors, _ = (leaf[index] for leaf in batch)
-    answer = np.float64(apply(params, points, weight))
-    # The truth is NumPy's too, and of the points that are there.
-    there = np.float64(points)[np.asarray(weight) > 0]
-    found = np.linalg.eigh(np.cov(there.T))
-    values, vectors = found[0][::-1][:2], found[1][:, ::-1][:, :2]
-    expected.append(BY_HAND[loss](answer, values, vectors))
+  expected = [by_hand(loss, *pair) for pair in enumerate(answers)]
   np.testing.assert_allclose(actual, np.mean(expected), rtol=1e-4)
 
 

@@ -7,6 +7,8 @@ import pytest
 
 from tgmm_jax.models import layers
 
+attend_relu = jax.jit(layers.attend_relu, static_argnames="is_mean")
+
 
 def heads(seed=0):
   """Query, key, value `[2, 3, 6, 4]` and a bias that hides two keys."""
@@ -18,7 +20,7 @@ def heads(seed=0):
 @pytest.mark.parametrize("is_mean", [False, True])
 def test_relu_attention_is_a_numpy_loop(is_mean):
   query, key, value, bias = heads()
-  actual = layers.attend_relu(query, key, value, bias, is_mean=is_mean)
+  actual = attend_relu(query, key, value, bias, is_mean=is_mean)
   query, key, value = (np.float64(array) for array in (query, key, value))
   expected = np.zeros((2, 3, 6, 4))
   for batch, head, row in np.ndindex(2, 3, 6):
@@ -35,12 +37,12 @@ def test_relu_attention_divides_by_the_keys_that_a_row_sees():
   # Causal: row n sees n + 1 keys, and the last bias hides everything.
   causal = jnp.where(jnp.tri(6, dtype=bool), 0.0, layers.MASKED)
   total, mean = (
-    layers.attend_relu(query, key, value, causal, is_mean=is_mean)
+    attend_relu(query, key, value, causal, is_mean=is_mean)
     for is_mean in (False, True)
   )
   np.testing.assert_allclose(mean * jnp.arange(1, 7)[:, None], total, rtol=1e-5)
   hidden = jnp.full((1, 1, 1, 6), layers.MASKED)
-  nothing = layers.attend_relu(query, key, value, hidden, is_mean=True)
+  nothing = attend_relu(query, key, value, hidden, is_mean=True)
   assert not np.any(nothing)
 
 
@@ -48,7 +50,7 @@ def test_hidden_keys_have_no_say_and_no_gradient_in_relu_attention():
   query, key, value, bias = heads()
 
   def total(key, value):
-    answer = layers.attend_relu(query, key, value, bias, is_mean=True)
+    answer = attend_relu(query, key, value, bias, is_mean=True)
     return jnp.sum(answer**2)
 
   by_key, by_value = jax.jit(jax.grad(total, (0, 1)))(key, value)
@@ -60,7 +62,7 @@ def test_hidden_keys_have_no_say_and_no_gradient_in_relu_attention():
 def test_two_heads_with_opposite_keys_are_linear_attention():
   query, key, value, bias = heads()
   straight, opposite = (
-    layers.attend_relu(query, sign * key, sign * value, bias, is_mean=False)
+    attend_relu(query, sign * key, sign * value, bias, is_mean=False)
     for sign in (1.0, -1.0)
   )
   scores = np.einsum("...nd,...md->...nm", query, key)[..., :4] / 2.0

@@ -39,14 +39,24 @@ KINDS = {
 
 @functools.cache
 def network(name):
-  """A kind of network, compiled, with weights of which every one shows."""
+  """Weights of which every one shows, and a compiled `-> states, answer`."""
   model = factory.build_set(KINDS[name])
   generator = np.random.default_rng(1)
   params = jax.tree.map(
     lambda leaf: jnp.asarray(0.5 * generator.normal(size=leaf.shape), "f4"),
     jax.eval_shape(model.init, jax.random.key(0)),
   )
-  return params, jax.jit(model.apply), jax.jit(model.states)
+
+  @jax.jit
+  def call(params, *problem):
+    return model.states(params, *problem), model.apply(params, *problem)
+
+  return params, call
+
+
+def answers_of(name):
+  params, call = network(name)
+  return params, lambda *problem: call(*problem)[1]
 
 
 def problems(*shape, seed=2):
@@ -121,23 +131,21 @@ def numpy_answer(hidden, params, config):
 
 @pytest.mark.parametrize("name", KINDS)
 def test_states_and_answer_are_numpys(name):
-  params, apply, states = network(name)
+  params, call = network(name)
   points, config = problems(7), KINDS[name]
   weights = jax.tree.map(np.float64, params)
   expected = numpy_states(np.float64(points), weights, config)
-  actual = states(params, points, jnp.ones(7))
+  actual, answer = call(params, points, jnp.ones(7))
   assert len(actual) == config.num_layers + 1
   for one, other in zip(actual, expected, strict=True):
     np.testing.assert_allclose(one, other, atol=1e-4)
-  answer = numpy_answer(expected[-1], weights, config)
-  np.testing.assert_allclose(
-    apply(params, points, jnp.ones(7)), answer, atol=1e-4
-  )
+  expected = numpy_answer(expected[-1], weights, config)
+  np.testing.assert_allclose(answer, expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", ["softmax", "relu/N"])
 def test_a_batch_in_one_call_is_vmap_and_one_at_a_time(name):
-  params, apply, _ = network(name)
+  params, apply = answers_of(name)
   points = problems(2, 3, 7)
   weight = jnp.ones((2, 3, 7)).at[0, 1, 5:].set(0.0)
   whole = apply(params, points, weight)
@@ -149,7 +157,7 @@ def test_a_batch_in_one_call_is_vmap_and_one_at_a_time(name):
 
 @pytest.mark.parametrize("name", KINDS)
 def test_what_stands_in_the_padding_has_no_say(name):
-  params, apply, _ = network(name)
+  params, apply = answers_of(name)
   points, weight = problems(7), (jnp.arange(7) < 5).astype(jnp.float32)
   expected = apply(params, points, weight)
   assert np.all(np.isfinite(expected))
@@ -161,9 +169,19 @@ def test_what_stands_in_the_padding_has_no_say(name):
   assert np.any(moved[:seen] != expected[:seen])
 
 
+def test_a_flat_readout_reads_zeros_where_there_is_padding():
+  config = KINDS["relu/N"]
+  params, apply = answers_of("relu/N")
+  points, weight = problems(7), (jnp.arange(7) < 5).astype(jnp.float32)
+  weights = jax.tree.map(np.float64, params)
+  hidden = numpy_states(np.float64(points[:5]), weights, config)[-1]
+  expected = numpy_answer(np.pad(hidden, ((0, 2), (0, 0))), weights, config)
+  np.testing.assert_allclose(apply(params, points, weight), expected, atol=1e-4)
+
+
 @pytest.mark.parametrize("name", ["softmax", "relu"])
 def test_any_number_of_points_and_of_padding(name):
-  params, apply, _ = network(name)
+  params, apply = answers_of(name)
   points = problems(5)
   expected = apply(params, points, jnp.ones(5))
   padded = jnp.pad(points, ((0, 2), (0, 0)))
@@ -178,7 +196,7 @@ def test_order_of_the_points():
   weight = jnp.ones(7).at[2].set(0.0)
   straight, permuted = {}, {}
   for name in KINDS:
-    params, apply, _ = network(name)
+    params, apply = answers_of(name)
     straight[name] = np.asarray(apply(params, points, weight))
     permuted[name] = np.asarray(apply(params, points[order], weight[order]))
   # Pooled it does not matter, labels go with their points, flat it does.
@@ -190,7 +208,7 @@ def test_order_of_the_points():
 
 
 def test_other_numbers_of_points_are_refused_where_they_are_fixed():
-  params, apply, _ = network("relu/N")
+  params, apply = answers_of("relu/N")
   with pytest.raises(ValueError, match="points has 6 rows, takes num_points ="):
     apply(params, problems(6), jnp.ones(6))
   causal = Config(dim=3, width=8, num_layers=1, is_causal=True, num_points=7)
@@ -270,14 +288,13 @@ LARGE = dataclasses.replace(SMALL, num_layers=12, num_heads=4, width=256)
     SMALL,
     LARGE,
     dataclasses.replace(
-      LARGE,
+      SMALL,
       num_heads=8,
       is_causal=True,
       readout="flat",
       answer="eigenvectors",
       num_targets=4,
     ),
-    dataclasses.replace(SMALL, answer="eigenvectors", num_targets=4),
     dataclasses.replace(SMALL, compute_dtype="bfloat16", has_norm=False),
   ],
 )
@@ -299,39 +316,34 @@ def test_parameters_are_float32_and_as_many_as_the_formula_says(config):
   }
   assert answer.shape == expected[config.answer]
   assert answer.dtype == jnp.float32
-  states = jax.eval_shape(model.states, params, points, weight)
-  shape = (5, num_points, config.width)
-  assert [state.shape for state in states] == [shape] * (config.num_layers + 1)
 
 
 def test_paper_sizes_are_the_defaults():
   assert (SMALL.num_layers, SMALL.num_heads, SMALL.width) == (3, 2, 64)
 
 
+@pytest.mark.slow
 def test_initial_weights_have_the_scale_that_is_asked_for():
-  config = Config(dim=5, width=32, num_layers=2, init_scale=0.3)
+  config = Config(dim=5, width=32, num_layers=1, init_scale=0.3)
   init = jax.jit(factory.build_set(config).init)
   params, again = init(jax.random.key(3)), init(jax.random.key(3))
   assert jax.tree.all(jax.tree.map(np.array_equal, params, again))
-  block = params["backbone"]["blocks"]["1"]
+  block = params["backbone"]["blocks"]["0"]
   for kernel, scale in (
     (block["attention"]["query_key_value"]["kernel"], 0.3),
-    (block["attention"]["output"]["kernel"], 0.15),
+    (block["attention"]["output"]["kernel"], 0.3 / math.sqrt(2)),
     (block["mlp"]["hidden"]["kernel"], 0.3),
-    (block["mlp"]["output"]["kernel"], 0.15),
+    (block["mlp"]["output"]["kernel"], 0.3 / math.sqrt(2)),
   ):
     # The standard error of a standard deviation is scale / sqrt(2 n).
     error = 4.0 * scale / math.sqrt(2 * kernel.size)
     assert abs(np.std(kernel) - scale) < error
-  other = params["backbone"]["blocks"]["0"]["mlp"]["hidden"]["kernel"]
-  assert np.any(other != block["mlp"]["hidden"]["kernel"])
 
 
-@pytest.mark.parametrize(
-  "name", [pytest.param("softmax", marks=pytest.mark.slow), "relu/N"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["softmax", "relu/N"])
 def test_bfloat16_runs_and_is_near_float32(name):
-  params, apply, _ = network(name)
+  params, apply = answers_of(name)
   half = factory.build_set(
     dataclasses.replace(KINDS[name], compute_dtype="bfloat16")
   )

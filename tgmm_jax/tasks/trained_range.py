@@ -22,7 +22,8 @@ class TrainedRange(NamedTuple):
   """Limits for problems of one dimension; all `[]`.
 
   Attributes:
-    max_reach: of the largest |coordinate| of any point.
+    max_reach: of the largest |coordinate| of any point, about the origin or
+      about the mean of the points.
     min_spread: of the root mean square distance to the mean, per coordinate.
     max_spread: of the same.
   """
@@ -33,7 +34,11 @@ class TrainedRange(NamedTuple):
 
 
 def measure(
-  key: jax.Array, law: mixtures.TaskConfig, *, num_tasks: int = 4096
+  key: jax.Array,
+  law: mixtures.TaskConfig,
+  *,
+  num_tasks: int = 4096,
+  about: str = "origin",
 ) -> TrainedRange:
   """The limits that 97 in 100 tasks of a law keep.
 
@@ -41,11 +46,15 @@ def measure(
     key: consumed; draws the tasks.
     law: of training.
     num_tasks: how many tasks are looked at, static.
+    about: of the reach, "origin" or "mean"; for a network that does not know
+      the origin it must be the mean.
   """
 
   def statistics_of(index):
     batch = mixtures.sample_batch(jax.random.fold_in(key, index), law, 64)
-    return jax.vmap(_statistics)(batch.points, batch.sample_weight)
+    return jax.vmap(_statistics, in_axes=(0, 0, None))(
+      batch.points, batch.sample_weight, about
+    )
 
   blocks = jnp.arange(-(-num_tasks // 64))
   reach, spread = jax.jit(lambda: jax.lax.map(statistics_of, blocks))()
@@ -57,7 +66,11 @@ def measure(
 
 
 def is_outside(
-  trained: TrainedRange, points: jax.Array, sample_weight: jax.Array
+  trained: TrainedRange,
+  points: jax.Array,
+  sample_weight: jax.Array,
+  *,
+  about: str = "origin",
 ) -> jax.Array:
   """Whether a problem is outside the range, `[]` bool.
 
@@ -65,17 +78,21 @@ def is_outside(
     trained: limits for its dimension.
     points: `[N, d]`; padding may hold anything.
     sample_weight: `[N]`; 0 is padding.
+    about: as in `measure`.
   """
-  reach, spread = _statistics(points, sample_weight)
+  reach, spread = _statistics(points, sample_weight, about)
   is_inside = (reach <= trained.max_reach) & (spread >= trained.min_spread)
   # By what holds, so that NaN is outside.
   return ~(is_inside & (spread <= trained.max_spread))
 
 
-def _statistics(points, sample_weight):
+def _statistics(points, sample_weight, about):
   """Reach and spread of one problem."""
   points = jnp.where((sample_weight > 0)[:, None], points, 0.0)
   mean = linalg.weighted_mean(points, sample_weight)
-  squares = jnp.mean((points - mean) ** 2, axis=-1)
+  is_point = (sample_weight > 0)[:, None]
+  centred = jnp.where(is_point, points - mean, 0.0)
   share = sample_weight / jnp.sum(sample_weight)
-  return jnp.max(jnp.abs(points)), jnp.sqrt(jnp.sum(share * squares))
+  spread = jnp.sqrt(jnp.sum(share * jnp.mean(centred**2, axis=-1)))
+  reach = jnp.max(jnp.abs(centred if about == "mean" else points))
+  return reach, spread

@@ -1,0 +1,116 @@
+"""Makes the files of a shipped network from a finished run.
+
+  python -m experiments.release --config=experiments/pretrained_unit.py \
+    --workdir=runs/pretrained_unit-full --name=unit
+
+The run must be trained; with its `results.csv` its errors stand on the card.
+The card says nothing that the run's folder does not.
+"""
+
+import dataclasses
+import pathlib
+
+import jax
+import numpy as np
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from experiments import base, jobs, trainings
+from tgmm_jax import (
+  checkpoints,
+  metric_writer,
+  pretrained,
+  results,
+  train,
+  train_step,
+)
+from tgmm_jax.learners import mixtures as mixture_learner
+from tgmm_jax.models import factory
+from tgmm_jax.tasks import trained_range
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "Of the run.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
+_NAME = flags.DEFINE_string("name", None, "Of the network, and of its files.")
+_OUTPUT = flags.DEFINE_string("output", "tgmm_jax/weights", "Folder to write.")
+flags.mark_flags_as_required(["config", "workdir", "name"])
+
+_TITLES = {
+  "unit": "isotropic mixtures with known variance",
+  "diag": "mixtures with diagonal covariances",
+}
+# Of the table, what stands on the card.
+_METRICS = ("l2_error", "scale_error")
+_RANGE_SEED = 20_000
+
+
+def main(argv):
+  """Reads the run and writes two files."""
+  if len(argv) > 1:
+    raise app.UsageError(f"arguments are {argv[1:]}, takes flags only")
+  config, workdir = _CONFIG.value, pathlib.Path(_WORKDIR.value)
+  run = base.make_plan(config).runs[0]
+  model = factory.build(run.model)
+  learner = mixture_learner.make(model, run.tasks)
+  restored = checkpoints.restore(
+    workdir / run.name / train.CHECKPOINTS,
+    train_step.abstract_state(learner, run.train).params,
+    subtree="params",
+    config=base.identity(config),
+  )
+  laws = run.tasks.tasks
+  covariance_type = factory.covariance_type(run.model)
+  path = pretrained.save(
+    _OUTPUT.value,
+    jax.device_get(restored.state),
+    name=_NAME.value,
+    title=_TITLES[covariance_type],
+    network="refiner",
+    model=dataclasses.asdict(run.model),
+    dims=tuple(sorted(run.tasks.dims)),
+    max_dim=run.model.rank if covariance_type == "diag" else None,
+    num_points=(laws[0].min_points, laws[0].max_points),
+    ranges={str(law.dim): _range(law) for law in laws},
+    metrics=_metrics(workdir / jobs.RESULTS),
+    training=_training(workdir, run, restored.step),
+  )
+  logging.info("wrote %s", path)
+
+
+def _range(law):
+  key = jax.random.fold_in(jax.random.key(_RANGE_SEED), law.dim)
+  found = trained_range.measure(key, law, about="mean")._asdict()
+  return {name: round(float(value), 4) for name, value in found.items()}
+
+
+def _metrics(table):
+  if not table.exists():
+    return []
+  kept = ("solver", "dim", "num_components", "num_points", "metric")
+  kept += ("mean", "standard_error", "count", "failures")
+  return [
+    {name: getattr(row, name) for name in kept}
+    for row in results.read_csv(table)
+    if row.metric in _METRICS
+  ]
+
+
+def _training(workdir, run, step):
+  """How long it took, on what, and by which code."""
+  timing = metric_writer.read_metrics(
+    workdir / run.name / metric_writer.TIMING_FILE
+  )
+  speeds = np.asarray(timing["steps_per_second"])
+  seconds = float(np.sum(run.train.steps_per_call / speeds))
+  versions = trainings.read_json(workdir / trainings.VERSIONS)
+  return {
+    "config": f"experiments/pretrained_{_NAME.value}.py",
+    "commit": versions.pop("git_commit", None),
+    "num_steps": step,
+    "seconds": round(seconds),
+    "seed": run.train.seed,
+    **versions,
+  }
+
+
+if __name__ == "__main__":
+  app.run(main)

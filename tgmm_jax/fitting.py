@@ -1,0 +1,418 @@
+"""Fits mixtures without a thought: the shipped networks, then EM.
+
+A network proposes means from several views of the problem (rotations of its
+frame and, where the variances are unknown, several guesses of the noise's
+scale), a few EM steps follow each proposal, the likeliest goes on until it
+converges. What no network covers is fitted by EM with restarts.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tgmm_jax import gmm, linalg, pretrained, types
+from tgmm_jax.models import factory
+from tgmm_jax.solvers import checks, em, selection
+from tgmm_jax.tasks import trained_range
+
+# EM steps after each proposal, before the likeliest goes on.
+_NUM_STEPS = 10
+# Guesses of the noise's standard deviation, as shares of the points' spread.
+_LOWEST_SHARE, _HIGHEST_SHARE = 0.08, 0.6
+# The largest K that "auto" tries where the caller names none.
+_MAX_COMPONENTS = 5
+# Types whose covariances have an axis of components.
+_PER_COMPONENT = ("spherical", "diag", "full")
+# Forward passes at a time.
+_BATCH_SIZE = 128
+
+
+class Fit(NamedTuple):
+  """What `fit` returns; one problem without the axis B.
+
+  Attributes:
+    mixture: the fit, components by ascending weight; padded to the largest K.
+    num_components: `[B]` int32, K of each problem: as asked for, or as found.
+    log_likelihood: `[B]`, mean log density per unit of weight.
+    labels: `[B, N]` int32, the most probable component; -1 on padding.
+    status: `[B]` int32, a `types.Status`.
+    method: `[B]` strings, where the fit comes from: "network NAME" or "EM".
+    is_outside_range: `[B]` bool, whether the points look unlike those that the
+      network was trained on, where their scale is known ("unit").
+    candidates: `[R]` int32, the K that were tried, or None.
+    probabilities: `[B, R]` of each of them, by BIC, or None.
+  """
+
+  mixture: types.Mixture
+  num_components: jax.Array
+  log_likelihood: jax.Array
+  labels: jax.Array
+  status: jax.Array
+  method: np.ndarray
+  is_outside_range: np.ndarray
+  candidates: np.ndarray | None = None
+  probabilities: jax.Array | None = None
+
+
+def fit(
+  points: Any,
+  num_components: Any = "auto",
+  *,
+  covariance_type: str = "full",
+  sample_weight: Any = None,
+  max_components: int = _MAX_COMPONENTS,
+  num_views: int = 8,
+  num_restarts: int = 0,
+  seed: int = 0,
+) -> Fit:
+  """Fits one mixture, or a batch of them.
+
+  The first call of a shape compiles for some seconds.
+
+  Args:
+    points: `[N, d]` or `[B, N, d]`, of NumPy or JAX.
+    num_components: K, `[B]` of them, or "auto": the K from 1 to
+      `max_components` with the lowest BIC.
+    covariance_type: one of `gmm.COVARIANCE_TYPES`; "unit" is the known
+      identity.
+    sample_weight: `[N]` or `[B, N]`, or None for ones; 0 is padding.
+    max_components: the largest K of "auto".
+    num_views: of the network, each with EM after it.
+    num_restarts: EM from so many k-means++ starts as well, and the likelier of
+      both is kept; 0: only where no network covers the problem (10 starts).
+    seed: of views and starts; the same seed gives the same fit.
+
+  Returns:
+    A `Fit`; arrays without the axis B for one problem.
+
+  Raises:
+    ValueError: wrong shapes or names, K out of range, no good problem.
+  """
+  is_single = np.ndim(points) == 2
+  if is_single:
+    points = jnp.asarray(points)[None]
+    if sample_weight is not None:
+      sample_weight = jnp.asarray(sample_weight)[None]
+  checks.name("covariance_type", covariance_type, gmm.COVARIANCE_TYPES)
+  checks.integer("num_views", num_views, lowest=1)
+  checks.integer("num_restarts", num_restarts, lowest=0)
+  checks.integer("max_components", max_components, lowest=1)
+  key = jax.random.key(seed)
+  options = {
+    "covariance_type": covariance_type,
+    "sample_weight": sample_weight,
+    "num_views": num_views,
+    "num_restarts": num_restarts,
+  }
+  if isinstance(num_components, str):
+    checks.name("num_components", num_components, ("auto",), "or an integer")
+    found = _fit_auto(key, points, max_components, **options)
+  else:
+    found = _fit(key, points, num_components, **options)
+  if is_single:
+    found = _first(found, covariance_type)
+  return found
+
+
+def _first(found, covariance_type):
+  """The fit of one problem, without padded components."""
+  candidates = found.candidates
+  found = jax.tree.map(lambda leaf: leaf[0], found._replace(candidates=None))
+  size = int(found.num_components)
+  weights, means, covariances = found.mixture
+  if covariance_type in _PER_COMPONENT:
+    covariances = covariances[:size]
+  mixture = types.Mixture(weights[:size], means[:size], covariances)
+  return found._replace(mixture=mixture, candidates=candidates)
+
+
+def network_for(
+  covariance_type: str, dim: int, num_components: Sequence[int]
+) -> str | None:
+  """The shipped network that proposes for such problems, or None.
+
+  Args:
+    covariance_type: one of `gmm.COVARIANCE_TYPES`.
+    dim: d.
+    num_components: all K of a batch.
+  """
+  cards = pretrained.available()
+  names = ("diag", "unit") if covariance_type == "diag" else ("unit",)
+  for name in names:
+    card = cards.get(name)
+    is_covered = (
+      card is not None
+      and (card.max_dim is None or dim <= card.max_dim)
+      and set(num_components) <= set(card.num_components)
+    )
+    if is_covered:
+      return name
+  return None
+
+
+def _fit(
+  key,
+  points,
+  num_components,
+  *,
+  covariance_type,
+  sample_weight,
+  num_views,
+  num_restarts,
+):
+  """`fit` of a batch whose K is given."""
+  points, num_components, sample_weight, size = checks.batch(
+    points, num_components, sample_weight, None
+  )
+  num_problems, _, dim = points.shape
+  counts = sorted(set(np.asarray(num_components).tolist()))
+  name = network_for(covariance_type, dim, counts)
+  fit_batch = functools.partial(
+    em.fit_batch,
+    sample_weight=sample_weight,
+    max_components=size,
+    covariance_type=covariance_type,
+  )
+  is_outside = np.zeros(num_problems, bool)
+  keys = jax.random.split(key, 3)
+  results, labels = [], []
+  if name is not None:
+    card, params = _loaded(name)
+    start = _best_proposal(
+      keys[0],
+      card,
+      params,
+      (points, num_components, sample_weight),
+      covariance_type=covariance_type,
+      num_views=num_views,
+      max_components=size,
+    )
+    results.append(fit_batch(keys[1], points, num_components, init=start))
+    labels.append(f"network {name}")
+    if covariance_type == "unit":
+      is_outside = _is_outside(card, points, sample_weight)
+      pretrained.warn_if_outside(card, is_outside)
+  if name is None or num_restarts:
+    results.append(
+      fit_batch(keys[2], points, num_components, num_init=num_restarts or 10)
+    )
+    labels.append("EM")
+  choice = _likelier(results)
+  result = jax.tree.map(
+    lambda *leaves: jnp.stack(leaves)[choice, jnp.arange(num_problems)],
+    *results,
+  )
+  mixture = _sort(result.mixture, covariance_type)
+  return Fit(
+    mixture=mixture,
+    num_components=num_components,
+    log_likelihood=result.log_likelihood,
+    labels=_labels(points, sample_weight, mixture, covariance_type),
+    status=result.status,
+    method=np.asarray(labels)[np.asarray(choice)],
+    is_outside_range=is_outside,
+  )
+
+
+def _fit_auto(key, points, max_components, **options):
+  """`fit` for K = 1 ... R; of each problem the fit of lowest BIC."""
+  covariance_type = options["covariance_type"]
+  points, _, sample_weight, _ = checks.batch(
+    points, 1, options.pop("sample_weight"), None
+  )
+  num_problems, num_points, _ = points.shape
+  candidates = np.arange(1, min(max_components, num_points) + 1, dtype=np.int32)
+  size = len(candidates)
+
+  def repeat(leaf):
+    return jnp.repeat(leaf, size, axis=0)
+
+  repeated = repeat(points)
+  weights = repeat(sample_weight)
+  counts = jnp.tile(jnp.asarray(candidates), num_problems)
+  found = _fit(key, repeated, counts, sample_weight=weights, **options)
+  bic = jax.vmap(functools.partial(_bic, covariance_type=covariance_type))(
+    repeated, found.mixture, counts, weights
+  )
+  is_good = found.status < types.Status.DEGENERATE
+  bic = jnp.where(is_good, bic, jnp.inf).reshape(num_problems, size)
+  # Where every fit is degenerate one component is what is left.
+  bic = jnp.where(jnp.all(jnp.isinf(bic), axis=1, keepdims=True), 0.0, bic)
+  choice = jnp.argmin(bic, axis=1)
+  rows = jnp.arange(num_problems) * size + choice
+  chosen = jax.tree.map(lambda leaf: leaf[rows], found)
+  return chosen._replace(
+    candidates=candidates,
+    probabilities=jax.nn.softmax(-0.5 * bic, axis=1),
+  )
+
+
+def _bic(points, mixture, count, sample_weight, *, covariance_type):
+  return selection.bic(
+    points,
+    mixture,
+    count,
+    covariance_type=covariance_type,
+    sample_weight=sample_weight,
+  )
+
+
+def _best_proposal(
+  key,
+  card,
+  params,
+  problems,
+  *,
+  covariance_type,
+  num_views,
+  max_components,
+):
+  """The likeliest mixture after a few EM steps from each view's proposal."""
+  points, num_components, sample_weight = problems
+  num_problems = points.shape[0]
+  answers_scales = factory.covariance_type(card.config) == "diag"
+  weights, means, covariances = _propose(
+    key,
+    params,
+    points,
+    num_components,
+    sample_weight,
+    config=card.config,
+    num_views=num_views,
+    is_scaled=covariance_type != "unit",
+    max_components=max_components,
+  )
+
+  def repeat(leaf):
+    return jnp.repeat(leaf, num_views, axis=0)
+
+  start = types.Mixture(
+    weights,
+    means,
+    covariances if answers_scales and covariance_type == "diag" else None,
+  )
+  found = em.fit_batch(
+    key,
+    repeat(points),
+    repeat(num_components),
+    sample_weight=repeat(sample_weight),
+    max_components=max_components,
+    covariance_type=covariance_type,
+    init=start,
+    max_iter=_NUM_STEPS,
+    tol=0.0,
+  )
+  by_view = jax.tree.map(
+    lambda leaf: leaf.reshape(num_problems, num_views, *leaf.shape[1:]), found
+  )
+  rank = _rank(by_view)
+  best = jnp.argmax(rank, axis=1)
+  return jax.tree.map(
+    lambda leaf: leaf[jnp.arange(num_problems), best], by_view.mixture
+  )
+
+
+@functools.partial(
+  jax.jit,
+  static_argnames=("config", "num_views", "is_scaled", "max_components"),
+)
+def _propose(
+  key,
+  params,
+  points,
+  num_components,
+  sample_weight,
+  *,
+  config,
+  num_views,
+  is_scaled,
+  max_components,
+):
+  """Weights `[B V, K]`, means `[B V, K, d]`, variances or None."""
+  solve = factory.solver(factory.build(config), params, knows_origin=False)
+  num_problems = points.shape[0]
+  shares = jnp.geomspace(_LOWEST_SHARE, _HIGHEST_SHARE, num_views)
+
+  def propose_one(index):
+    problem, view = index // num_views, index % num_views
+    weight = sample_weight[problem]
+    own = jnp.where((weight > 0)[:, None], points[problem], 0.0)
+    centre = linalg.weighted_mean(own, weight)
+    scale = jnp.ones(own.shape[-1], own.dtype)
+    if is_scaled:
+      # Every coordinate gets the same spread, and the noise a scale of 1.
+      squares = jnp.where((weight > 0)[:, None], (own - centre) ** 2, 0.0)
+      variance = weight @ squares / jnp.sum(weight)
+      deviation = jnp.sqrt(jnp.where(variance > 0, variance, 1.0))
+      scale = deviation * shares[view]
+    result = solve(
+      jax.random.fold_in(key, index),
+      (own - centre) / scale,
+      num_components[problem],
+      sample_weight=weight,
+    )
+    weights, means, covariances = result.mixture
+    is_component = weights > 0
+    means = jnp.where(is_component[:, None], means * scale + centre, 0.0)
+    if covariances is not None:
+      covariances = jnp.where(
+        is_component[:, None], covariances * scale**2, 1.0
+      )
+    return jax.tree.map(
+      lambda leaf: leaf[:max_components], (weights, means, covariances)
+    )
+
+  return jax.lax.map(
+    propose_one, jnp.arange(num_problems * num_views), batch_size=_BATCH_SIZE
+  )
+
+
+def _rank(result):
+  """The likelihood; what is degenerate stands below everything else."""
+  is_good = result.status < types.Status.DEGENERATE
+  return jnp.where(is_good, result.log_likelihood, -jnp.inf)
+
+
+def _likelier(results):
+  """Of several results for each problem the index of the best, `[B]`."""
+  return jnp.argmax(jnp.stack([_rank(result) for result in results]), axis=0)
+
+
+def _sort(mixture, covariance_type):
+  """Components by ascending weight, padding last."""
+  is_padding = mixture.weights == 0
+  order = jnp.argsort(jnp.where(is_padding, jnp.inf, mixture.weights), axis=-1)
+
+  def take(leaf):
+    shape = order.shape + (1,) * (leaf.ndim - order.ndim)
+    return jnp.take_along_axis(leaf, order.reshape(shape), axis=1)
+
+  covariances = mixture.covariances
+  if covariance_type in _PER_COMPONENT:
+    covariances = take(covariances)
+  return types.Mixture(take(mixture.weights), take(mixture.means), covariances)
+
+
+@functools.partial(jax.jit, static_argnames="covariance_type")
+def _labels(points, sample_weight, mixture, covariance_type):
+  def of_one(points, sample_weight, mixture):
+    joint = gmm.log_joint(points, mixture, covariance_type=covariance_type)
+    return jnp.where(sample_weight > 0, jnp.argmax(joint, axis=-1), -1)
+
+  return jax.vmap(of_one)(points, sample_weight, mixture).astype(jnp.int32)
+
+
+def _is_outside(card, points, sample_weight):
+  limits = card.range_of(points.shape[-1])
+  check = functools.partial(trained_range.is_outside, limits, about="mean")
+  return np.asarray(jax.vmap(check)(points, sample_weight))
+
+
+@functools.cache
+def _loaded(name):
+  card, params = pretrained.load_params(name)
+  return card, jax.tree.map(jnp.asarray, params)

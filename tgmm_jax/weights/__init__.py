@@ -1,0 +1,1 @@
+"""Shipped networks: parameters as safetensors, and a card each, as JSON."""
