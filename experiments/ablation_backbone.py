@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import ml_collections
 
-from experiments import base, jobs, variants
+from experiments import jobs, mixture_base, variants
 from tgmm_jax import curve_figures, results
 
 VARIANTS = ("", "quick", "smoke")
@@ -41,13 +41,13 @@ PAPER = Grid((64, 128, 256, 512), (3, 6, 12, 24), 128, 12)
 SMALL = Grid((16, 32, 64), (1, 3, 6), 32, 3)
 TINY = Grid((8, 16), (1,), 8, 1)
 
-sweep = base.sweep
+sweep = mixture_base.sweep
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
   """The config of a variant."""
   variants.check(variant, VARIANTS)
-  config = base.get_config()
+  config = mixture_base.get_config()
   config.title = "Ablation: width and depth"
   config.question = (
     "How much does a wider or deeper backbone help, for equally many steps and"
@@ -62,7 +62,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
       is_equal = name.endswith("-equal")
       if is_equal and ratio == 1.0:
         continue
-      run = base.tgmm_run(2)
+      run = mixture_base.tgmm_run(2)
       if variant == "quick":
         variants.make_small(run, num_steps=600)
       run.solver = name

@@ -12,19 +12,19 @@ minutes on 2 CPU cores. `:smoke`: seconds, for the tests.
 
 import ml_collections
 
-from experiments import base, jobs, variants
+from experiments import jobs, mixture_base, variants
 
 VARIANTS = ("", "quick", "smoke")
 DIMS = (2, 8, 32, 128)
 
 experiment = jobs.Experiment
-sweep = base.sweep
+sweep = mixture_base.sweep
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
   """The config of a variant."""
   variants.check(variant, VARIANTS)
-  config = base.get_config()
+  config = mixture_base.get_config()
   config.title = "Ablation: number of points at inference"
   config.question = (
     "Does a trained network use more points than it was trained on, and what"
@@ -33,8 +33,8 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
   config.variant = variant
   config.evaluation.num_points = (16, 32, 64, 128, 256, 512)
   for dim in DIMS:
-    config.runs[f"tgmm-d{dim}"] = base.tgmm_run(dim)
-  refiner = base.refiner_run()
+    config.runs[f"tgmm-d{dim}"] = mixture_base.tgmm_run(dim)
+  refiner = mixture_base.refiner_run()
   refiner.batch_sizes = (80, 40, 40, 40, 32, 24)
   refiner.num_steps = 200_000
   config.runs.refiner = refiner

@@ -25,7 +25,7 @@ import rich.console
 import rich.table
 from absl import app
 
-from experiments import base, rq1, timing
+from experiments import mixture_base, rq1, timing
 from tgmm_jax import sharding, train_step
 from tgmm_jax.learners import learner
 from tgmm_jax.learners import mixtures as mixture_learner
@@ -48,7 +48,7 @@ class Case(NamedTuple):
     return mixture_learner.make(self.model, self.tasks)
 
 
-def make_case(name: str, run: base.Run, steps_per_call: int) -> Case:
+def make_case(name: str, run: mixture_base.Run, steps_per_call: int) -> Case:
   """A case from an experiment's run."""
   config = dataclasses.replace(
     run.train,
@@ -66,7 +66,7 @@ def paper_cases() -> tuple[Case, Case, Case]:
   runs = {
     (variant, run.name): run
     for variant in ("", "released", "quick")
-    for run in base.make_plan(rq1.get_config(variant)).runs
+    for run in mixture_base.make_plan(rq1.get_config(variant)).runs
   }
   refiner = runs["quick", "refiner"]
   return (

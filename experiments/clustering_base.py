@@ -15,10 +15,9 @@ import jax
 import ml_collections
 import numpy as np
 
-from experiments import base, curves, pca_base
+from experiments import base, clustering_figures, curves, pca_base
 from tgmm_jax import (
   clustering_evaluation,
-  curve_figures,
   interrupts,
   results,
   train,
@@ -33,22 +32,16 @@ from tgmm_jax.tasks import covariances, images, mixtures
 TWO_CLASSES, MIXTURES = "two-class", "mixtures"
 SYNTHETIC = (TWO_CLASSES, MIXTURES)
 SOURCES = (*SYNTHETIC, *images.SOURCES)
-# What the rows of the pairs of classes add to the name of their run.
-_PAIRS = " by pair"
-# More curves of 45 pairs nobody could follow; all are in the table.
-_BY_PAIR = (
-  clustering_evaluation.NETWORK,
-  "k-means",
-  "em/full-x10",
-  clustering_evaluation.CLASS_MOMENTS,
-)
-_AXES = {
-  TWO_CLASSES: "|mu|, half the distance of the means",
-  MIXTURES: "range of the means' entries",
-}
-_CAPTIONS = {
-  TWO_CLASSES: "Two classes, over their separation",
-  MIXTURES: "Three classes and more, over the range of their means",
+# By source the label of the axis, and the caption of the figure.
+_SHOWN = {
+  TWO_CLASSES: (
+    "|mu|, half the distance of the means",
+    "Two classes, over their separation",
+  ),
+  MIXTURES: (
+    "range of the means' entries",
+    "Three classes and more, over the range of their means",
+  ),
 }
 
 sweep = pca_base.sweep
@@ -130,19 +123,18 @@ class Run(NamedTuple):
   train: train_step.TrainConfig
 
   @property
-  def num_points(self) -> int:
-    """N."""
-    return self.model.num_points
+  def sizes(self) -> tuple[int, int, int]:
+    """K, d and N."""
+    return self.model.num_targets, self.model.dim, self.model.num_points
 
   @property
   def title(self) -> str:
     """Of its panels."""
-    sizes = f"d = {self.model.dim}, N = {self.num_points}"
+    count, dim, num_points = self.sizes
+    title = f"d = {dim}, N = {num_points}"
     if self.source == MIXTURES:
-      sizes = f"K = {self.model.num_targets}, {sizes}"
-    if self.source not in SYNTHETIC:
-      sizes = f"{self.name}, {sizes}"
-    return sizes
+      return f"K = {count}, {title}"
+    return title if self.source == TWO_CLASSES else f"{self.name}, {title}"
 
 
 def make_runs(config: ml_collections.ConfigDict) -> tuple[Run, ...]:
@@ -327,7 +319,7 @@ def _measure_images(run, score, num_instances):
   pairs = list(itertools.combinations(range(len(prepared.classes)), 2))
   draw = jax.jit(
     jax.vmap(
-      functools.partial(images.sample_pair, num_points=run.num_points),
+      functools.partial(images.sample_pair, num_points=run.model.num_points),
       in_axes=(0, None, 0),
     )
   )
@@ -339,7 +331,7 @@ def _measure_images(run, score, num_instances):
   num_instances = max(num_instances, len(pairs))
   values = score({"": sample}, num_instances=num_instances)[""]
   rows = clustering_evaluation.rows(
-    {float(run.num_points): values}, study=run.name
+    {float(run.model.num_points): values}, study=run.name
   )
   by_pair = {
     pair: {name: array[place :: len(pairs)] for name, array in values.items()}
@@ -347,7 +339,7 @@ def _measure_images(run, score, num_instances):
   }
   limit = clustering_evaluation.CLASS_MOMENTS
   order = sorted(pairs, key=lambda pair: np.mean(by_pair[pair][limit]))
-  study = run.name + _PAIRS
+  study = run.name + clustering_figures.PAIRS
   rows += clustering_evaluation.rows(
     {float(x): by_pair[pair] for x, pair in enumerate(order, 1)}, study=study
   )
@@ -362,41 +354,21 @@ def _measure_images(run, score, num_instances):
 
 
 def draw(runs: Sequence[Run], rows: curves.Rows) -> curves.Figures:
-  """Shares of wrong labels of mixtures, accuracies by pair of images."""
+  """A figure for each kind of mixtures, and one of the pairs of classes."""
+  rows = [row for row in rows if row.metric == clustering_evaluation.METRIC]
   studies = {row.study for row in rows}
-  wrong = [
-    row._replace(metric="wrong", value=1.0 - row.value)
-    for row in rows
-    if row.metric == clustering_evaluation.METRIC
-  ]
   found = {}
-  for source, caption in _CAPTIONS.items():
-    panels = [
-      curve_figures.Panel(
-        run.name, "wrong", run.title, _AXES[source], "share of wrong labels"
-      )
-      for run in runs
-      if run.source == source and run.name in studies
-    ]
-    if panels:
-      name = source.replace("-", "_")
-      found[caption] = (name, curve_figures.draw(wrong, panels))
-  drawn = [row for row in rows if row.series in _BY_PAIR]
-  panels = [
-    curve_figures.Panel(
-      run.name + _PAIRS,
-      clustering_evaluation.METRIC,
-      run.title,
-      "pair of classes, by class moments",
-      clustering_evaluation.METRIC,
-      is_log_y=False,
-    )
-    for run in runs
-    if run.name + _PAIRS in studies
+  for source, (axis, caption) in _SHOWN.items():
+    shown = [run for run in runs if run.source == source]
+    shown = [run for run in shown if run.name in studies]
+    if shown:
+      shown.sort(key=lambda run: run.sizes)
+      figure = clustering_figures.over_distance(rows, shown, axis)
+      found[caption] = (source.replace("-", "_"), figure)
+  shown = [
+    run for run in runs if run.name + clustering_figures.PAIRS in studies
   ]
-  if panels:
-    found["Each pair of classes"] = (
-      "by_pair",
-      curve_figures.draw(drawn, panels, num_columns=2),
-    )
+  if shown:
+    figure = clustering_figures.by_pair(rows, shown)
+    found["Each pair of classes"] = ("by_pair", figure)
   return found

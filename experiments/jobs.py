@@ -11,11 +11,12 @@ import ml_collections
 import rich.console
 from absl import logging
 
-from experiments import base, trainings
+from experiments import mixture_base, trainings
 from tgmm_jax import (
   evaluate,
   figure_style,
   figures,
+  pretrained,
   report,
   results,
   run_folder,
@@ -57,7 +58,7 @@ class Experiment(trainings.Trainings):
         this experiment alone has.
     """
     self._draw_more = draw_more
-    self._plan = base.make_plan(config)
+    self._plan = mixture_base.make_plan(config)
     super().__init__(config, workdir, self._plan.runs)
 
   def _learner(self, run):
@@ -71,9 +72,9 @@ class Experiment(trainings.Trainings):
 
   def _evaluate_rest(self, stop):
     groups = self._classical()
-    if self._config.only not in ("", base.BASELINES) or not groups:
+    if self._config.only not in ("", mixture_base.BASELINES) or not groups:
       return
-    folder = self._workdir / base.BASELINES
+    folder = self._workdir / mixture_base.BASELINES
     with run_folder.lock(folder):
       dims = self._plan.evaluation.dims
       self._evaluate(folder, groups, dims, stop, with_range=True)
@@ -86,6 +87,12 @@ class Experiment(trainings.Trainings):
     if self._config.evaluation.with_constructed:
       groups |= solver_groups.constructed(
         max(config.dims), config.tasks.padded_components
+      )
+    name = self._config.evaluation.with_pretrained
+    if name:
+      card, params = pretrained.load_params(name)
+      groups[mixture_base.PRETRAINED] = solver_groups.network(
+        mixture_base.PRETRAINED, factory.build(card.config), params
       )
     return groups
 
@@ -127,7 +134,9 @@ class Experiment(trainings.Trainings):
   def _report(self):
     """Joins the runs' tables into one, draws it and writes the page."""
     names = [run.name for run in self._runs]
-    folders = [self._workdir / name for name in (*names, base.BASELINES)]
+    folders = [
+      self._workdir / name for name in (*names, mixture_base.BASELINES)
+    ]
     tables = [path for path in (f / RESULTS for f in folders) if path.exists()]
     newest = max((path.stat().st_mtime_ns for path in tables), default=0)
     page = self._workdir / "report.html"
@@ -171,7 +180,7 @@ class Experiment(trainings.Trainings):
     for run in self._plan.runs:
       for name in solver_groups.network_names(run.solver, run.model):
         dims.setdefault(name, set()).update(run.tasks.dims)
-    for name in base.classical_names(self._config):
+    for name in mixture_base.classical_names(self._config):
       dims[name] = set(config.dims)
     metrics = METRICS
     if config.tasks.covariance_type == "diag":

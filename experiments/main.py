@@ -37,6 +37,7 @@ _SWEEP_INDEX = flags.DEFINE_integer(
 _ERRORS = (
   ValueError,
   OSError,
+  ImportError,
   run_folder.RunFolderError,
   checkpoints.CheckpointError,
   train.NonFiniteError,

@@ -15,7 +15,7 @@ import functools
 
 import ml_collections
 
-from experiments import base, jobs, rq1, variants
+from experiments import jobs, mixture_base, rq1, variants
 from tgmm_jax import evaluate, figures
 
 VARIANTS = ("", "quick", "smoke")
@@ -26,7 +26,7 @@ METRICS = {
   "weight_error": "Error of the weights",
 }
 
-sweep = base.sweep
+sweep = mixture_base.sweep
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
@@ -43,7 +43,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config.evaluation.num_tasks = 512
     for dim in rq1.DIMS:
       del config.runs[f"tgmm-d{dim}"]
-    refiner = base.refiner_run()
+    refiner = mixture_base.refiner_run()
     variants.make_small(refiner, num_steps=7_000)
     config.runs.refiner = refiner
   return config

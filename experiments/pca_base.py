@@ -120,8 +120,8 @@ def make_smoke(config: ml_collections.ConfigDict) -> None:
     run.num_steps, run.steps_per_call, run.checkpoint_every = 20, 5, 10
     run.batch_size = 8
     run.num_points = 8
-    run.dim = max(run.dim // 5, 2)
-    run.num_targets = min(run.num_targets, run.dim)
+    run.dim = max(run.dim // 5, 3)
+    run.num_targets = min(run.num_targets, 2)
     run.model.width = 8
     run.model.num_layers = min(run.model.num_layers, 2)
     if run.source != SYNTHETIC:
@@ -176,7 +176,13 @@ def make_runs(config: ml_collections.ConfigDict) -> tuple[Run, ...]:
       f"config.evaluation.num_steps is {evaluation.num_steps}, takes integers"
       " >= 1"
     )
+  if len(set(evaluation.num_steps)) < len(evaluation.num_steps):
+    raise ValueError(
+      f"config.evaluation.num_steps is {evaluation.num_steps}, takes each once"
+    )
+  base.check_seed("config.evaluation.seed", evaluation.seed)
   runs = tuple(_make_run(config, name) for name in sorted(config.runs))
+  base.check_places(runs)
   probable = [run.name for run in runs if run.loss == "eigenvectors"]
   if evaluation.probed not in ("", *probable):
     raise ValueError(
@@ -357,16 +363,21 @@ def draw(rows: curves.Rows) -> curves.Figures:
     ]
     found["By index, the largest first"] = (
       "by_index",
-      curve_figures.draw(rows, panels),
+      _draw(rows, panels),
     )
   for study in over:
     label = VARIABLES[study.removeprefix("over ")]
     panels = _panels(rows, study, label, title=f"over {label}")
     found[f"Mean over the targets, over {label}"] = (
       study.replace(" ", "_"),
-      curve_figures.draw(rows, panels),
+      _draw(rows, panels),
     )
   return found
+
+
+_draw = functools.partial(
+  curve_figures.draw, emphasised=spectral_evaluation.NETWORK
+)
 
 
 def _panels(rows, study, x_label, *, title):

@@ -119,5 +119,7 @@ def draw(rows: list[results.CurveRow]):
   ]
   studies = {row.study for row in rows}
   return curve_figures.draw(
-    rows, [panel for panel in panels if panel.study in studies]
+    rows,
+    [panel for panel in panels if panel.study in studies],
+    emphasised=spectral_evaluation.NETWORK,
   )

@@ -13,18 +13,18 @@ No variant: 100,000 steps, about an hour on 2 CPU cores.
 
 import ml_collections
 
-from experiments import base, jobs, variants
+from experiments import jobs, mixture_base, variants
 
 VARIANTS = ("", "quick", "smoke")
 
 experiment = jobs.Experiment
-sweep = base.sweep
+sweep = mixture_base.sweep
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
   """The config of a variant."""
   variants.check(variant, VARIANTS)
-  config = base.get_config()
+  config = mixture_base.get_config()
   config.title = "Pretrained: isotropic mixtures with known variance"
   config.question = (
     "How good is the shipped network for isotropic mixtures, in every"
@@ -38,7 +38,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
   config.evaluation.num_points = (16, 128, 1024) if not variant else (128,)
   # Peers are in RQ1's table (`rq1.py:pretrained`) and on the frontier.
   config.evaluation.with_baselines = False
-  run = base.refiner_run()
+  run = mixture_base.refiner_run()
   run.solver = "pretrained"
   run.dims = (1, 2, 3, 5, 8, 32, 128)
   run.batch_sizes = (2, 10, 5, 5, 4, 3, 3)

@@ -15,7 +15,7 @@ import numpy as np
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from experiments import base, jobs, trainings
+from experiments import base, jobs, mixture_base, trainings
 from tgmm_jax import (
   checkpoints,
   metric_writer,
@@ -48,7 +48,7 @@ def main(argv):
   if len(argv) > 1:
     raise app.UsageError(f"arguments are {argv[1:]}, takes flags only")
   config, workdir = _CONFIG.value, pathlib.Path(_WORKDIR.value)
-  run = base.make_plan(config).runs[0]
+  run = mixture_base.make_plan(config).runs[0]
   model = factory.build(run.model)
   learner = mixture_learner.make(model, run.tasks)
   restored = checkpoints.restore(

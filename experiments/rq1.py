@@ -6,6 +6,7 @@ No variant: `tgmm` for d = 2, 8, 32, 128 at the paper's size with the matched
 loss, and one `refiner` for all d. An accelerator's work.
 `:released`: the published recipe to the letter (causal, positions, sorted
 loss). An accelerator's work.
+`:pretrained`: the shipped network in all cells; nothing is trained.
 `:quick`: one `refiner` for all d and, for the contrast, a small `tgmm` with
 the published recipe at d = 2. Ten minutes on 2 CPU cores.
 `:smoke`: goes through everything in seconds, for the tests.
@@ -13,19 +14,19 @@ the published recipe at d = 2. Ten minutes on 2 CPU cores.
 
 import ml_collections
 
-from experiments import base, jobs, variants
+from experiments import jobs, mixture_base, variants
 
-VARIANTS = ("", "released", "quick", "smoke")
+VARIANTS = ("", "released", "pretrained", "quick", "smoke")
 DIMS = (2, 8, 32, 128)
 
 experiment = jobs.Experiment
-sweep = base.sweep
+sweep = mixture_base.sweep
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
   """The config of a variant."""
   variants.check(variant, VARIANTS)
-  config = base.get_config()
+  config = mixture_base.get_config()
   config.title = "RQ1: effectiveness"
   config.question = (
     "Does one transformer, trained on synthetic tasks, solve Gaussian"
@@ -36,6 +37,8 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     _add_quick(config)
   elif variant == "smoke":
     _add_smoke(config)
+  elif variant == "pretrained":
+    config.evaluation.with_pretrained = "unit"
   else:
     _add_paper(config, is_released=variant == "released")
   return config
@@ -43,12 +46,12 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
 
 def _add_paper(config, *, is_released):
   for dim in DIMS:
-    run = base.tgmm_run(dim)
+    run = mixture_base.tgmm_run(dim)
     if is_released:
       _as_released(run)
     config.runs[f"tgmm-d{dim}"] = run
   if not is_released:
-    refiner = base.refiner_run()
+    refiner = mixture_base.refiner_run()
     refiner.batch_sizes = (80, 40, 40, 40, 32, 24)
     refiner.num_steps = 200_000
     config.runs.refiner = refiner
@@ -62,11 +65,11 @@ def _as_released(run):
 
 
 def _add_quick(config):
-  refiner = base.refiner_run()
+  refiner = mixture_base.refiner_run()
   variants.make_small(refiner, num_steps=18_000)
   refiner.checkpoint_every = 2_000
   config.runs.refiner = refiner
-  released = base.tgmm_run(2)
+  released = mixture_base.tgmm_run(2)
   _as_released(released)
   variants.make_small(released, num_steps=1_500)
   released.checkpoint_every = 500
@@ -74,6 +77,6 @@ def _add_quick(config):
 
 
 def _add_smoke(config):
-  config.runs.refiner = base.refiner_run()
-  config.runs["tgmm-d2"] = base.tgmm_run(2)
+  config.runs.refiner = mixture_base.refiner_run()
+  config.runs["tgmm-d2"] = mixture_base.tgmm_run(2)
   variants.make_smoke(config)

@@ -13,19 +13,19 @@ cores. `:smoke`: seconds, for the tests.
 
 import ml_collections
 
-from experiments import base, jobs, variants
+from experiments import jobs, mixture_base, variants
 
 VARIANTS = ("", "quick", "smoke")
 LARGEST = (32, 64, 128)  # N0
 
 experiment = jobs.Experiment
-sweep = base.sweep
+sweep = mixture_base.sweep
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
   """The config of a variant."""
   variants.check(variant, VARIANTS)
-  config = base.get_config()
+  config = mixture_base.get_config()
   config.title = "RQ2: other numbers of points"
   config.question = (
     "How much do trained networks lose on numbers of points that they were not"
@@ -35,12 +35,14 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
   config.evaluation.dims = (2, 8)
   config.evaluation.num_points = (16, 32, 64, 128, 256, 512)
   for largest in LARGEST:
-    refiner = base.refiner_run()
+    refiner = mixture_base.refiner_run()
     refiner.batch_sizes = (80, 40, 40, 40, 32, 24)
     refiner.num_steps = 200_000
     _add(config, f"refiner-n{largest}", refiner, largest)
     for dim in (2, 8):
-      _add(config, f"tgmm-n{largest}-d{dim}", base.tgmm_run(dim), largest)
+      _add(
+        config, f"tgmm-n{largest}-d{dim}", mixture_base.tgmm_run(dim), largest
+      )
   if variant == "quick":
     _make_quick(config)
   elif variant == "smoke":

@@ -15,18 +15,18 @@ CPU cores. `:smoke`: seconds, for the tests.
 
 import ml_collections
 
-from experiments import base, jobs, variants
+from experiments import jobs, mixture_base, variants
 
 VARIANTS = ("", "quick", "smoke")
 
 experiment = jobs.Experiment
-sweep = base.sweep
+sweep = mixture_base.sweep
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
   """The config of a variant."""
   variants.check(variant, VARIANTS)
-  config = base.get_config()
+  config = mixture_base.get_config()
   config.title = "RQ2: tasks from another law"
   config.question = (
     "What happens to trained networks, and to EM and the spectral method, on"
@@ -46,12 +46,12 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
       "standardised": (-1.0, 1.0, 2.0),
     }
   )
-  refiner = base.refiner_run()
+  refiner = mixture_base.refiner_run()
   refiner.batch_sizes = (80, 40, 40, 40, 32, 24)
   refiner.num_steps = 200_000
   config.runs.refiner = refiner
   for dim in (2, 8):
-    config.runs[f"tgmm-d{dim}"] = base.tgmm_run(dim)
+    config.runs[f"tgmm-d{dim}"] = mixture_base.tgmm_run(dim)
   if variant == "quick":
     config.evaluation.num_tasks = 256
     others = config.evaluation.other_shifts

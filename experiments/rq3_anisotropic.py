@@ -16,19 +16,19 @@ minutes on 2 CPU cores.
 
 import ml_collections
 
-from experiments import base, jobs, variants
+from experiments import jobs, mixture_base, variants
 
 VARIANTS = ("", "quick", "smoke")
 DIMS = (2, 8, 32, 128)
 
 experiment = jobs.Experiment
-sweep = base.sweep
+sweep = mixture_base.sweep
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
   """The config of a variant."""
   variants.check(variant, VARIANTS)
-  config = base.get_config()
+  config = mixture_base.get_config()
   config.title = "RQ3: anisotropic mixtures"
   config.question = (
     "Does a transformer that also estimates scales solve mixtures of"
@@ -42,8 +42,8 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
 
 def _add_paper(config):
   for dim in DIMS:
-    config.runs[f"tgmm-d{dim}"] = base.tgmm_run(dim)
-  refiner = base.refiner_run()
+    config.runs[f"tgmm-d{dim}"] = mixture_base.tgmm_run(dim)
+  refiner = mixture_base.refiner_run()
   refiner.dims = (2, 3, 5, 8)
   refiner.batch_sizes = (80, 40, 40, 80)
   refiner.model.rank = 8
@@ -53,17 +53,17 @@ def _add_paper(config):
 
 def _add_quick(config):
   config.evaluation.dims = (2,)
-  refiner = base.refiner_run()
+  refiner = mixture_base.refiner_run()
   refiner.dims, refiner.batch_sizes = (2,), (32,)
   refiner.model.rank = 2
   variants.make_small(refiner, num_steps=8_000)
   config.runs["refiner-d2"] = refiner
-  config.runs["tgmm-d2"] = base.tgmm_run(2)
+  config.runs["tgmm-d2"] = mixture_base.tgmm_run(2)
   variants.make_small(config.runs["tgmm-d2"], num_steps=3_000)
 
 
 def _add_smoke(config):
-  config.runs.refiner = base.refiner_run()
+  config.runs.refiner = mixture_base.refiner_run()
   config.runs.refiner.model.rank = 3
-  config.runs["tgmm-d2"] = base.tgmm_run(2)
+  config.runs["tgmm-d2"] = mixture_base.tgmm_run(2)
   variants.make_smoke(config)

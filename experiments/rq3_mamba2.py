@@ -11,19 +11,19 @@ cores.
 
 import ml_collections
 
-from experiments import base, jobs, variants
+from experiments import jobs, mixture_base, variants
 
 VARIANTS = ("", "quick", "smoke")
 DIMS = (2, 8, 32, 128)
 
 experiment = jobs.Experiment
-sweep = base.sweep
+sweep = mixture_base.sweep
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
   """The config of a variant."""
   variants.check(variant, VARIANTS)
-  config = base.get_config()
+  config = mixture_base.get_config()
   config.title = "RQ3: Mamba2 as the backbone"
   config.question = (
     "Does a state-space model in the place of the transformer solve Gaussian"
@@ -31,7 +31,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
   )
   config.variant = variant
   for dim in (2,) if variant else DIMS:
-    config.runs[f"tgmm-d{dim}"] = base.tgmm_run(dim)
+    config.runs[f"tgmm-d{dim}"] = mixture_base.tgmm_run(dim)
     config.runs[f"tgmm-mamba2-d{dim}"] = _mamba2_run(dim)
   if variant == "quick":
     _make_quick(config)
@@ -41,7 +41,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
 
 
 def _mamba2_run(dim):
-  run = base.tgmm_run(dim)
+  run = mixture_base.tgmm_run(dim)
   run.solver = "tgmm-mamba2"
   run.model.backbone = "mamba2"
   run.model.num_heads = 8

@@ -115,6 +115,8 @@ class Trainings(abc.ABC):
   def _check_sources(self, mode):
     """Raises, before a folder is made, where what is to be read is not there.
 
+    That is a network's data and, for some modes, its checkpoint.
+
     A checkpoint must also be of the network that the config describes.
     """
     if mode == "report" and not self._workdir.is_dir():
@@ -122,6 +124,9 @@ class Trainings(abc.ABC):
         f"--workdir is {str(self._workdir)!r}, takes the folder of a run for"
         " --mode=report"
       )
+    for run in self._runs if mode != "report" else ():
+      if self._config.only in ("", run.name):
+        self._learner(run)  # reads its data, if it has any
     if mode == "evaluate":
       parent = self._workdir
     elif mode != "report" and self._config.restore_dir:

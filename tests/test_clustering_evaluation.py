@@ -59,7 +59,7 @@ def standard_error(values):
 def test_everything_is_right_where_classes_are_far_apart(scored):
   assert set(scored[8.0]) == {
     *("constructed", "spectral", "k-means", "em/k-means++"),
-    *("em/k-means++-x10", "true parameters", RANDOM),
+    *("em/k-means++-x10", "true parameters (Bayes)", RANDOM),
   }
   for series, values in scored[8.0].items():
     assert values.shape == (256,)
@@ -84,7 +84,7 @@ def test_everything_is_at_chance_where_classes_are_the_same(scored):
 
 @pytest.mark.slow
 def test_true_parameters_are_at_the_rate_and_nothing_is_above(scored):
-  truth = scored[1.0]["true parameters"]
+  truth = scored[1.0]["true parameters (Bayes)"]
   rate = 0.5 * math.erfc(-1.0 / math.sqrt(2.0))
   assert abs(np.mean(truth) - rate) < 4 * standard_error(truth)
   for series, values in scored[1.0].items():
@@ -98,23 +98,23 @@ def test_true_parameters_are_at_the_rate_and_nothing_is_above(scored):
 
 
 @pytest.mark.slow
-def test_several_classes_far_apart():
+def test_of_several_starts_the_best_is_taken():
+  # One start of EM has 0.92 here, the worst of ten of k-means 0.88.
   law = mixtures.TaskConfig(
-    dim=2, num_components=(3,), min_points=24, max_points=30, mean_range=200.0
+    dim=8, num_components=(4,), min_points=24, max_points=30
   )
-  references = clustering_evaluation.references(3, 2, has_unit_covariance=True)
+  references = clustering_evaluation.references(4, 8, has_unit_covariance=True)
   assert "constructed" not in references
-  # Of several starts: one may be a bad one.
-  chosen = ("spectral", "k-means", "em/k-means++-x10", "true parameters")
+  chosen = ("spectral", "k-means", "em/k-means++-x10")
   values = clustering_evaluation.score(
     {name: references[name] for name in chosen},
     {0: sampler(law)},
-    num_classes=3,
-    num_instances=32,
+    num_classes=4,
+    num_instances=64,
     seed=0,
   )[0]
   for series, found in values.items():
-    assert np.mean(found) > 0.99, series
+    assert np.mean(found) > 0.98, series
 
 
 @pytest.mark.slow

@@ -11,16 +11,18 @@ ROOT = pathlib.Path(__file__).parents[1]
 ORDER = [
   ("types",),
   ("gmm", "linalg"),
-  ("tasks", "metrics", "solvers"),
+  ("tasks", "metrics", "spectral_metrics", "solvers"),
   ("estimator_start", "sklearn_base", "gaussian_mixture"),
   ("losses", "constructed", "models"),
   ("optim", "sharding", "run_folder", "tree_digest", "step_metadata")
   + ("checkpoints", "metric_writer", "results", "interrupts"),
-  ("solver_groups", "learners"),
+  ("pretrained", "probes"),
+  ("solver_groups", "learners", "fitting"),
   ("train_step",),
-  ("train", "evaluate"),
+  ("train", "evaluate", "spectral_evaluation", "clustering_evaluation"),
   ("figure_style", "figure_panels", "figures", "curve_figures")
-  + ("report_tables", "report"),
+  + ("report_tables", "report", "fit_figure"),
+  ("__init__", "__main__"),
 ]
 LEVELS = {name: level for level, row in enumerate(ORDER) for name in row}
 # What only some modules may import: by package, the files.
@@ -28,7 +30,8 @@ PLACES = {
   "orbax": ("checkpoints.py",),
   "tensorboardX": ("metric_writer.py",),
   "matplotlib": ("figures.py", "figure_panels.py", "figure_style.py")
-  + ("curve_figures.py", "report.py"),
+  + ("curve_figures.py", "fit_figure.py", "report.py"),
+  "safetensors": ("pretrained.py",),
   "sklearn": ("sklearn_base.py", "image_sources.py"),
   "mlxtend": ("image_sources.py",),
 }

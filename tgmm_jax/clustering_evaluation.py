@@ -4,10 +4,10 @@ Every series labels the same problems. Its score is the accuracy under the best
 naming of the classes; for few points chance is therefore above 1 / K, and
 "random labels" shows where it is.
 
-"true parameters" takes the largest posterior under the mixture that the points
-were drawn from: no rule is right more often. For images the mixture is that of
-Gaussian classes with the moments of the split, "class moments": a limit for
-who knows moments, not for all.
+"true parameters (Bayes)" takes the largest posterior under the mixture that
+the points were drawn from: no rule is right more often. For images the mixture
+is that of Gaussian classes with the moments of the split, "class moments": a
+limit for who knows moments, not for all.
 """
 
 import functools
@@ -26,9 +26,10 @@ from tgmm_jax.tasks import covariances
 
 NETWORK = "transformer"
 CONSTRUCTED = "constructed"
-TRUE_PARAMETERS = "true parameters"
+TRUE_PARAMETERS = "true parameters (Bayes)"
 CLASS_MOMENTS = "class moments (fit)"
 BAYES = "Phi(|mu|) (Bayes)"
+CHANCE = "random labels"
 METRIC = "accuracy"
 # Problems in one call; more would not fit the caches.
 _BATCH_SIZE = 128
@@ -97,9 +98,7 @@ def references(
     labellers[CLASS_MOMENTS] = functools.partial(
       _posterior, covariance_type="full"
     )
-  labellers["random labels"] = functools.partial(
-    _random, num_classes=num_classes
-  )
+  labellers[CHANCE] = functools.partial(_random, num_classes=num_classes)
   return labellers
 
 

@@ -49,6 +49,7 @@ def draw(
   panels: Sequence[Panel],
   *,
   num_columns: int = 3,
+  emphasised: str = "",
 ) -> mpl_figure.Figure:
   """Draws panels side by side with one legend below.
 
@@ -60,6 +61,7 @@ def draw(
     rows: of any studies; those of the panels are drawn.
     panels: from left to right and from top to bottom.
     num_columns: most panels side by side.
+    emphasised: the series that the figure is about, drawn thicker, "" for none.
 
   Returns:
     The figure.
@@ -69,7 +71,11 @@ def draw(
   """
   shown = [_rows_of(rows, panel) for panel in panels]
   series = sorted({row.series for part in shown for row in part}, key=_natural)
+  if emphasised in series:
+    series = [emphasised, *(name for name in series if name != emphasised)]
   styles = _styles(series)
+  if emphasised in styles:
+    styles[emphasised] |= {"linewidth": 2.6, "zorder": 3}
   num_columns = min(num_columns, len(panels))
   num_rows = math.ceil(len(panels) / num_columns)
   with figure_style.style():

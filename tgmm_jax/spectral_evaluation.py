@@ -105,7 +105,7 @@ def score(
     Arrays `[num_instances, k]` or `[num_instances, 1]`.
   """
   size = min(num_instances, _BATCH_SIZE)
-  key = jax.random.key(seed)
+  key = jax.random.fold_in(jax.random.key(seed), 0)
   batches = [
     sample(jax.random.fold_in(key, index), size)
     for index in range(-(-num_instances // size))

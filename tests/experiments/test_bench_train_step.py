@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from experiments import base, bench_train_step, rq1
+from experiments import bench_train_step, mixture_base, rq1
 from tgmm_jax import sharding, train_step
 from tgmm_jax.learners import mixtures as mixture_learner
 from tgmm_jax.models import tgmm
@@ -32,7 +32,7 @@ def test_flops_of_products_by_hand():
 def test_flops_of_the_papers_step():
   # The backbone, forward and twice that backward; the rest is under 2%.
   tasks = mixture_learner.MixtureTraining((mixtures.TaskConfig(dim=2),))
-  run = base.Run(
+  run = mixture_base.Run(
     "tgmm", "tgmm", tgmm.TGMMConfig(dim=2), tasks, train_step.TrainConfig()
   )
   case = bench_train_step.make_case("tgmm", run, steps_per_call=2)
@@ -46,7 +46,7 @@ def test_flops_of_the_papers_step():
 def test_every_column_of_a_smoke_case():
   run = next(
     run
-    for run in base.make_plan(rq1.get_config("smoke")).runs
+    for run in mixture_base.make_plan(rq1.get_config("smoke")).runs
     if run.name == "tgmm-d2"
   )
   case = bench_train_step.make_case("smoke", run, steps_per_call=2)

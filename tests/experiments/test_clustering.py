@@ -38,9 +38,9 @@ def test_every_curve_of_mixtures(start, tmp_path):
   _, table, drawn = run_smoke(start, "clustering", tmp_path)
   assert drawn == {"two_class", "mixtures", "learning_curves"}
   two, several = table["d10-n50"], table["k3-d2-n64"]
-  limits = {"true parameters", "Phi(|mu|) (Bayes)"}
+  limits = {"true parameters (Bayes)", "Phi(|mu|) (Bayes)"}
   assert set(two) == COMMON | STARTS | limits | {"constructed"}
-  assert set(several) == COMMON | STARTS | {"true parameters"}
+  assert set(several) == COMMON | STARTS | {"true parameters (Bayes)"}
   assert all(set(curve) == {1.0, 3.0} for curve in two.values())
   assert all(set(curve) == {2.0, 5.0} for curve in several.values())
   assert two["Phi(|mu|) (Bayes)"][3.0] == pytest.approx(0.99865, abs=1e-5)

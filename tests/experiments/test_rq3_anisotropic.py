@@ -1,6 +1,6 @@
 import pytest
 
-from experiments import base, rq3_anisotropic
+from experiments import mixture_base, rq3_anisotropic
 from tgmm_jax import results, solver_groups
 
 NETWORKS = {"tgmm", "tgmm+em5", "refiner", "refiner+em5", "refiner-x8+em5"}
@@ -9,7 +9,7 @@ NETWORKS = {"tgmm", "tgmm+em5", "refiner", "refiner+em5", "refiner-x8+em5"}
 def plan_of(variant):
   config = rq3_anisotropic.get_config(variant)
   assert config.variant == variant
-  return config, base.make_plan(config)
+  return config, mixture_base.make_plan(config)
 
 
 def dims_of(run):
@@ -67,14 +67,14 @@ def test_a_refiner_for_more_coordinates_than_it_has():
   config = rq3_anisotropic.get_config("smoke")
   config.runs.refiner.model.rank = 1
   with pytest.raises(ValueError, match="config.runs.refiner: dim is 2, takes"):
-    base.make_plan(config)
+    mixture_base.make_plan(config)
 
 
 def test_covariances_that_are_not_sampled():
   config = rq3_anisotropic.get_config("smoke")
   config.tasks.covariance_type = "full"
   with pytest.raises(ValueError, match="covariance_type is 'full', takes"):
-    base.make_plan(config)
+    mixture_base.make_plan(config)
 
 
 @pytest.mark.slow

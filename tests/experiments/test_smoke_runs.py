@@ -4,7 +4,7 @@ import importlib
 
 import pytest
 
-from experiments import base
+from experiments import mixture_base
 from tgmm_jax import evaluate, results, solver_groups
 
 pytestmark = pytest.mark.slow
@@ -43,7 +43,7 @@ def run(request, start, tmp_path_factory):
 
 def test_table_page_and_figures_are_whole(run):
   name, workdir, module = run
-  plan = base.make_plan(module.get_config("smoke"))
+  plan = mixture_base.make_plan(module.get_config("smoke"))
   rows = results.read_csv(workdir / "results.csv")
   networks = {
     solver

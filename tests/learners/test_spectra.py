@@ -123,12 +123,9 @@ def test_loss_of_a_problem_is_the_one_by_hand(loss):
   np.testing.assert_allclose(actual, expected, rtol=1e-4)
 
 
-@pytest.mark.parametrize(
-  "loss", ["subspace", pytest.param("eigenvalues", marks=pytest.mark.slow)]
-)
-def test_loss_of_a_batch_is_the_mean_of_its_problems(loss):
-  model = network(loss)
-  learner = spectra.make(model, loss, LAW, batch_size=4)
+def test_loss_of_a_batch_is_the_mean_of_its_problems():
+  model = network("subspace")
+  learner = spectra.make(model, "subspace", LAW, batch_size=4)
 
   @jax.jit
   def answer_and_compare(batch):
@@ -138,7 +135,7 @@ def test_loss_of_a_batch_is_the_mean_of_its_problems(loss):
 
   answers, (actual, scalars) = answer_and_compare(problems())
   assert scalars == {}
-  expected = [by_hand(loss, *pair) for pair in enumerate(answers)]
+  expected = [by_hand("subspace", *pair) for pair in enumerate(answers)]
   np.testing.assert_allclose(actual, np.mean(expected), rtol=1e-4)
 
 

@@ -3,7 +3,7 @@ import json
 import ml_collections
 import pytest
 
-from experiments import base, jobs, rq1
+from experiments import base, jobs, mixture_base, rq1
 
 # Whatever they say, nothing is read from them.
 FREE_TEXT = ("title", "question")
@@ -107,7 +107,7 @@ def test_plan_has_what_the_config_says():
   config.runs.refiner.model.rank = 3
   config.runs.refiner.optimizer.b2 = 0.9
   config.evaluation.shifts = (0.0, 1.0)
-  plan = base.make_plan(config)
+  plan = mixture_base.make_plan(config)
   refiner, tgmm = plan.runs
   assert [refiner.name, tgmm.name] == sorted(config.runs)
   assert refiner.tasks.dims == (2, 3)
@@ -127,10 +127,10 @@ def test_two_solvers_of_one_name_in_one_cell():
   config = rq1.get_config("smoke")
   config.runs.refiner.solver = "tgmm"
   with pytest.raises(ValueError, match="a name that no other solver has"):
-    base.make_plan(config)
+    mixture_base.make_plan(config)
   config.runs.refiner.solver = "spectral"
   with pytest.raises(ValueError, match="solver is 'spectral'"):
-    base.make_plan(config)
+    mixture_base.make_plan(config)
 
 
 def test_a_run_may_not_be_named_as_another_folder():
@@ -139,19 +139,19 @@ def test_a_run_may_not_be_named_as_another_folder():
     bad = config.copy_and_resolve_references()
     bad.runs[name] = bad.runs.refiner
     with pytest.raises(ValueError, match="takes letters, digits"):
-      base.make_plan(bad)
+      mixture_base.make_plan(bad)
 
 
 def test_constructed_networks_stand_in_any_table_of_isotropic_tasks():
   config = rq1.get_config("smoke")
-  names = base.classical_names(config)
+  names = mixture_base.classical_names(config)
   config.evaluation.with_constructed = True
-  base.make_plan(config)
-  more = base.classical_names(config)
+  mixture_base.make_plan(config)
+  more = mixture_base.classical_names(config)
   assert set(more) - set(names) == {
     *("constructed/em", "constructed/spectral", "constructed/two-classes"),
   }
   config.runs.refiner.solver = "tgmm"
   config.tasks.covariance_type = "diag"
   with pytest.raises(ValueError, match="with_constructed is True, takes False"):
-    base.make_plan(config)
+    mixture_base.make_plan(config)

@@ -1,0 +1,88 @@
+"""Figures of the experiments with clustering: accuracies, errors, pairs."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from matplotlib import figure as mpl_figure
+
+from experiments import curves
+from tgmm_jax import clustering_evaluation, curve_figures
+
+# What the rows of the pairs of classes add to the name of their run.
+PAIRS = " by pair"
+_ERROR = "share of wrong labels"
+# More curves of 45 pairs nobody could follow; all are in the table.
+_BY_PAIR = (
+  clustering_evaluation.NETWORK,
+  "k-means",
+  "em/full-x10",
+  clustering_evaluation.CLASS_MOMENTS,
+)
+
+
+class Run(Protocol):
+  """What a panel says of its training."""
+
+  name: str
+  title: str
+
+
+def over_distance(
+  rows: curves.Rows, runs: Sequence[Run], x_label: str
+) -> mpl_figure.Figure:
+  """Accuracies of each run above, and below what they lack on a log scale.
+
+  Args:
+    rows: accuracies of these runs.
+    runs: from left to right.
+    x_label: how far apart the classes are.
+  """
+  panels = [_panel(rows, run.name, run.title, x_label=x_label) for run in runs]
+  panels += [
+    curve_figures.Panel(run.name, _ERROR, run.title, x_label, _ERROR)
+    for run in runs
+  ]
+  shown = [row for row in rows if row.series != clustering_evaluation.CHANCE]
+  shown += [_error_of(row) for row in shown]
+  return curve_figures.draw(shown, panels, num_columns=min(len(runs), 3))
+
+
+def by_pair(rows: curves.Rows, runs: Sequence[Run]) -> mpl_figure.Figure:
+  """Accuracies of some series for each pair of classes."""
+  panels = [
+    _panel(
+      rows,
+      run.name + PAIRS,
+      run.title,
+      x_label="pair of classes, in the order of the class moments",
+    )
+    for run in runs
+  ]
+  shown = [row for row in rows if row.series in _BY_PAIR]
+  return curve_figures.draw(shown, panels, num_columns=2)
+
+
+def _panel(rows, study, title, *, x_label):
+  """Accuracies, with a line at what random labels have in the mean."""
+  chance = [
+    row.value
+    for row in rows
+    if (row.study, row.series) == (study, clustering_evaluation.CHANCE)
+  ]
+  return curve_figures.Panel(
+    study,
+    clustering_evaluation.METRIC,
+    title,
+    x_label,
+    clustering_evaluation.METRIC,
+    is_log_y=False,
+    lines={"chance": float(np.mean(chance))},
+  )
+
+
+def _error_of(row):
+  """The share of wrong labels; no bar that would reach down to 0."""
+  value = 1.0 - row.value
+  spread = row.standard_error if row.standard_error < 0.9 * value else np.nan
+  return row._replace(metric=_ERROR, value=value, standard_error=spread)

@@ -1,0 +1,224 @@
+import dataclasses
+import hashlib
+import json
+import subprocess
+import sys
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from tgmm_jax import pretrained, types
+from tgmm_jax.models import factory, refiner
+from tgmm_jax.tasks import trained_range
+
+SMALL = refiner.RefinerConfig(
+  num_components=(2, 3), rank=2, width=8, num_layers=2, num_heads=2
+)
+LIMITS = {"max_reach": 9.0, "min_spread": 0.5, "max_spread": 4.0}
+
+
+def write(folder, **changes):
+  model = factory.build(SMALL)
+  params = jax.jit(model.init)(jax.random.key(0))
+  fields = {
+    "name": "small",
+    "title": "for a test",
+    "network": "refiner",
+    "model": dataclasses.asdict(SMALL),
+    "dims": (2, 8),
+    "max_dim": 8,
+    "num_points": (16, 128),
+    "ranges": {"2": LIMITS, "8": LIMITS | {"max_reach": 11.0}},
+    "metrics": [],
+    "training": {"num_steps": 1},
+  }
+  return pretrained.save(folder, params, **(fields | changes)), params
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+  """Path of a card, and the parameters that were saved."""
+  return write(tmp_path_factory.mktemp("saved"))
+
+
+@pytest.fixture
+def problem():
+  means = jnp.array([[-3.0, 0.0], [3.0, 0.0]])
+  noise = jax.random.normal(jax.random.key(1), (40, 2))
+  return means[jnp.arange(40) % 2] + noise
+
+
+def test_parameters_and_card_come_back(saved):
+  path, params = saved
+  card, found = pretrained.load_params(path)
+  assert jax.tree.structure(found) == jax.tree.structure(params)
+  for got, want in zip(
+    jax.tree.leaves(found), jax.tree.leaves(params), strict=True
+  ):
+    np.testing.assert_array_equal(got, want)
+  assert card.config == SMALL
+  assert card.num_components == (2, 3)
+  # With or without a suffix, of either file.
+  for name in (path.with_suffix(""), path.with_suffix(".safetensors")):
+    assert pretrained.read_card(name) == card
+
+
+def test_solver_is_that_of_the_network_and_pure(saved, problem):
+  path, params = saved
+  key = jax.random.key(3)
+  solve = pretrained.load(path)
+  direct = factory.solver(factory.build(SMALL), params, knows_origin=False)
+  found, expected = solve(key, problem, 2), direct(key, problem, 2)
+  np.testing.assert_array_equal(found.mixture.means, expected.mixture.means)
+  assert not found.is_outside_range
+  batched = jax.jit(jax.vmap(solve, in_axes=(0, 0, None)))(
+    jnp.stack([key, key]), jnp.stack([problem, problem]), 2
+  )
+  np.testing.assert_allclose(
+    batched.mixture.means[1], found.mixture.means, rtol=1e-4, atol=1e-5
+  )
+  assert batched.is_outside_range.shape == (2,)
+
+
+def test_answers_do_not_depend_on_the_origin_unless_it_is_known(saved, problem):
+  path, _ = saved
+  key, shift = jax.random.key(3), jnp.array([100.0, -50.0])
+  solve = pretrained.load(path)
+  here = solve(key, problem, 2)
+  there = solve(key, problem + shift, 2)
+  np.testing.assert_allclose(
+    there.mixture.means[:2] - shift, here.mixture.means[:2], atol=1e-3
+  )
+  assert not there.is_outside_range
+  known = pretrained.load(path, knows_origin=True)
+  with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    moved = known(key, problem + shift, 2).mixture.means[:2] - shift
+  here = known(key, problem, 2).mixture.means[:2]
+  assert np.max(np.abs(moved - here)) > 1e-3
+
+
+@pytest.mark.parametrize("scale", [0.01, 10.0])
+def test_points_outside_the_range_are_flagged(saved, problem, scale):
+  solve = pretrained.load(saved[0])
+  key = jax.random.key(0)
+  with pytest.warns(pretrained.OutsideRangeWarning, match="unlike those"):
+    result = solve(key, problem * scale, 2)
+  assert result.is_outside_range
+  assert np.all(np.isfinite(result.mixture.means))
+  # Inside jit nobody can warn, but the flag is there.
+  with warnings.catch_warnings():
+    warnings.simplefilter("error")
+    assert jax.jit(solve, static_argnums=2)(
+      key, problem * scale, 2
+    ).is_outside_range
+
+
+def test_limits_between_dimensions_are_between(saved):
+  card = pretrained.read_card(saved[0])
+  assert float(card.range_of(4).max_reach) == pytest.approx(10.0)
+  assert float(card.range_of(1).max_reach) == pytest.approx(9.0)
+  assert float(card.range_of(100).max_reach) == pytest.approx(11.0)
+  assert isinstance(card.range_of(2), trained_range.TrainedRange)
+
+
+def test_what_a_network_does_not_answer(saved, problem):
+  solve, key = pretrained.load(saved[0]), jax.random.key(0)
+  with pytest.raises(ValueError, match="num_components is 4, takes one of"):
+    solve(key, problem, 4)
+  with pytest.raises(ValueError, match="points has d = 9, takes at most 8"):
+    solve(key, jnp.zeros((20, 9)), 2)
+  status = jax.jit(solve)(key, problem, jnp.asarray(4)).status
+  assert status == types.Status.INVALID_INPUT
+
+
+def test_names_that_do_not_exist():
+  names = list(pretrained.available())
+  with pytest.raises(pretrained.PretrainedError) as error:
+    pretrained.load("none")
+  assert str(error.value) == (
+    f"name is 'none', takes one of {names} or the path of a card"
+  )
+
+
+def damaged(tmp_path, what):
+  path, _ = write(tmp_path)
+  card = json.loads(path.read_text())
+  weights = path.with_suffix(".safetensors")
+  content = bytearray(weights.read_bytes())
+  if what == "flipped bit":
+    content[-1] ^= 1
+  elif what == "truncated":
+    content = content[:-100]
+  elif what == "no safetensors":
+    content = b"x" * 100
+    card["sha256"] = hashlib.sha256(content).hexdigest()
+  elif what == "other network":
+    card["model"]["width"] = 16
+  elif what == "other parameters":
+    content = safetensors.numpy.save({"a": np.zeros(3, np.float32)})
+    card["sha256"] = hashlib.sha256(content).hexdigest()
+  elif what == "newer format":
+    card["format"] = 99
+  elif what == "no format":
+    del card["format"]
+  elif what == "a field too few":
+    del card["dims"]
+  weights.write_bytes(content)
+  path.write_text(json.dumps(card))
+  if what == "no weights":
+    weights.unlink()
+  elif what == "no JSON":
+    path.write_text("{")
+  return path
+
+
+@pytest.mark.parametrize(
+  ("what", "message"),
+  [
+    ("flipped bit", "has the SHA-256 .*: it is damaged or another file"),
+    ("truncated", "has the SHA-256"),
+    ("no safetensors", "is no safetensors file"),
+    ("other network", "has other parameters than the network of its card"),
+    ("other parameters", "has other parameters than the network"),
+    ("newer format", "has format 99, takes 1 or less: a newer version"),
+    ("no format", "is no card: it has no format"),
+    ("a field too few", "is no card of format 1: .'dims'"),
+    ("no weights", "cannot be read: No such file"),
+    ("no JSON", "is no card: "),
+  ],
+)
+def test_damaged_files_are_refused_in_one_line(tmp_path, what, message):
+  path = damaged(tmp_path, what)
+  with pytest.raises(pretrained.PretrainedError, match=message) as error:
+    pretrained.load(path)
+  assert "\n" not in str(error.value)
+
+
+def test_every_shipped_network_is_whole_and_small():
+  cards = pretrained.available()
+  assert "unit" in cards
+  folder = pretrained._folder()
+  total = sum(path.stat().st_size for path in folder.iterdir())
+  assert total < 20e6
+  for name in cards:
+    card, params = pretrained.load_params(name)
+    assert card.name == name
+    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(params))
+    assert card.training["commit"]
+    assert set(card.ranges) == {str(dim) for dim in card.dims}
+
+
+def test_import_of_the_package_loads_no_weights():
+  code = (
+    "import sys, tgmm_jax;"
+    "assert 'jax' not in sys.modules and 'safetensors' not in sys.modules;"
+    "assert callable(tgmm_jax.fit);"
+    "from tgmm_jax import fitting;"
+    "assert fitting._loaded.cache_info().currsize == 0"
+  )
+  subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
