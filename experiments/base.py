@@ -97,17 +97,18 @@ def check_seed(field: str, seed: int) -> None:
     raise ValueError(f"{field} is {seed}, takes 0 to 2**32 - 1")
 
 
-def check_places(runs: Sequence[Any]) -> None:
+def check_places(runs: Sequence[Any], study_of: Callable[[Any], str]) -> None:
   """Raises where two runs would be the same point of a curve.
 
   Args:
     runs: with the fields name, varies and x.
+    study_of: the curve of a run.
   """
   seen = {}
   for run in runs:
     if not run.varies:
       continue
-    place = (run.varies, run.x)
+    place = (study_of(run), run.x)
     if place in seen:
       raise ValueError(
         f"config.runs.{run.name} has {run.varies} = {run.x:g}, takes a value"

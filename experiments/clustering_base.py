@@ -40,7 +40,7 @@ _SHOWN = {
   ),
   MIXTURES: (
     "range of the means' entries",
-    "Three classes and more, over the range of their means",
+    "Mixtures, over the range of their means",
   ),
 }
 
@@ -56,7 +56,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.evaluation.num_instances = 2048
   # |mu| of two classes, half the distance of their means.
   config.evaluation.separations = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
-  # Of three classes and more: entries of means are uniform on [-r, r].
+  # Of mixtures: entries of their means are uniform on [-r, r].
   config.evaluation.mean_ranges = (1.0, 2.0, 3.0, 5.0)
   config.evaluation.seed = 20_000  # of problems and starts
 

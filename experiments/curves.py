@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import ml_collections
+import numpy as np
 import rich.box
 import rich.console
 import rich.table
@@ -28,6 +29,8 @@ from tgmm_jax import (
 from tgmm_jax.learners import learner as learner_lib
 
 CURVES = "curves.csv"
+# Of a table that fits into a terminal.
+_MOST_COLUMNS = 5
 SETTINGS = "evaluation.json"
 
 Rows = list[results.CurveRow]
@@ -130,6 +133,10 @@ def _terminal_table(title, lines):
     title=title, box=rich.box.SIMPLE_HEAD, show_edge=False, pad_edge=False
   )
   columns = list(dict.fromkeys(x for cells in lines.values() for x in cells))
+  if len(columns) > _MOST_COLUMNS:
+    # Evenly, the first and the last among them: the page has them all.
+    places = np.linspace(0, len(columns) - 1, _MOST_COLUMNS).round()
+    columns = [columns[int(place)] for place in places]
   table.add_column("", no_wrap=True)
   for column in columns:
     table.add_column(column, justify="right", no_wrap=True)

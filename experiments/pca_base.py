@@ -12,9 +12,8 @@ from typing import Any, NamedTuple
 import jax
 import ml_collections
 
-from experiments import base, curves, pca_probe
+from experiments import base, curves, pca_figures, pca_probe
 from tgmm_jax import (
-  curve_figures,
   interrupts,
   spectral_evaluation,
   train,
@@ -27,18 +26,6 @@ from tgmm_jax.tasks import covariances, images
 
 # Where problems are random covariances and no images.
 SYNTHETIC = "covariances"
-# Fields that runs may differ in, with the label of the axis.
-VARIABLES = {
-  "dim": "d",
-  "num_points": "N",
-  "num_targets": "k",
-  "num_layers": "layers",
-}
-_METRIC_LABELS = {
-  "relative squared error": "relative squared error",
-  "|cos|": "|cos| with the eigenvector",
-  "projector distance": "squared sines of the angles, sum",
-}
 
 
 def get_config() -> ml_collections.ConfigDict:
@@ -139,7 +126,7 @@ class Run(NamedTuple):
   Attributes:
     name: of its folder.
     loss: a name in `spectra.LOSSES`.
-    varies: a name in `VARIABLES`, or "".
+    varies: a name in `pca_figures.VARIABLES`, or "".
     x: its value.
     model: the network's sizes.
     problems: the law of the problems, or which images.
@@ -182,7 +169,7 @@ def make_runs(config: ml_collections.ConfigDict) -> tuple[Run, ...]:
     )
   base.check_seed("config.evaluation.seed", evaluation.seed)
   runs = tuple(_make_run(config, name) for name in sorted(config.runs))
-  base.check_places(runs)
+  base.check_places(runs, study_of)
   probable = [run.name for run in runs if run.loss == "eigenvectors"]
   if evaluation.probed not in ("", *probable):
     raise ValueError(
@@ -199,7 +186,7 @@ def _make_run(config, name):
     raise ValueError(
       f"{field}.loss is {run.loss!r}, takes one of {sorted(spectra.LOSSES)}"
     )
-  x = base.varied(field, run, VARIABLES)
+  x = base.varied(field, run, pca_figures.VARIABLES)
   if run.source == SYNTHETIC:
     problems = base.named(
       field,
@@ -252,7 +239,7 @@ def experiment(
     make_runs(config),
     learner_of=learner_of,
     measure=functools.partial(measure, config),
-    draw=draw,
+    draw=pca_figures.draw,
   )
 
 
@@ -329,7 +316,7 @@ def measure(
   )
   rows = spectral_evaluation.rows(values, study=run.name, x=None)
   if run.varies:
-    study = f"over {run.varies}"
+    study = study_of(run)
     rows += spectral_evaluation.rows(values, study=study, x=run.x)
   if settings.probed == run.name:
     rows += pca_probe.layer_rows(run.model, params, of_testing, settings.seed)
@@ -340,56 +327,10 @@ def measure(
   return rows
 
 
-def draw(rows: curves.Rows) -> curves.Figures:
-  """A figure of the runs by target, and one for each field that varies."""
-  studies = list(dict.fromkeys(row.study for row in rows))
-  over = [study for study in studies if study.startswith("over ")]
-  probed = {pca_probe.STUDY, pca_probe.DEPTH} & set(studies)
-  by_target = [study for study in studies if study not in {*over, *probed}]
-  found = {}
-  if probed:
-    caption = "Does the network do what the power method does?"
-    found[caption] = ("probe", pca_probe.draw(rows))
-  long = [
-    study
-    for study in by_target
-    if any(row.x > 1 for row in rows if row.study == study)
-  ]
-  if long:
-    panels = [
-      panel
-      for study in long
-      for panel in _panels(rows, study, "index", title=study)
-    ]
-    found["By index, the largest first"] = (
-      "by_index",
-      _draw(rows, panels),
-    )
-  for study in over:
-    label = VARIABLES[study.removeprefix("over ")]
-    panels = _panels(rows, study, label, title=f"over {label}")
-    found[f"Mean over the targets, over {label}"] = (
-      study.replace(" ", "_"),
-      _draw(rows, panels),
-    )
-  return found
-
-
-_draw = functools.partial(
-  curve_figures.draw, emphasised=spectral_evaluation.NETWORK
-)
-
-
-def _panels(rows, study, x_label, *, title):
-  metrics = sorted({row.metric for row in rows if row.study == study})
-  return [
-    curve_figures.Panel(
-      study,
-      metric,
-      title,
-      x_label,
-      _METRIC_LABELS[metric],
-      is_log_y=metric != "|cos|",
-    )
-    for metric in metrics
-  ]
+def study_of(run: Run) -> str:
+  """The study of the runs that share a panel: the same field and the same images."""
+  problems = run.problems
+  is_synthetic = isinstance(problems, covariances.CovarianceConfig)
+  return f"over {run.varies}" + (
+    "" if is_synthetic else f" of {problems.source}"
+  )

@@ -61,4 +61,5 @@ def _add(config, name, source, loss, dim, num_points, num_targets):
   run = pca_base.pca_run()
   run.source, run.loss = source, loss
   run.dim, run.num_points, run.num_targets = dim, num_points, num_targets
+  run.varies = "num_targets" if loss == "subspace" else ""
   config.runs[name] = run

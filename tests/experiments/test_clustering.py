@@ -37,7 +37,7 @@ def run_smoke(start, name, tmp_path):
 def test_every_curve_of_mixtures(start, tmp_path):
   _, table, drawn = run_smoke(start, "clustering", tmp_path)
   assert drawn == {"two_class", "mixtures", "learning_curves"}
-  two, several = table["d10-n50"], table["k3-d2-n64"]
+  two, several = table["d10-n50"], table["k3-d2-n50"]
   limits = {"true parameters (Bayes)", "Phi(|mu|) (Bayes)"}
   assert set(two) == COMMON | STARTS | limits | {"constructed"}
   assert set(several) == COMMON | STARTS | {"true parameters (Bayes)"}

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import pca_base
+from experiments import pca_base, pca_figures
 from tgmm_jax import results, train_step
 from tgmm_jax.tasks import covariances, images
 
@@ -41,10 +41,12 @@ def test_config_is_whole(name, variant):
   elements = [element["only"] for element in module.sweep(config)]
   assert elements == sorted(runs)
   # Points of one curve, which the table would refuse to have twice.
-  places = [(run.varies, run.x) for run in runs.values() if run.varies]
+  places = [
+    (pca_base.study_of(run), run.x) for run in runs.values() if run.varies
+  ]
   assert len(set(places)) == len(places)
   for run in runs.values():
-    assert run.varies in ("", *pca_base.VARIABLES)
+    assert run.varies in ("", *pca_figures.VARIABLES)
     field = getattr(run.model, run.varies or "dim")
     assert run.x == (field if run.varies else 0.0)
     law = run.problems
@@ -128,6 +130,9 @@ REFUSED = {
   "runs.top3.optimizer.schedule": ("step", "schedule is 'step', takes"),
   "evaluation.num_instances": (1, "num_instances is 1, takes at least 2"),
   "evaluation.num_steps": ((0, 1), "num_steps is (0, 1), takes integers >= 1"),
+  "evaluation.seed": (2**32, "seed is 4294967296, takes 0 to 2**32 - 1"),
+  "runs.top3.batch_size": (0, "batch_size is 0, takes an integer >= 1"),
+  "runs.dim5.dim": (20, "dim5 has dim = 20, takes a value that config.runs.d"),
   "images.test_share": ("0.2", "test_share is '0.2', takes float as in 0.2"),
   "only": ("top4", "only is 'top4', takes '' or one of"),
 }
@@ -249,14 +254,16 @@ def test_figures_by_target_and_over_what_varies():
   rows = [curve("top3", metric, x) for x in (1, 2, 3)]
   rows += [curve("dim5", metric, 1), curve("dim10", metric, 1)]
   rows += [curve("over dim", metric, x) for x in (5, 10)]
-  found = {name: figure for name, figure in pca_base.draw(rows).values()}
+  found = {name: figure for name, figure in pca_figures.draw(rows).values()}
   assert set(found) == {"by_index", "over_dim"}
   # A single target is no curve.
   assert len(found["by_index"].axes) == 1
   assert found["over_dim"].axes[0].get_xlabel() == "d"
   for figure in found.values():
     assert all(axes.get_yscale() == "log" for axes in figure.axes)
-  (figure,) = pca_base.draw([curve("top", "|cos|", x) for x in (1, 2)]).values()
+  (figure,) = pca_figures.draw(
+    [curve("top", "|cos|", x) for x in (1, 2)]
+  ).values()
   assert figure[1].axes[0].get_yscale() == "linear"
 
 
