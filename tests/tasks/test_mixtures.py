@@ -293,3 +293,13 @@ def test_many_tasks_are_all_sound(extreme):
     is_point = np.asarray(batch.sample_weight) > 0
     assert np.all((labels >= 0) == is_point)
     assert np.all(labels < np.asarray(batch.num_components)[:, None])
+
+
+def test_without_a_rule_the_means_on_a_line_are_the_first_that_come():
+  law = mixtures.TaskConfig(dim=1, num_components=(5,), max_cosine=1.0)
+  assert law.acceptance(5) == 1.0
+  sample = jax.jit(lambda key: mixtures.sample_batch(key, law, 512))
+  means = np.asarray(sample(jax.random.key(0)).mixture.means)
+  # Uniform on [-5, 5], with as many on one side as come.
+  assert np.mean(means) == pytest.approx(0.0, abs=0.25)
+  assert np.std(means) == pytest.approx(10 / 12**0.5, rel=0.05)

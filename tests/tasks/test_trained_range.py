@@ -73,3 +73,22 @@ def test_each_limit_counts_alone():
   assert trained_range.is_outside(limits, 0.1 * usual, ones)
   wide = 9.0 * np.sign(usual)
   assert trained_range.is_outside(limits, wide, ones)
+
+
+def test_reach_about_the_mean_does_not_know_the_origin():
+  law = law_of(2)
+  limits = trained_range.measure(jax.random.key(1), law, about="mean")
+  batch = mixtures.sample_batch(jax.random.key(2), law, NUM_TASKS)
+  offset = jnp.array([1e3, -1e3])
+  outside = {
+    (about, is_moved): np.mean(
+      jax.vmap(
+        functools.partial(trained_range.is_outside, limits, about=about)
+      )(batch.points + is_moved * offset, batch.sample_weight)
+    )
+    for about in ("origin", "mean")
+    for is_moved in (0, 1)
+  }
+  assert outside["mean", 0] < 0.045
+  assert outside["mean", 1] == pytest.approx(outside["mean", 0], abs=0.002)
+  assert outside["origin", 1] == 1.0
