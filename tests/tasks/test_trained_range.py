@@ -81,10 +81,12 @@ def test_reach_about_the_mean_does_not_know_the_origin():
   batch = mixtures.sample_batch(jax.random.key(2), law, NUM_TASKS)
   offset = jnp.array([1e3, -1e3])
   outside = {
-    (about, is_moved): np.mean(
-      jax.vmap(
-        functools.partial(trained_range.is_outside, limits, about=about)
-      )(batch.points + is_moved * offset, batch.sample_weight)
+    (about, is_moved): float(
+      jnp.mean(
+        jax.vmap(
+          functools.partial(trained_range.is_outside, limits, about=about)
+        )(batch.points + is_moved * offset, batch.sample_weight)
+      )
     )
     for about in ("origin", "mean")
     for is_moved in (0, 1)
