@@ -328,7 +328,7 @@ def measure(
 
 
 def study_of(run: Run) -> str:
-  """The study of the runs that share a panel: the same field and the same images."""
+  """The study of the runs that share a panel: same field, same images."""
   problems = run.problems
   is_synthetic = isinstance(problems, covariances.CovarianceConfig)
   return f"over {run.varies}" + (

@@ -16,6 +16,8 @@ from tgmm_jax import figure_panels, figure_style, results
 # From the palette of Okabe and Ito, which the colour-blind can tell apart.
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _MARKERS = "osD^vP"
+# Most abscissas that are named one by one on a logarithmic axis.
+_MOST_TICKS = 12
 # Most ticks that fit beside a map of the residual stream.
 _MAX_NAMED = 60
 
@@ -179,9 +181,11 @@ def _draw_panel(axis, panel, rows, styles):
       fontsize=8,
       color="#666666",
     )
-  if panel.is_log_x:
+  ticks = sorted({row.x for row in rows})
+  if panel.is_log_x and len(ticks) > _MOST_TICKS:
+    axis.set_xscale("log")
+  elif panel.is_log_x:
     axis.set_xscale("log", base=2)
-    ticks = sorted({row.x for row in rows})
     axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
   elif all(row.x == int(row.x) for row in rows):
     axis.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
