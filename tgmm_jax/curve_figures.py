@@ -16,8 +16,6 @@ from tgmm_jax import figure_panels, figure_style, results
 # From the palette of Okabe and Ito, which the colour-blind can tell apart.
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _MARKERS = "osD^vP"
-# Most abscissas that are named one by one on a logarithmic axis.
-_MOST_TICKS = 12
 # Most ticks that fit beside a map of the residual stream.
 _MAX_NAMED = 60
 
@@ -31,7 +29,8 @@ class Panel(NamedTuple):
     title: above the panel.
     x_label: below it.
     y_label: beside it.
-    is_log_x: whether the abscissa is logarithmic.
+    is_log_x: whether the abscissa is logarithmic; whole numbers are named one
+      by one.
     is_log_y: whether the ordinate is; values of 0 are then left out.
     lines: horizontal lines by label, as limits.
   """
@@ -182,11 +181,11 @@ def _draw_panel(axis, panel, rows, styles):
       color="#666666",
     )
   ticks = sorted({row.x for row in rows})
-  if panel.is_log_x and len(ticks) > _MOST_TICKS:
-    axis.set_xscale("log")
-  elif panel.is_log_x:
+  if panel.is_log_x and all(tick == int(tick) for tick in ticks):
     axis.set_xscale("log", base=2)
     axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+  elif panel.is_log_x:
+    axis.set_xscale("log")
   elif all(row.x == int(row.x) for row in rows):
     axis.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
   if panel.is_log_y:
