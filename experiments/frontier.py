@@ -16,7 +16,7 @@ No variant: 1,280 tasks for K = 3 and 5 at d = 2, 8, 32 and 128.
 
 import pathlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import jax
@@ -41,8 +41,6 @@ NETWORK = "shipped network"
 ERROR = "l2_error"
 # Limits that no solver reaches, drawn as lines.
 _LIMITS = ("EM started at the truth (Bayes)", "true clusters (Bayes)")
-# Views and EM steps of the network.
-_SETTINGS = ((1, 0), (1, 5), (2, 5), (4, 5), (8, 5), (8, 10))
 # Tasks in a call of one program.
 _BATCH_SIZE = 128
 
@@ -68,6 +66,8 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
         "num_points": 128,
         "num_tasks": 1280,
         "num_starts": (1, 3, 10, 30, 100),  # of EM
+        # Views and EM steps of the network.
+        "efforts": ((1, 0), (1, 5), (2, 5), (4, 5), (8, 5), (8, 10)),
         "num_single": 30,  # tasks that are timed one at a time
         "repeats": 3,  # timed calls of a batch
       }
@@ -77,7 +77,8 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
       settings.num_starts = (1, 3, 10, 30)
     elif variant == "smoke":
       settings.update(num_components=(2,), num_points=16, num_tasks=8)
-      settings.update(num_starts=(1, 2), num_single=2, repeats=1)
+      settings.update(num_starts=(1, 2), efforts=((1, 0), (2, 5)))
+      settings.update(num_single=2, repeats=1)
   return config
 
 
@@ -105,12 +106,15 @@ class Contender(NamedTuple):
   solve: Callable[[jax.Array, types.TaskBatch], types.SolverResult]
 
 
-def contenders(dim: int, num_starts: tuple[int, ...]) -> Iterator[Contender]:
+def contenders(
+  dim: int, num_starts: Sequence[int], efforts: Sequence[tuple[int, int]]
+) -> Iterator[Contender]:
   """All solvers that are compared, those of one curve by rising effort.
 
   Args:
     dim: d; above 4 EM runs in the projected space too.
     num_starts: of EM.
+    efforts: views and EM steps of the network.
   """
   for init, label in (("k-means++", "k-means++"), ("normal", "N(0, I)")):
     for count in num_starts:
@@ -125,7 +129,7 @@ def contenders(dim: int, num_starts: tuple[int, ...]) -> Iterator[Contender]:
     yield Contender("spectral, then EM", _em(init="spectral"))
   card, params = pretrained.load_params("unit")
   solve = factory.solver(factory.build(card.config), params)
-  for num_views, num_steps in _SETTINGS:
+  for num_views, num_steps in efforts:
     yield Contender(NETWORK, _network(solve, num_views, num_steps))
 
 
@@ -173,7 +177,7 @@ def _network(solve, num_views, num_steps):
 def _measure(settings, seed, on_step):
   """Error and both times of every contender, K by K."""
   rows = []
-  kinds = list(contenders(settings.dim, settings.num_starts))
+  kinds = list(contenders(settings.dim, settings.num_starts, settings.efforts))
   total = len(kinds) * len(settings.num_components)
   for count in settings.num_components:
     law = mixtures.TaskConfig(

@@ -77,3 +77,25 @@ def test_sizes_that_do_not_fit_are_refused():
   arguments = {"slots": (("x", 2),), "tokens": ["a"], "titles": ["start"]}
   with pytest.raises(ValueError, match="states has shape"):
     curve_figures.residual_stream(np.zeros((1, 3, 1)), **arguments)
+
+
+def test_emphasised_series_comes_first_and_is_thicker():
+  rows = make_rows("b", [1.0, 2.0]) + make_rows("a", [1.0, 3.0])
+  figure = curve_figures.draw(rows, [PANEL], emphasised="b")
+  (legend,) = figure.legends
+  assert [text.get_text() for text in legend.get_texts()] == ["b", "a"]
+  widths = {
+    container.get_label(): container.lines[0].get_linewidth()
+    for container in figure.axes[0].containers
+  }
+  assert widths["b"] > widths["a"]
+
+
+@pytest.mark.parametrize(("scale", "base"), [(4.0, 2), (0.3, 10)])
+def test_whole_numbers_are_named_on_a_logarithmic_axis(scale, base):
+  rows = [
+    row._replace(x=scale * 4.0**row.x) for row in make_rows("a", [1.0, 2.0])
+  ]
+  panel = PANEL._replace(is_log_x=True)
+  (axis,) = curve_figures.draw(rows, [panel]).axes
+  assert axis.xaxis.get_transform().base == base

@@ -30,7 +30,7 @@ def is_same_grouping(found, truth):
   )
 
 
-@pytest.mark.parametrize("covariance_type", ["unit", "spherical", "full"])
+@pytest.mark.parametrize("covariance_type", ["unit", "full"])
 def test_groups_that_stand_apart_are_found(covariance_type):
   points, labels = clusters()
   found = tgmm_jax.fit(points, 3, covariance_type=covariance_type)
@@ -91,20 +91,16 @@ def test_number_of_components_is_found_with_a_probability():
 
 
 @pytest.mark.slow
-def test_bic_behind_the_probabilities_is_scikit_learns():
+def test_probabilities_are_those_of_scikit_learns_bic():
   points, _ = clusters()
   found = tgmm_jax.fit(points, covariance_type="full", max_components=3)
-  bic = []
-  for count in (1, 2, 3):
-    own = tgmm_jax.fit(points, count)
-    peer = mixture.GaussianMixture(
-      count,
-      weights_init=np.asarray(own.mixture.weights, float)
-      / np.sum(np.asarray(own.mixture.weights, float)),
-      means_init=np.asarray(own.mixture.means, float),
-      precisions_init=np.linalg.inv(np.asarray(own.mixture.covariances, float)),
-    ).fit(points)
-    bic.append(peer.bic(points))
+  # Both find the best fit for each K where the groups stand apart.
+  bic = [
+    mixture.GaussianMixture(count, n_init=10, random_state=0, tol=1e-7)
+    .fit(points)
+    .bic(points)
+    for count in (1, 2, 3)
+  ]
   weights = np.exp(-0.5 * (np.array(bic) - min(bic)))
   np.testing.assert_allclose(
     found.probabilities, weights / weights.sum(), atol=1e-3
