@@ -151,6 +151,7 @@ def make_runs(config: ml_collections.ConfigDict) -> tuple[Run, ...]:
       f"config.evaluation.num_instances is {evaluation.num_instances}, takes at"
       " least 2"
     )
+  base.check_seed("config.evaluation.seed", evaluation.seed)
   for name in ("separations", "mean_ranges"):
     values = evaluation[name]
     if not values or len(set(values)) < len(values):

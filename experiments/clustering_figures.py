@@ -1,5 +1,6 @@
 """Figures of the experiments with clustering: accuracies, errors, pairs."""
 
+import functools
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -45,7 +46,7 @@ def over_distance(
   ]
   shown = [row for row in rows if row.series != clustering_evaluation.CHANCE]
   shown += [_error_of(row) for row in shown]
-  return curve_figures.draw(shown, panels, num_columns=min(len(runs), 3))
+  return _draw(shown, panels, num_columns=min(len(runs), 3))
 
 
 def by_pair(rows: curves.Rows, runs: Sequence[Run]) -> mpl_figure.Figure:
@@ -60,7 +61,12 @@ def by_pair(rows: curves.Rows, runs: Sequence[Run]) -> mpl_figure.Figure:
     for run in runs
   ]
   shown = [row for row in rows if row.series in _BY_PAIR]
-  return curve_figures.draw(shown, panels, num_columns=2)
+  return _draw(shown, panels, num_columns=2)
+
+
+_draw = functools.partial(
+  curve_figures.draw, emphasised=clustering_evaluation.NETWORK
+)
 
 
 def _panel(rows, study, title, *, x_label):
