@@ -3,8 +3,10 @@
   python -m experiments.release --config=experiments/pretrained_unit.py \
     --workdir=runs/pretrained_unit-full --name=unit
 
-The run must be trained; with its `results.csv` its errors stand on the card.
-The card says nothing that the run's folder does not.
+The run must be trained. With `--evaluation=FOLDER`, of a finished
+`rq1.py:pretrained` for example, the errors in that folder's table stand on the
+card, with the config that gives them; they are of the solver `pretrained`, so
+the network is released once without them and then again.
 """
 
 import dataclasses
@@ -31,6 +33,9 @@ from tgmm_jax.tasks import trained_range
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Of the run.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
 _NAME = flags.DEFINE_string("name", None, "Of the network, and of its files.")
+_EVALUATION = flags.DEFINE_string(
+  "evaluation", None, "Folder of a run that scored the network."
+)
 _OUTPUT = flags.DEFINE_string("output", "tgmm_jax/weights", "Folder to write.")
 flags.mark_flags_as_required(["config", "workdir", "name"])
 
@@ -70,7 +75,7 @@ def main(argv):
     max_dim=run.model.rank if covariance_type == "diag" else None,
     num_points=(laws[0].min_points, laws[0].max_points),
     ranges={str(law.dim): _range(law) for law in laws},
-    metrics=_metrics(workdir / jobs.RESULTS),
+    metrics=_metrics(),
     training=_training(workdir, run, restored.step),
   )
   logging.info("wrote %s", path)
@@ -82,15 +87,17 @@ def _range(law):
   return {name: round(float(value), 4) for name, value in found.items()}
 
 
-def _metrics(table):
-  if not table.exists():
+def _metrics():
+  """Rows of the network from the table of an evaluation."""
+  if not _EVALUATION.value:
     return []
+  table = pathlib.Path(_EVALUATION.value) / jobs.RESULTS
   kept = ("solver", "dim", "num_components", "num_points", "metric")
   kept += ("mean", "standard_error", "count", "failures")
   return [
     {name: getattr(row, name) for name in kept}
     for row in results.read_csv(table)
-    if row.metric in _METRICS
+    if row.metric in _METRICS and row.solver.startswith(mixture_base.PRETRAINED)
   ]
 
 
@@ -108,8 +115,17 @@ def _training(workdir, run, step):
     "num_steps": step,
     "seconds": round(seconds),
     "seed": run.train.seed,
+    "evaluation": _evaluated_by(),
     **versions,
   }
+
+
+def _evaluated_by():
+  """The config whose run gives the numbers on the card."""
+  if not _EVALUATION.value:
+    return None
+  config = trainings.read_json(pathlib.Path(_EVALUATION.value) / "config.json")
+  return f"{config['title']}, variant {config['variant'] or 'none'}"
 
 
 if __name__ == "__main__":
