@@ -75,6 +75,9 @@ SOLVER_STYLES = {
   "refiner": SolverStyle("#4BA3DB", "o", "-"),
   "refiner+em5": SolverStyle("#0072B2", "s", "-"),
   "refiner-x8+em5": SolverStyle("#003B63", "D", "-"),
+  "pretrained": SolverStyle("#7C93DE", "o", "-"),
+  "pretrained+em5": SolverStyle("#3F5BBF", "s", "-"),
+  "pretrained-x8+em5": SolverStyle("#1D2C70", "D", "-"),
   "tgmm": SolverStyle("#F0803C", "^", "-"),
   "tgmm+em5": SolverStyle("#B04A00", "v", "-"),
   "tgmm-released": SolverStyle("#E69F00", "P", "-"),
@@ -100,6 +103,7 @@ SOLVER_STYLES = {
 }
 _FAMILY_COLORS = {
   "refiner": "#0072B2",
+  "pretrained": "#3F5BBF",
   "tgmm": "#D55E00",
   "em": "#009E73",
   "spectral": "#CC79A7",

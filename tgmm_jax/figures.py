@@ -20,6 +20,8 @@ _FRONT_LABELS = {
   "em/k-means++-x10": "EM, best of ten\nk-means++ starts",
   "refiner": "trained network,\none forward pass",
   "refiner-x8+em5": "trained network,\n8 views, 5 EM steps",
+  "pretrained": "shipped network,\none forward pass",
+  "pretrained-x8+em5": "shipped network,\n8 views, 5 EM steps",
   "em/oracle": "EM started at\nthe truth",
 }
 # What the README's picture shows, as far as a run has it.
@@ -166,6 +168,7 @@ def alignment_contrast(
   *,
   solvers: Sequence[str] = (
     "refiner",
+    "pretrained",
     "em/normal",
     "em/k-means++-x10",
     "em/oracle",
@@ -280,6 +283,7 @@ def _finding(rows) -> str:
   subjects = {
     "refiner": "One forward pass beats",
     "refiner-x8+em5": "Eight views and 5 EM steps beat",
+    "pretrained": "One forward pass of the shipped network beats",
   }
   for solver, subject in subjects.items():
     better, is_worse = [], False
