@@ -39,7 +39,7 @@ BAD = {
   "no such variant": (
     ["--config=experiments/rq1.py:fast"],
     "variant is 'fast'",
-    "released, quick, smoke",
+    "released, pretrained, quick, smoke",
   ),
   "unknown key": ([SMOKE, "--config.typo=1"], "--config.typo is", "takes"),
   "unknown key, near": (

@@ -25,7 +25,7 @@ from tgmm_jax.solvers import (
 from tgmm_jax.tasks import mixtures
 
 NUM_TASKS = 1280
-# Where a task takes a hundred times as long; the standard errors know.
+# Where a task takes up to a hundred times as long; the standard errors know.
 NUM_TASKS_OF_MANY_DIMENSIONS = 320
 MAX_COMPONENTS = 5  # K is padded, so that each method compiles once per d
 EM_OPTIONS = {
@@ -57,7 +57,7 @@ LIMITS = read_limits()
 
 @functools.partial(jax.jit, static_argnames=("shift", "dim"))
 def draw(key, num_components, *, shift, dim):
-  num_tasks = NUM_TASKS if dim < 128 else NUM_TASKS_OF_MANY_DIMENSIONS
+  num_tasks = NUM_TASKS if dim < 32 else NUM_TASKS_OF_MANY_DIMENSIONS
   config = mixtures.TaskConfig(
     dim=dim,
     num_components=(2, 3, 4, MAX_COMPONENTS),

@@ -166,7 +166,12 @@ def test_scaled_points_give_the_scaled_mixture(about, dtype, scales):
       about=about,
       variance=None,
     )
-  mixture, log_likelihood, _, status, _ = jax.tree.map(np.asarray, result)
+  result = jax.tree.map(np.asarray, result)
+  mixture, log_likelihood, status = (
+    result.mixture,
+    result.log_likelihood,
+    result.status,
+  )
   np.testing.assert_array_equal(status, GOOD)
   rtol = {"float32": 1e-3, "float64": 1e-8}[dtype]
   squares = mixture.covariances / factors / factors
