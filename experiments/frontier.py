@@ -77,7 +77,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
       settings.num_starts = (1, 3, 10, 30)
     elif variant == "smoke":
       settings.update(num_components=(2,), num_points=16, num_tasks=8)
-      settings.update(num_starts=(1, 2), efforts=((1, 0), (2, 5)))
+      settings.update(num_starts=(2,), efforts=((2, 5),))
       settings.update(num_single=2, repeats=1)
   return config
 
