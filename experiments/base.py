@@ -91,10 +91,15 @@ def check_common(config: ml_collections.ConfigDict, *more: str) -> None:
     raise ValueError(f"config.max_to_keep is {config.max_to_keep}, takes >= 1")
 
 
-def check_seed(field: str, seed: int) -> None:
-  """Raises where a number is no seed of a key."""
-  if not 0 <= seed < 2**32:
-    raise ValueError(f"{field} is {seed}, takes 0 to 2**32 - 1")
+def check_evaluation(evaluation: ml_collections.ConfigDict) -> None:
+  """Raises where problems cannot be drawn, or have no standard error."""
+  field = "config.evaluation"
+  if evaluation.num_instances < 2:
+    raise ValueError(
+      f"{field}.num_instances is {evaluation.num_instances}, takes at least 2"
+    )
+  if not 0 <= evaluation.seed < 2**32:
+    raise ValueError(f"{field}.seed is {evaluation.seed}, takes 0 to 2**32 - 1")
 
 
 def check_places(runs: Sequence[Any], study_of: Callable[[Any], str]) -> None:

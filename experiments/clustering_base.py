@@ -146,12 +146,7 @@ def make_runs(config: ml_collections.ConfigDict) -> tuple[Run, ...]:
   base.check_types("config", config, get_config())
   base.check_common(config)
   evaluation = config.evaluation
-  if evaluation.num_instances < 2:
-    raise ValueError(
-      f"config.evaluation.num_instances is {evaluation.num_instances}, takes at"
-      " least 2"
-    )
-  base.check_seed("config.evaluation.seed", evaluation.seed)
+  base.check_evaluation(evaluation)
   for name in ("separations", "mean_ranges"):
     values = evaluation[name]
     if not values or len(set(values)) < len(values):

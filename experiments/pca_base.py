@@ -153,11 +153,7 @@ def make_runs(config: ml_collections.ConfigDict) -> tuple[Run, ...]:
   base.check_types("config", config, get_config())
   base.check_common(config)
   evaluation = config.evaluation
-  if evaluation.num_instances < 2:
-    raise ValueError(
-      f"config.evaluation.num_instances is {evaluation.num_instances}, takes"
-      " at least 2"
-    )
+  base.check_evaluation(evaluation)
   if not evaluation.num_steps or min(evaluation.num_steps) < 1:
     raise ValueError(
       f"config.evaluation.num_steps is {evaluation.num_steps}, takes integers"
@@ -167,7 +163,6 @@ def make_runs(config: ml_collections.ConfigDict) -> tuple[Run, ...]:
     raise ValueError(
       f"config.evaluation.num_steps is {evaluation.num_steps}, takes each once"
     )
-  base.check_seed("config.evaluation.seed", evaluation.seed)
   runs = tuple(_make_run(config, name) for name in sorted(config.runs))
   base.check_places(runs, study_of)
   probable = [run.name for run in runs if run.loss == "eigenvectors"]
