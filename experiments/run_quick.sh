@@ -12,11 +12,15 @@ for config in experiments/*.py; do
   python -m experiments.main --config="$config:quick" \
     --workdir="runs/$name-quick" "$@"
   kept="experiments/results/quick/$name"
-  rm -rf "$kept" && mkdir -p "$kept/figures"
+  rm -rf "$kept" && mkdir -p "$kept"
   for file in results.csv curves.csv config.json versions.json; do
     if [ -f "runs/$name-quick/$file" ]; then
       cp "runs/$name-quick/$file" "$kept/"
     fi
   done
-  cp "runs/$name-quick/figures/"*.png "$kept/figures/"
+  # Some have tables only.
+  if compgen -G "runs/$name-quick/figures/*.png" >/dev/null; then
+    mkdir "$kept/figures"
+    cp "runs/$name-quick/figures/"*.png "$kept/figures/"
+  fi
 done
