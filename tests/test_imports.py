@@ -16,7 +16,7 @@ ORDER = [
   ("losses", "constructed", "models"),
   ("optim", "sharding", "run_folder", "tree_digest", "step_metadata")
   + ("checkpoints", "metric_writer", "results", "interrupts"),
-  ("pretrained", "probes"),
+  ("pretrained", "probes", "proposals"),
   ("solver_groups", "learners", "fitting"),
   ("train_step",),
   ("train", "evaluate", "spectral_evaluation", "clustering_evaluation"),

@@ -1,8 +1,6 @@
 """Fits mixtures without a thought: the shipped networks, then EM.
 
-A network proposes means from several views of the problem (rotations of its
-frame and, where the variances are unknown, several guesses of the noise's
-scale), a few EM steps follow each proposal, the likeliest goes on until it
+A network proposes means (`proposals`), EM goes on from the likeliest until it
 converges. What no network covers is fitted by EM with restarts.
 """
 
@@ -14,21 +12,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tgmm_jax import gmm, linalg, pretrained, types
-from tgmm_jax.models import factory
-from tgmm_jax.solvers import checks, em, selection
+from tgmm_jax import gmm, pretrained, proposals, types
+from tgmm_jax.solvers import checks, combine, em, selection
 from tgmm_jax.tasks import trained_range
 
-# EM steps after each proposal, before the likeliest goes on.
-_NUM_STEPS = 10
-# Guesses of the noise's standard deviation, as shares of the points' spread.
-_LOWEST_SHARE, _HIGHEST_SHARE = 0.08, 0.6
 # The largest K that "auto" tries where the caller names none.
 _MAX_COMPONENTS = 5
 # Types whose covariances have an axis of components.
 _PER_COMPONENT = ("spherical", "diag", "full")
-# Forward passes at a time.
-_BATCH_SIZE = 128
 
 
 class Fit(NamedTuple):
@@ -80,7 +71,8 @@ def fit(
     covariance_type: one of `gmm.COVARIANCE_TYPES`; "unit" is the known
       identity.
     sample_weight: `[N]` or `[B, N]`, or None for ones; 0 is padding.
-    max_components: the largest K of "auto".
+    max_components: the largest K of "auto"; above what the network answers
+      all K are fitted by EM with restarts.
     num_views: of the network, each with EM after it.
     num_restarts: EM from so many k-means++ starts as well, and the likelier of
       both is kept; 0: only where no network covers the problem (10 starts).
@@ -182,11 +174,11 @@ def _fit(
   results, labels = [], []
   if name is not None:
     card, params = _loaded(name)
-    start = _best_proposal(
+    start = proposals.best(
       keys[0],
-      card,
-      params,
       (points, num_components, sample_weight),
+      config=card.config,
+      params=params,
       covariance_type=covariance_type,
       num_views=num_views,
       max_components=size,
@@ -201,10 +193,10 @@ def _fit(
       fit_batch(keys[2], points, num_components, num_init=num_restarts or 10)
     )
     labels.append("EM")
-  choice = _likelier(results)
+  stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *results)
+  choice = jax.vmap(combine.most_likely, in_axes=1)(stacked)
   result = jax.tree.map(
-    lambda *leaves: jnp.stack(leaves)[choice, jnp.arange(num_problems)],
-    *results,
+    lambda leaf: leaf[choice, jnp.arange(num_problems)], stacked
   )
   mixture = _sort(result.mixture, covariance_type)
   return Fit(
@@ -261,127 +253,6 @@ def _bic(points, mixture, count, sample_weight, *, covariance_type):
   )
 
 
-def _best_proposal(
-  key,
-  card,
-  params,
-  problems,
-  *,
-  covariance_type,
-  num_views,
-  max_components,
-):
-  """The likeliest mixture after a few EM steps from each view's proposal."""
-  points, num_components, sample_weight = problems
-  num_problems = points.shape[0]
-  answers_scales = factory.covariance_type(card.config) == "diag"
-  weights, means, covariances = _propose(
-    key,
-    params,
-    points,
-    num_components,
-    sample_weight,
-    config=card.config,
-    num_views=num_views,
-    is_scaled=covariance_type != "unit",
-    max_components=max_components,
-  )
-
-  def repeat(leaf):
-    return jnp.repeat(leaf, num_views, axis=0)
-
-  start = types.Mixture(
-    weights,
-    means,
-    covariances if answers_scales and covariance_type == "diag" else None,
-  )
-  found = em.fit_batch(
-    key,
-    repeat(points),
-    repeat(num_components),
-    sample_weight=repeat(sample_weight),
-    max_components=max_components,
-    covariance_type=covariance_type,
-    init=start,
-    max_iter=_NUM_STEPS,
-    tol=0.0,
-  )
-  by_view = jax.tree.map(
-    lambda leaf: leaf.reshape(num_problems, num_views, *leaf.shape[1:]), found
-  )
-  rank = _rank(by_view)
-  best = jnp.argmax(rank, axis=1)
-  return jax.tree.map(
-    lambda leaf: leaf[jnp.arange(num_problems), best], by_view.mixture
-  )
-
-
-@functools.partial(
-  jax.jit,
-  static_argnames=("config", "num_views", "is_scaled", "max_components"),
-)
-def _propose(
-  key,
-  params,
-  points,
-  num_components,
-  sample_weight,
-  *,
-  config,
-  num_views,
-  is_scaled,
-  max_components,
-):
-  """Weights `[B V, K]`, means `[B V, K, d]`, variances or None."""
-  solve = factory.solver(factory.build(config), params, knows_origin=False)
-  num_problems = points.shape[0]
-  shares = jnp.geomspace(_LOWEST_SHARE, _HIGHEST_SHARE, num_views)
-
-  def propose_one(index):
-    problem, view = index // num_views, index % num_views
-    weight = sample_weight[problem]
-    own = jnp.where((weight > 0)[:, None], points[problem], 0.0)
-    centre = linalg.weighted_mean(own, weight)
-    scale = jnp.ones(own.shape[-1], own.dtype)
-    if is_scaled:
-      # Every coordinate gets the same spread, and the noise a scale of 1.
-      squares = jnp.where((weight > 0)[:, None], (own - centre) ** 2, 0.0)
-      variance = weight @ squares / jnp.sum(weight)
-      deviation = jnp.sqrt(jnp.where(variance > 0, variance, 1.0))
-      scale = deviation * shares[view]
-    result = solve(
-      jax.random.fold_in(key, index),
-      (own - centre) / scale,
-      num_components[problem],
-      sample_weight=weight,
-    )
-    weights, means, covariances = result.mixture
-    is_component = weights > 0
-    means = jnp.where(is_component[:, None], means * scale + centre, 0.0)
-    if covariances is not None:
-      covariances = jnp.where(
-        is_component[:, None], covariances * scale**2, 1.0
-      )
-    return jax.tree.map(
-      lambda leaf: leaf[:max_components], (weights, means, covariances)
-    )
-
-  return jax.lax.map(
-    propose_one, jnp.arange(num_problems * num_views), batch_size=_BATCH_SIZE
-  )
-
-
-def _rank(result):
-  """The likelihood; what is degenerate stands below everything else."""
-  is_good = result.status < types.Status.DEGENERATE
-  return jnp.where(is_good, result.log_likelihood, -jnp.inf)
-
-
-def _likelier(results):
-  """Of several results for each problem the index of the best, `[B]`."""
-  return jnp.argmax(jnp.stack([_rank(result) for result in results]), axis=0)
-
-
 def _sort(mixture, covariance_type):
   """Components by ascending weight, padding last."""
   is_padding = mixture.weights == 0
@@ -399,11 +270,8 @@ def _sort(mixture, covariance_type):
 
 @functools.partial(jax.jit, static_argnames="covariance_type")
 def _labels(points, sample_weight, mixture, covariance_type):
-  def of_one(points, sample_weight, mixture):
-    joint = gmm.log_joint(points, mixture, covariance_type=covariance_type)
-    return jnp.where(sample_weight > 0, jnp.argmax(joint, axis=-1), -1)
-
-  return jax.vmap(of_one)(points, sample_weight, mixture).astype(jnp.int32)
+  predict = functools.partial(gmm.predict, covariance_type=covariance_type)
+  return jnp.where(sample_weight > 0, jax.vmap(predict)(points, mixture), -1)
 
 
 def _is_outside(card, points, sample_weight):

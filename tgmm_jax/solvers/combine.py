@@ -77,15 +77,25 @@ def best_of(solve: types.Solver, num_tries: int) -> types.Solver:
     results = jax.vmap(
       lambda key: solve(key, points, num_components, **options)
     )(jax.random.split(key, num_tries))
-    log_likelihood = results.log_likelihood
-    is_degenerate = results.status >= types.Status.DEGENERATE
-    rank = jnp.where(
-      is_degenerate & ~jnp.all(is_degenerate), -jnp.inf, log_likelihood
-    )
-    best = jnp.argmax(rank)
+    best = most_likely(results)
     return jax.tree.map(lambda leaf: leaf[best], results)
 
   return repeated
+
+
+def most_likely(results: types.SolverResult) -> jax.Array:
+  """Which of several results to keep, `[]` int32.
+
+  The most likely of those that are not degenerate, or of all if all are.
+
+  Args:
+    results: of one problem, with a leading axis.
+  """
+  is_degenerate = results.status >= types.Status.DEGENERATE
+  rank = jnp.where(
+    is_degenerate & ~jnp.all(is_degenerate), -jnp.inf, results.log_likelihood
+  )
+  return jnp.argmax(rank)
 
 
 def whitened(solve: types.Solver, covariance: jax.Array) -> types.Solver:
