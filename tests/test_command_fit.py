@@ -100,6 +100,9 @@ def test_header_blank_lines_and_columns(tmp_path):
   np.testing.assert_array_equal(
     command.read_points(str(path)), [[1.0, 2.0], [3.0, 40.0]]
   )
+  # A mark of the byte order is no part of the first number.
+  path.write_text("\ufeff1,2\n3,4\n", encoding="utf-8")
+  assert len(command.read_points(str(path))) == 2
   path.write_text("1\n2\n")
   assert command.read_points(str(path)).shape == (2, 1)
   np.save(tmp_path / "a.npy", np.arange(6).reshape(3, 2))
