@@ -91,20 +91,21 @@ def test_number_of_components_is_found_with_a_probability():
 
 
 @pytest.mark.slow
-def test_probabilities_are_those_of_scikit_learns_bic():
-  points, _ = clusters()
-  found = tgmm_jax.fit(points, covariance_type="full", max_components=3)
-  # Both find the best fit for each K where the groups stand apart.
-  bic = [
+def test_probabilities_are_those_of_the_bic_of_the_fits():
+  # So near each other that neither one group nor two are out of the question.
+  rng = np.random.default_rng(3)
+  points = np.array([[0.0, 0.0], [4.5, 0.0]])[np.repeat([0, 1], 30)]
+  points = points + rng.normal(size=points.shape)
+  found = tgmm_jax.fit(points, covariance_type="full", max_components=2)
+  one, two = (
     mixture.GaussianMixture(count, n_init=10, random_state=0, tol=1e-7)
     .fit(points)
     .bic(points)
-    for count in (1, 2, 3)
-  ]
-  weights = np.exp(-0.5 * (np.array(bic) - min(bic)))
-  np.testing.assert_allclose(
-    found.probabilities, weights / weights.sum(), atol=1e-3
+    for count in (1, 2)
   )
+  expected = 1.0 / (1.0 + np.exp(0.5 * (one - two)))
+  assert 0.02 < expected < 0.98
+  np.testing.assert_allclose(found.probabilities[0], expected, atol=1e-3)
 
 
 @pytest.mark.slow
