@@ -183,7 +183,7 @@ class Experiment(trainings.Trainings):
     for name in mixture_base.classical_names(self._config):
       dims[name] = set(config.dims)
     metrics = METRICS
-    if config.tasks.covariance_type == "diag":
+    if config.tasks.covariance_type != "unit":
       metrics += ("scale_error",)
     return [
       (name, evaluate.setting_of(law), num_components, metric)

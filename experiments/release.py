@@ -41,7 +41,9 @@ flags.mark_flags_as_required(["config", "workdir", "name"])
 
 _TITLES = {
   "unit": "isotropic mixtures with known variance",
+  "tied_spherical": "isotropic mixtures with one unknown variance",
   "diag": "mixtures with diagonal covariances",
+  "full": "mixtures with full covariances",
 }
 # Of the table, what stands on the card.
 _METRICS = ("l2_error", "scale_error")
@@ -72,18 +74,19 @@ def main(argv):
     network="refiner",
     model=dataclasses.asdict(run.model),
     dims=tuple(sorted(run.tasks.dims)),
-    max_dim=run.model.rank if covariance_type == "diag" else None,
+    max_dim=run.model.max_dim,
     num_points=(laws[0].min_points, laws[0].max_points),
-    ranges={str(law.dim): _range(law) for law in laws},
+    ranges={str(law.dim): _range(law, run.model) for law in laws},
     metrics=_metrics(),
     training=_training(workdir, run, restored.step),
   )
   logging.info("wrote %s", path)
 
 
-def _range(law):
+def _range(law, model):
   key = jax.random.fold_in(jax.random.key(_RANGE_SEED), law.dim)
-  found = trained_range.measure(key, law, about="mean")._asdict()
+  about = pretrained.about(model)
+  found = trained_range.measure(key, law, about=about)._asdict()
   return {name: round(float(value), 4) for name, value in found.items()}
 
 

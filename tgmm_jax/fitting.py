@@ -276,7 +276,9 @@ def _labels(points, sample_weight, mixture, covariance_type):
 
 def _is_outside(card, points, sample_weight):
   limits = card.range_of(points.shape[-1])
-  check = functools.partial(trained_range.is_outside, limits, about="mean")
+  check = functools.partial(
+    trained_range.is_outside, limits, about=pretrained.about(card.config)
+  )
   return np.asarray(jax.vmap(check)(points, sample_weight))
 
 

@@ -36,6 +36,26 @@ def covariance_shape(
   }[covariance_type]
 
 
+def standard_deviations(
+  mixture: types.Mixture, *, covariance_type: str = "unit"
+) -> jax.Array:
+  """Of each component along each coordinate, `[K, d]`.
+
+  Args:
+    mixture: its covariances are used.
+    covariance_type: one of `COVARIANCE_TYPES`.
+  """
+  variances = mixture.covariances
+  match covariance_type:
+    case "unit":
+      variances = jnp.ones((), mixture.means.dtype)
+    case "spherical":
+      variances = variances[:, None]
+    case "tied" | "full":
+      variances = jnp.diagonal(variances, axis1=-2, axis2=-1)
+  return jnp.sqrt(jnp.broadcast_to(variances, mixture.means.shape))
+
+
 def component_log_density(
   points: jax.Array, mixture: types.Mixture, *, covariance_type: str = "unit"
 ) -> jax.Array:
@@ -194,12 +214,22 @@ def sample(
     case "diag":
       noise = noise * jnp.sqrt(covariances)[labels]
     case "tied":
-      noise = noise @ jnp.linalg.cholesky(covariances).T
+      noise = noise @ _cholesky(covariances).T
     case "full":
-      factors = jnp.linalg.cholesky(covariances)[labels]
+      factors = _cholesky(covariances)[labels]
       noise = jnp.einsum("nij,nj->ni", factors, noise)
     case _:
       raise ValueError(
         f"covariance_type is {covariance_type!r}, takes {COVARIANCE_TYPES}"
       )
   return mixture.means[labels] + noise, labels
+
+
+def _cholesky(covariances):
+  """By elimination: see `linalg.inverse_cholesky` for what LAPACK would do."""
+  inverse = linalg.inverse_cholesky(covariances)
+  return jnp.matmul(
+    covariances,
+    jnp.swapaxes(inverse, -1, -2),
+    precision=jax.lax.Precision.HIGHEST,
+  )

@@ -3,7 +3,9 @@
 Each takes a network's prediction after one stage, the true mixture in the
 same coordinates and the problem, and returns a scalar. Means count by the
 squared error per component and coordinate of the data, as in
-`metrics.l2_error`; weights by cross-entropy; scales by squared error.
+`metrics.l2_error`; weights by cross-entropy; scales by squared error. Where
+the unit of the points means nothing ("tied_spherical", "full") means count in
+true standard deviations, and scales by their logarithms.
 """
 
 from collections.abc import Callable
@@ -14,15 +16,20 @@ import jax.numpy as jnp
 from tgmm_jax import gmm, metrics, types
 from tgmm_jax.models import prediction as prediction_lib
 
-Loss = Callable[
-  [prediction_lib.Prediction, types.Mixture, prediction_lib.Problem], jax.Array
-]
+# `(prediction, target, problem, *, covariance_type) -> []`.
+Loss = Callable[..., jax.Array]
+
+# Added to the true variances, of whitened points, by which means count: tight
+# components would outweigh all others.
+_VARIANCE_SOFTENING = 0.05
 
 
 def sorted_order(
   prediction: prediction_lib.Prediction,
   target: types.Mixture,
   problem: prediction_lib.Problem,
+  *,
+  covariance_type: str = "unit",
 ) -> jax.Array:
   """The TGMM paper's loss (Eq. 2): components in the order of their weights.
 
@@ -31,28 +38,36 @@ def sorted_order(
   may be, at a squared error of 4.3 at d = 2, K = 4. Of that 2.3 stay when the
   components are matched afterwards.
   """
-  return _regression(prediction, target, problem)
+  return _regression(prediction, target, problem, covariance_type)
 
 
 def matched(
   prediction: prediction_lib.Prediction,
   target: types.Mixture,
   problem: prediction_lib.Problem,
+  *,
+  covariance_type: str = "unit",
 ) -> jax.Array:
   """The same with components in the order that suits the means best."""
   cost = metrics.mean_distances(prediction.means, target.means)
   permutation = metrics.align(
     jax.lax.stop_gradient(cost), problem.num_components
   )
-  return _regression(
-    prediction, jax.tree.map(lambda leaf: leaf[permutation], target), problem
+  covariances = target.covariances
+  if covariance_type in ("diag", "full"):
+    covariances = covariances[permutation]
+  target = types.Mixture(
+    target.weights[permutation], target.means[permutation], covariances
   )
+  return _regression(prediction, target, problem, covariance_type)
 
 
 def likelihood(
   prediction: prediction_lib.Prediction,
   target: types.Mixture,
   problem: prediction_lib.Problem,
+  *,
+  covariance_type: str = "unit",
 ) -> jax.Array:
   """Negative mean log-likelihood of the problem's points; uses no truth.
 
@@ -60,8 +75,9 @@ def likelihood(
   single point.
   """
   del target
-  mixture = prediction_lib.to_mixture(prediction, problem.num_components)
-  covariance_type = "unit" if prediction.scales is None else "diag"
+  mixture = prediction_lib.to_mixture(
+    prediction, problem.num_components, covariance_type=covariance_type
+  )
   return -gmm.log_likelihood(
     problem.points,
     mixture,
@@ -77,16 +93,32 @@ LOSSES: dict[str, Loss] = {
 }
 
 
-def _regression(prediction, target, problem):
+def _regression(prediction, target, problem, covariance_type):
   is_component = jnp.arange(target.weights.shape[0]) < problem.num_components
-  count = problem.num_components * problem.dim
+  deviations = gmm.standard_deviations(target, covariance_type=covariance_type)
+
+  def mean_of(squared):
+    total = jnp.sum(jnp.where(is_component[:, None], squared, 0.0))
+    return total / (problem.num_components * problem.dim)
+
   squared = (prediction.means - target.means) ** 2
-  loss = jnp.sum(jnp.where(is_component[:, None], squared, 0.0)) / count
+  match covariance_type:
+    case "tied_spherical":
+      squared = squared / deviations**2
+    case "full":
+      squared = squared / (deviations**2 + _VARIANCE_SOFTENING)
+  loss = mean_of(squared)
   cross_entropy = jnp.where(
     is_component, target.weights * prediction.log_weights, 0.0
   )
   loss -= jnp.sum(cross_entropy)
-  if prediction.scales is not None:
-    squared = (prediction.scales - jnp.sqrt(target.covariances)) ** 2
-    loss += jnp.sum(jnp.where(is_component[:, None], squared, 0.0)) / count
+  match covariance_type:
+    case "diag":
+      loss += mean_of((prediction.scales - deviations) ** 2)
+    case "tied_spherical":
+      # One number: that of a coordinate which every problem has.
+      ratio = prediction.scales[0, 0] / deviations[0, 0]
+      loss += jnp.log(ratio) ** 2
+    case "full":
+      loss += mean_of(jnp.log(prediction.scales / deviations) ** 2)
   return loss

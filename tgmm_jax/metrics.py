@@ -5,6 +5,7 @@ assignment of least squared distance between means. Every function takes one
 problem and vmaps; K is padded and `num_components` says how many are real.
 """
 
+import functools
 import itertools
 from typing import NamedTuple
 
@@ -181,7 +182,7 @@ def score(
     covariance_type: how both mixtures' covariances are read.
 
   Returns:
-    `Scores`; with a `scale_error` for the type "diag".
+    `Scores`; without a `scale_error` for the type "unit".
   """
   truth, num_components = task.mixture, task.num_components
   max_components = truth.weights.shape[0]
@@ -196,10 +197,11 @@ def score(
 
   error = error_of(estimate.means, truth.means)
   scale_error = None
-  if covariance_type == "diag":
-    scale_error = error_of(
-      jnp.sqrt(estimate.covariances), jnp.sqrt(truth.covariances)
+  if covariance_type != "unit":
+    deviations_of = functools.partial(
+      gmm.standard_deviations, covariance_type=covariance_type
     )
+    scale_error = error_of(deviations_of(estimate), deviations_of(truth))
   joint = gmm.log_joint(task.points, estimate, covariance_type=covariance_type)
   return Scores(
     l2_error=error,

@@ -50,7 +50,8 @@ class Card:
     dims: d of the tasks it was trained on, ascending.
     max_dim: the largest d that it answers, None for any.
     num_points: the smallest and the largest N of training.
-    ranges: by d, limits as in `trained_range.TrainedRange`, about the mean.
+    ranges: by d, limits as in `trained_range.TrainedRange`, about the mean, or
+      in units of the spread where the network knows no unit.
     sha256: of the file with the parameters.
     metrics: rows of a table: solver, dim, num_components, num_points, metric,
       mean, standard_error, count, failures.
@@ -210,12 +211,20 @@ def load(
       sample_weight = jnp.ones(points.shape[0], points.dtype)
     result = solve(key, points, num_components, sample_weight=sample_weight)
     is_outside = trained_range.is_outside(
-      card.range_of(points.shape[-1]), points, sample_weight, about="mean"
+      card.range_of(points.shape[-1]),
+      points,
+      sample_weight,
+      about=about(card.config),
     )
     warn_if_outside(card, is_outside)
     return result._replace(is_outside_range=is_outside)
 
   return solve_in_range
+
+
+def about(config: factory.ModelConfig) -> str:
+  """How the limits of a network are measured, see `trained_range.measure`."""
+  return "spread" if getattr(config, "is_scale_free", False) else "mean"
 
 
 def check_problem(card: Card, dim: int, num_components: Any) -> None:

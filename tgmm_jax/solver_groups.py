@@ -28,32 +28,32 @@ BATCH_SIZE = 64
 _NUM_EM_STEPS = 5
 _NUM_VIEWS = 8
 
-# Options of EM for the covariances of the tasks; where they are estimated, the
-# floor is below every variance of the law, and a component on one point cannot
-# win by its likelihood.
-_EM_OPTIONS = {"unit": {}, "diag": {"covariance_type": "diag"}}
-_FLOOR = {"unit": {}, "diag": {"min_variance": 0.25}}
+# For anisotropic tasks, below every variance of the law: a component on one
+# point cannot win by its likelihood.
+_FLOOR = {"diag": {"min_variance": 0.25}}
 
 
 def baselines(covariance_type: str = "unit") -> dict[str, SolverGroup]:
   """The classical solvers and the reference rows, by the name of a group.
 
   Args:
-    covariance_type: of the tasks. For "diag" they estimate variances; the
-      spectral method, which needs one variance for all, is not there.
+    covariance_type: of the tasks. But for "unit" they estimate variances; the
+      spectral method, which is told the one variance of all, is not there.
   """
   ten = {"num_init": 10}
-  if covariance_type == "diag":
-    diag = _EM_OPTIONS["diag"]
-    return {
-      "em/normal": _em_group("em/normal", init="normal", **diag),
-      "em/k-means++": _em_group("em/k-means++", **diag),
-      "em/k-means++-x10": _em_group("em/k-means++-x10", **ten, **diag),
-      "em/k-means++-x10-floor": _em_group(
-        "em/k-means++-x10-floor", **ten, **diag, **_FLOOR["diag"]
-      ),
-      "em/oracle": _oracle_group("diag"),
-      "labels": _label_group("diag"),
+  if covariance_type != "unit":
+    own = {"covariance_type": covariance_type}
+    groups = {
+      "em/normal": _em_group("em/normal", init="normal", **own),
+      "em/k-means++": _em_group("em/k-means++", **own),
+      "em/k-means++-x10": _em_group("em/k-means++-x10", **ten, **own),
+    }
+    if covariance_type in _FLOOR:
+      name, floor = "em/k-means++-x10-floor", _FLOOR[covariance_type]
+      groups[name] = _em_group(name, **ten, **own, **floor)
+    return groups | {
+      "em/oracle": _oracle_group(covariance_type),
+      "labels": _label_group(covariance_type),
     }
   return {
     "em/normal": _em_group("em/normal", init="normal"),
@@ -145,8 +145,8 @@ def network(
   options = {
     "max_iter": _NUM_EM_STEPS,
     "tol": 0.0,
-    **_EM_OPTIONS[covariance_type],
-    **_FLOOR[covariance_type],
+    "covariance_type": covariance_type,
+    **_FLOOR.get(covariance_type, {}),
   }
   refined = combine.then_em(solve, **options)
   one_view = jax.jit(_over_tasks(solve))
@@ -200,10 +200,12 @@ def _em_group(name, **options):
 
 
 def _oracle_group(covariance_type):
-  options = _EM_OPTIONS[covariance_type]
   return lambda key, batch: {
     "em/oracle": _fit_batch(
-      key, _with_true_count(batch), init=batch.mixture, **options
+      key,
+      _with_true_count(batch),
+      init=batch.mixture,
+      covariance_type=covariance_type,
     )
   }
 

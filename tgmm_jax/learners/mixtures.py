@@ -1,6 +1,7 @@
 """Networks that answer with mixtures, trained on tasks with known mixtures."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -105,11 +106,11 @@ def check_model(
         f"covariance_type of the tasks is {law.covariance_type!r}, takes"
         f" {answered!r} as the network"
       )
-    rank = getattr(config, "rank", law.dim)
-    if answered == "diag" and law.dim > rank:
+    max_dim = getattr(config, "max_dim", None)
+    if max_dim is not None and law.dim > max_dim:
       raise ValueError(
-        f"dim is {law.dim}, takes at most the network's rank = {rank} where"
-        " scales are estimated"
+        f"dim is {law.dim}, takes at most the network's rank = {max_dim} with"
+        f" covariance_type {answered!r}"
       )
 
 
@@ -155,7 +156,10 @@ def sample_examples(
         origin_key, model.config.origin_rate, (size,)
       )
       problems = problems._replace(knows_origin=knows.astype(jnp.float32))
-    targets = jax.vmap(factory.encode_mixture)(batch.mixture, frames)
+    encode_mixture = functools.partial(
+      factory.encode_mixture, covariance_type=config.covariance_type
+    )
+    targets = jax.vmap(encode_mixture)(batch.mixture, frames)
     parts.append(Examples(problems, targets))
   return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
 
@@ -168,7 +172,9 @@ def make_loss(
   Beside it the `metrics.l2_error` of each task, `[B]`, after the last stage,
   in the network's coordinates.
   """
-  loss_of_stage = losses.LOSSES[loss]
+  loss_of_stage = functools.partial(
+    losses.LOSSES[loss], covariance_type=factory.covariance_type(model.config)
+  )
 
   def loss_of_one(prediction, target, problem):
     values = jax.vmap(loss_of_stage, in_axes=(0, None, None))(

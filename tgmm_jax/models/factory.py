@@ -112,15 +112,15 @@ def _encode_as_is(key, points, sample_weight, num_components):
 
 
 def covariance_type(config: ModelConfig) -> str:
-  """Of the mixtures that a network answers with, "unit" or "diag"."""
+  """Of the mixtures that a network answers with."""
   if isinstance(config, refiner.RefinerConfig):
     return config.covariance_type
   return "diag" if config.has_scales else "unit"
 
 
 def _make_encode_in_frame(config):
-  fits = {"unit": frame_lib.fit, "diag": frame_lib.fit_axes}
-  fit = fits[config.covariance_type]
+  fits = {"diag": frame_lib.fit_axes, "full": frame_lib.fit_whitened}
+  fit = fits.get(config.covariance_type, frame_lib.fit)
 
   def encode(key, points, sample_weight, num_components):
     points = jnp.where((sample_weight > 0)[:, None], points, 0.0)
@@ -131,8 +131,9 @@ def _make_encode_in_frame(config):
       num_components=num_components,
       dim=jnp.asarray(points.shape[-1], points.dtype),
       variances=frame.variances,
+      rest=frame.rest,
       origin=frame_lib.project(frame, jnp.zeros_like(frame.center)),
-      knows_origin=jnp.ones((), points.dtype),
+      knows_origin=jnp.asarray(not config.is_scale_free, points.dtype),
     )
     return problem, frame
 
@@ -140,18 +141,22 @@ def _make_encode_in_frame(config):
 
 
 def encode_mixture(
-  mixture: types.Mixture, frame: frame_lib.Frame | None
+  mixture: types.Mixture,
+  frame: frame_lib.Frame | None,
+  *,
+  covariance_type: str = "unit",
 ) -> types.Mixture:
   """The true mixture in the coordinates in which the network predicts."""
   if frame is None:
     return mixture
   is_component = mixture.weights > 0
   means = frame_lib.project(frame, mixture.means)
-  mixture = mixture._replace(means=jnp.where(is_component[:, None], means, 0.0))
-  if mixture.covariances is None:
-    return mixture
-  variances = frame_lib.project_variances(frame, mixture.covariances)
-  return mixture._replace(covariances=variances)
+  return mixture._replace(
+    means=jnp.where(is_component[:, None], means, 0.0),
+    covariances=frame_lib.project_covariances(
+      frame, mixture.covariances, covariance_type
+    ),
+  )
 
 
 def solver(
@@ -163,7 +168,8 @@ def solver(
     model: the network.
     params: its parameters.
     knows_origin: whether the data are known to come from a prior centred at
-      the origin; False makes a refiner's answer shift-invariant.
+      the origin; False makes a refiner's answer shift-invariant, which that of
+      a scale-free one always is.
 
   Returns:
     `(key, points, num_components, *, sample_weight) -> SolverResult`; the key
@@ -171,9 +177,10 @@ def solver(
     frame ignores. Status CONVERGED; INVALID_INPUT for points that are not
     finite or too large to be squared, weights that are negative, not finite or
     all zero, or K that the network does not serve; the mixture is finite in any
-    case. With axes for a frame d above the rank is a ValueError.
+    case. d above a refiner's `max_dim` is a ValueError.
   """
   served = jnp.asarray(model.config.num_components)
+  own_type = covariance_type(model.config)
 
   def solve(key, points, num_components, *, sample_weight=None):
     if sample_weight is None:
@@ -197,27 +204,33 @@ def solver(
     problem, frame = model.encode(key, points, sample_weight, count)
     if problem.knows_origin is not None:
       problem = problem._replace(
-        knows_origin=jnp.asarray(knows_origin, points.dtype)
+        knows_origin=problem.knows_origin * knows_origin
       )
     prediction = model.apply(params, problem)
     last = jax.tree.map(lambda leaf: leaf[-1], prediction)
-    mixture = prediction_lib.to_mixture(last, count)
+    mixture = prediction_lib.to_mixture(last, count, covariance_type=own_type)
     if frame is not None:
       means = frame_lib.lift(frame, mixture.means)
       is_component = mixture.weights > 0
-      mixture = mixture._replace(
-        means=jnp.where(is_component[:, None], means, 0.0)
+      covariances = frame_lib.lift_covariances(
+        frame, mixture.covariances, own_type
       )
-      if mixture.covariances is not None:
-        variances = frame_lib.lift_variances(frame, mixture.covariances)
-        mixture = mixture._replace(covariances=variances)
+      if own_type == "full":
+        identity = jnp.eye(points.shape[-1])
+        covariances = jnp.where(
+          is_component[:, None, None], covariances, identity
+        )
+      mixture = mixture._replace(
+        means=jnp.where(is_component[:, None], means, 0.0),
+        covariances=covariances,
+      )
     return types.SolverResult(
       mixture=mixture,
       log_likelihood=gmm.log_likelihood(
         points,
         mixture,
         sample_weight=sample_weight,
-        covariance_type=covariance_type(model.config),
+        covariance_type=own_type,
       ),
       num_iters=jnp.zeros((), jnp.int32),
       status=jnp.where(

@@ -6,9 +6,12 @@ is the isometry onto those r directions (padded by zeros for d < r): squared
 errors and likelihoods in it are those of the data.
 
 Diagonal covariances stay diagonal under no rotation. For them the frame is a
-signed permutation of the data's own axes, and d is at most r.
+signed permutation of the data's own axes, and d is at most r. With full
+covariances the problem looks the same after any linear map: their frame
+whitens the points, and d is at most r as well.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -19,21 +22,31 @@ from tgmm_jax import linalg
 # Products with 0 and 1 are exact where no bits are dropped first.
 _PRECISION = jax.lax.Precision.HIGHEST
 
+# Of the largest variance: directions with less are not blown up to 1.
+_LEAST_VARIANCE = 1e-6
+
 
 class Frame(NamedTuple):
   """Where r coordinates lie in the data's space.
 
   Attributes:
     center: `[d]`, the weighted mean of the points.
-    directions: `[d, r]`, orthonormal columns, zero beyond d.
+    directions: `[d, r]`, whose columns give the coordinates of a centred
+      point; zero beyond d. Orthonormal but where the frame whitens.
+    axes: `[r, d]`, a step along each coordinate; the transposed `directions`
+      but where the frame whitens.
     variances: `[r]`, variance of the points along the principal directions,
       descending, before any rotation; along the directions themselves where
-      they are the axes.
+      they are the axes; 1 where the frame whitens.
+    rest: `[]`, variance of the points outside the r coordinates, the sum over
+      all directions.
   """
 
   center: jax.Array
   directions: jax.Array
+  axes: jax.Array
   variances: jax.Array
+  rest: jax.Array
 
 
 def fit(
@@ -50,14 +63,16 @@ def fit(
   """
   subspace = linalg.principal_subspace(points, sample_weight, rank)
   size = min(points.shape[-1], rank)
-  normal = jax.random.normal(key, (size, size), points.dtype)
-  rotation, triangle = jnp.linalg.qr(normal)
-  rotation = rotation * jnp.sign(jnp.diagonal(triangle))
-  rotated = subspace.directions[:, :size] @ rotation
+  directions = subspace.directions[:, :size] @ _rotation(key, size)
+  directions = _pad(directions, rank)
+  variances = linalg.weighted_mean((points - subspace.mean) ** 2, sample_weight)
+  rest = jnp.sum(variances) - jnp.sum(subspace.eigenvalues)
   return Frame(
     center=subspace.mean,
-    directions=jnp.pad(rotated, ((0, 0), (0, rank - size))),
+    directions=directions,
+    axes=directions.T,
     variances=subspace.eigenvalues,
+    rest=jnp.maximum(rest, 0.0),
   )
 
 
@@ -76,20 +91,70 @@ def fit_axes(
   Raises:
     ValueError: where d is above `rank`.
   """
-  dim = points.shape[-1]
-  if dim > rank:
-    raise ValueError(f"points has d = {dim}, takes d <= rank = {rank}")
+  dim = _check_dim(points, rank)
   order_key, sign_key = jax.random.split(key)
   order = jax.random.permutation(order_key, dim)
   signs = jax.random.rademacher(sign_key, (dim,), points.dtype)
   directions = jax.nn.one_hot(order, dim, dtype=points.dtype, axis=0) * signs
+  directions = _pad(directions, rank)
   center = linalg.weighted_mean(points, sample_weight)
   variances = linalg.weighted_mean((points - center) ** 2, sample_weight)
   return Frame(
     center=center,
-    directions=jnp.pad(directions, ((0, 0), (0, rank - dim))),
+    directions=directions,
+    axes=directions.T,
     variances=jnp.pad(variances[order], (0, rank - dim)),
+    rest=jnp.zeros((), points.dtype),
   )
+
+
+def fit_whitened(
+  key: jax.Array, points: jax.Array, sample_weight: jax.Array, rank: int
+) -> Frame:
+  """The frame in which the points have the identity covariance, rotated.
+
+  Args:
+    key: consumed; draws the rotation, as in `fit`.
+    points: `[N, d]`; a direction in which they hardly vary keeps the variance
+      that it has in units of a millionth of the largest.
+    sample_weight: `[N]`.
+    rank: r, static.
+
+  Raises:
+    ValueError: where d is above `rank`.
+  """
+  dim = _check_dim(points, rank)
+  subspace = linalg.principal_subspace(points, sample_weight, dim)
+  lowest = _LEAST_VARIANCE * subspace.eigenvalues[0]
+  tiny = jnp.finfo(points.dtype).tiny
+  deviations = jnp.sqrt(jnp.maximum(subspace.eigenvalues, lowest + tiny))
+  rotation = _rotation(key, dim)
+  axes = (subspace.directions * deviations) @ rotation
+  return Frame(
+    center=subspace.mean,
+    directions=_pad((subspace.directions / deviations) @ rotation, rank),
+    axes=_pad(axes, rank).T,
+    variances=_pad(jnp.ones((1, dim), points.dtype), rank)[0],
+    rest=jnp.zeros((), points.dtype),
+  )
+
+
+def _check_dim(points, rank):
+  dim = points.shape[-1]
+  if dim > rank:
+    raise ValueError(f"points has d = {dim}, takes d <= rank = {rank}")
+  return dim
+
+
+def _rotation(key, size):
+  """Uniform over the orthogonal group."""
+  normal = jax.random.normal(key, (size, size))
+  rotation, triangle = jnp.linalg.qr(normal)
+  return rotation * jnp.sign(jnp.diagonal(triangle))
+
+
+def _pad(columns, rank):
+  return jnp.pad(columns, ((0, 0), (0, rank - columns.shape[-1])))
 
 
 def project(frame: Frame, points: jax.Array) -> jax.Array:
@@ -99,19 +164,51 @@ def project(frame: Frame, points: jax.Array) -> jax.Array:
 
 def lift(frame: Frame, coordinates: jax.Array) -> jax.Array:
   """Points `[..., d]` of `coordinates [..., r]`; the inverse on the frame."""
-  return frame.center + coordinates @ frame.directions.T
+  return frame.center + coordinates @ frame.axes
 
 
-def project_variances(frame: Frame, variances: jax.Array) -> jax.Array:
-  """Diagonal covariances `[..., d]` in a frame of axes, `[..., r]`.
+def project_covariances(
+  frame: Frame, covariances: jax.Array | None, covariance_type: str
+) -> jax.Array | None:
+  """A mixture's covariances in the coordinates of the frame.
 
-  The coordinates beyond d hold nothing; their variance is 1.
+  Args:
+    frame: of the type: axes for "diag", whitening for "full".
+    covariances: of the data, shaped as the type.
+    covariance_type: one of `tasks.mixtures.COVARIANCE_TYPES`.
+
+  Returns:
+    The same with r in place of d. Coordinates beyond d hold nothing; their
+    variance is 1.
   """
-  is_axis = jnp.sum(frame.directions**2, axis=0)
-  projected = jnp.matmul(variances, frame.directions**2, precision=_PRECISION)
-  return projected + (1.0 - is_axis)
+  match covariance_type:
+    case "diag":
+      projected = _matmul(covariances, frame.directions**2)
+      return projected + _is_empty(frame)
+    case "full":
+      projected = _matmul(frame.directions.T, covariances, frame.directions)
+      return projected + jnp.diag(_is_empty(frame))
+  return covariances
 
 
-def lift_variances(frame: Frame, variances: jax.Array) -> jax.Array:
-  """The inverse of `project_variances`, `[..., d]` from `[..., r]`."""
-  return jnp.matmul(variances, frame.directions.T**2, precision=_PRECISION)
+def lift_covariances(
+  frame: Frame, covariances: jax.Array | None, covariance_type: str
+) -> jax.Array | None:
+  """The inverse of `project_covariances`."""
+  match covariance_type:
+    case "diag":
+      return _matmul(covariances, frame.axes**2)
+    case "full":
+      return _matmul(frame.axes.T, covariances, frame.axes)
+  return covariances
+
+
+def _is_empty(frame):
+  """1 for the coordinates beyond d, `[r]`."""
+  return 1.0 - jnp.any(frame.directions != 0, axis=0)
+
+
+def _matmul(*factors):
+  return functools.reduce(
+    functools.partial(jnp.matmul, precision=_PRECISION), factors
+  )

@@ -6,25 +6,26 @@ the points near them, and answers with the EM mean plus a learned correction.
 Every layer's means take part in the loss; the weights are responsibilities'
 mass. The cost grows with N K, not N^2: points do not attend to each other.
 
-With diagonal covariances an EM step also has standard deviations, and a layer
-corrects their logarithms too; distances are then in units of the estimate's.
+Where covariances are not known an EM step also has standard deviations, and a
+layer corrects their logarithms too; distances are then in units of the
+estimate's. Correlations, of full covariances, are EM's own, shrunk.
 """
 
 import dataclasses
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from tgmm_jax.models import layers
+from tgmm_jax.models import layers, refiner_steps
 from tgmm_jax.models import prediction as prediction_lib
 
 _FREQUENCIES = (1.0, 2.0, 4.0)
 
-# Of the logarithm of a standard deviation in units of the points' spread: from
-# a component on one point to one wider than all the points.
-_LOWEST_LOG_SCALE, _HIGHEST_LOG_SCALE = -3.5, 1.5
+COVARIANCE_TYPES = ("unit", "tied_spherical", "diag", "full")
+
+# Below this share of the widest variance all shares look alike to the network.
+_LEAST_SHARE = 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +35,7 @@ class RefinerConfig:
   Attributes:
     num_components: the set of K served.
     rank: r, coordinates of the frame; 4 hold the means of K <= 5. With
-      "diag" they are the data's own, and d is at most r.
+      "diag" they are the data's own, and with "full" whitened: d is at most r.
     width: D.
     num_layers: L.
     num_heads: H of the attention to the points.
@@ -42,8 +43,10 @@ class RefinerConfig:
       the prior is centred there. Without it answers are shift-invariant.
     compute_dtype: "float32" or "bfloat16" for products with weights; softmax,
       EM features and means stay float32.
-    covariance_type: "unit" (known identity) or "diag" (standard deviations of
-      every component and coordinate are answered too).
+    covariance_type: one of `COVARIANCE_TYPES`. "unit": the known identity.
+      "tied_spherical": one standard deviation is answered too, whatever the
+      unit of the points. "diag": those of every component and coordinate.
+      "full": these and correlations, whatever the linear map of the points.
   """
 
   num_components: tuple[int, ...] = (2, 3, 4, 5)
@@ -71,15 +74,26 @@ class RefinerConfig:
         f"compute_dtype is {self.compute_dtype!r}, takes 'float32' or"
         " 'bfloat16'"
       )
-    if self.covariance_type not in ("unit", "diag"):
+    if self.covariance_type not in COVARIANCE_TYPES:
       raise ValueError(
-        f"covariance_type is {self.covariance_type!r}, takes 'unit' or 'diag'"
+        f"covariance_type is {self.covariance_type!r}, takes one of"
+        f" {COVARIANCE_TYPES}"
+      )
+    if self.is_scale_free and self.origin_rate:
+      raise ValueError(
+        f"origin_rate is {self.origin_rate}, takes 0 with covariance_type"
+        f" {self.covariance_type!r}: its points have no unit, and no origin"
       )
 
   @property
-  def has_scales(self) -> bool:
-    """Whether standard deviations are answered."""
-    return self.covariance_type == "diag"
+  def is_scale_free(self) -> bool:
+    """Whether the unit of the points does not matter."""
+    return self.covariance_type in ("tied_spherical", "full")
+
+  @property
+  def max_dim(self) -> int | None:
+    """The largest d that it answers, None for any."""
+    return self.rank if self.covariance_type in ("diag", "full") else None
 
   @property
   def max_components(self) -> int:
@@ -140,28 +154,6 @@ class _Attention(nnx.Module):
     return self.output(average.reshape(*batch, num_queries, -1))
 
 
-class _Shared(NamedTuple):
-  """What all layers read, in scaled coordinates (divided by `scale`)."""
-
-  points: jax.Array  # [..., N, r]
-  features: jax.Array  # [..., N, D]
-  sample_weight: jax.Array  # [..., N], sums to 1
-  log_weight: jax.Array  # [..., N], of the weights as given; MASKED for 0
-  is_component: jax.Array  # [..., K]
-  scale: jax.Array  # [..., 1, 1]; the unit noise's is 1 / scale
-  is_coordinate: jax.Array  # [..., 1, r]; the others hold nothing
-
-
-class _Estimate(NamedTuple):
-  """The mixture so far, and where the points lie in it."""
-
-  means: jax.Array  # [..., K, r]
-  log_scales: jax.Array | None  # [..., K, r]; None where they are known
-  log_weights: jax.Array  # [..., K]
-  distances: jax.Array  # [..., K, N], squared, in standard deviations
-  energies: jax.Array  # [..., K, N], -2 log densities but for a constant
-
-
 class _Layer(nnx.Module):
   """Attention to the points, attention among the queries, an MLP, means."""
 
@@ -169,7 +161,7 @@ class _Layer(nnx.Module):
     width, dtype = config.width, jnp.dtype(config.compute_dtype)
     if not is_first:
       self.em_features = layers.Linear(
-        (4 if config.has_scales else 3) * config.rank + 1,
+        refiner_steps.num_features(config.covariance_type, config.rank),
         width,
         dtype=dtype,
         rngs=rngs,
@@ -187,22 +179,29 @@ class _Layer(nnx.Module):
     self.mlp_out = layers.Linear(4 * width, width, dtype=dtype, rngs=rngs)
     self.mean_norm = nnx.LayerNorm(width, rngs=rngs)
     self.to_mean = layers.Linear(width, config.rank, dtype=dtype, rngs=rngs)
-    self.has_scales = config.has_scales
-    if config.has_scales:
-      self.to_scale = layers.Linear(width, config.rank, dtype=dtype, rngs=rngs)
+    self.covariance_type = config.covariance_type
+    num_scales = {"unit": 0, "tied_spherical": 1}
+    num_scales = num_scales.get(config.covariance_type, config.rank)
+    if num_scales:
+      self.to_scale = layers.Linear(width, num_scales, dtype=dtype, rngs=rngs)
 
   def __call__(self, queries, estimate, shared):
     """Takes `[..., K, D]` and the estimate so far, None at the first layer.
 
     Returns:
-      Queries `[..., K, D]`, means and log scales `[..., K, r]`, the last None
-      where they are known.
+      Queries `[..., K, D]`, means and log scales `[..., K, r]`, correlations
+      `[..., K, r, r]`; the last two None where the type has none.
     """
     bias = shared.log_weight[..., None, None, :]
-    base, base_scales = 0.0, 0.0
+    step = self._first_step(queries, shared)
     if estimate is not None:
-      base, base_scales, features = self._em_step(estimate, shared)
-      queries = queries + self.em_features(features)
+      step = refiner_steps.step(
+        estimate,
+        shared,
+        jnp.exp(self.log_inverse_temperature[...]),
+        self.covariance_type,
+      )
+      queries = queries + self.em_features(step.features)
       locality = 0.5 * jnp.exp(self.log_locality[...])[:, None]
       bias = bias - locality * estimate.distances[..., :, None, :]
     queries = queries + self.to_points(
@@ -216,73 +215,38 @@ class _Layer(nnx.Module):
     hidden = jax.nn.gelu(self.mlp_in(self.mlp_norm(queries)))
     queries = queries + self.mlp_out(hidden)
     normed = self.mean_norm(queries)
-    means = base + self.to_mean(normed).astype(jnp.float32)
+    means = step.means + self.to_mean(normed).astype(jnp.float32)
     is_component = shared.is_component[..., None]
-    if not self.has_scales:
-      return queries, jnp.where(is_component, means, 0.0), None
+    if self.covariance_type == "unit":
+      return queries, jnp.where(is_component, means, 0.0), None, None
     is_used = is_component & shared.is_coordinate
-    log_scales = base_scales + self.to_scale(normed).astype(jnp.float32)
-    log_scales = _clip(log_scales)
+    log_scales = refiner_steps.clip(
+      step.log_scales + self._correct_scales(normed, is_component)
+    )
     return (
       queries,
       jnp.where(is_used, means, 0.0),
       jnp.where(is_used, log_scales, 0.0),
+      step.correlations,
     )
 
-  def _em_step(self, estimate, shared):
-    """EM's means and log scales and, for each query, what the step tells it."""
-    inverse_temperature = jnp.exp(self.log_inverse_temperature[...])
-    posterior = _responsibilities(
-      estimate.log_weights, inverse_temperature * estimate.energies, shared
-    )
-    mass = jnp.sum(posterior, axis=-1, keepdims=True)
-    posterior = posterior / (mass + 1e-6)
-    means = posterior @ shared.points
-    spread = posterior @ shared.points**2 - means**2
-    features = [
-      estimate.means,
-      means - estimate.means,
-      jnp.log(mass + 1e-3),
-    ]
-    if estimate.log_scales is None:
-      log_scales = None
-      spread = jnp.maximum(spread * shared.scale**2, 0.0)
-      features += [jnp.log1p(spread)]
-    else:
-      lowest = jnp.exp(2.0 * _LOWEST_LOG_SCALE)
-      log_scales = 0.5 * jnp.log(jnp.maximum(spread, lowest))
-      features += [estimate.log_scales, log_scales - estimate.log_scales]
-    return means, log_scales, jnp.concatenate(features, axis=-1)
+  def _correct_scales(self, normed, is_component):
+    """What is added to the logarithms; one number where all are the same."""
+    correction = self.to_scale(normed).astype(jnp.float32)
+    if self.covariance_type != "tied_spherical":
+      return correction
+    correction = jnp.where(is_component, correction, 0.0)
+    count = jnp.sum(is_component, axis=-2, keepdims=True)
+    return jnp.sum(correction, axis=-2, keepdims=True) / count
 
-
-def _clip(log_scales):
-  return jnp.clip(log_scales, _LOWEST_LOG_SCALE, _HIGHEST_LOG_SCALE)
-
-
-def _responsibilities(log_weights, energies, shared):
-  """Posterior of each component times the points' weights, `[..., K, N]`."""
-  logits = log_weights[..., None] - 0.5 * energies
-  logits = jnp.where(shared.is_component[..., None], logits, layers.MASKED)
-  posterior = jax.nn.softmax(logits, axis=-2)
-  return posterior * shared.sample_weight[..., None, :]
-
-
-def _estimate(means, log_scales, log_weights, shared):
-  """Completes means and scales to an estimate: weights by one E-step."""
-  difference = means[..., :, None, :] - shared.points[..., None, :, :]
-  if log_scales is None:
-    distances = shared.scale**2 * jnp.sum(difference**2, axis=-1)
-    energies = distances
-  else:
-    difference = difference * jnp.exp(-log_scales)[..., :, None, :]
-    distances = jnp.sum(difference**2, axis=-1)
-    energies = distances + 2.0 * jnp.sum(log_scales, axis=-1)[..., None]
-  mass = jnp.sum(_responsibilities(log_weights, energies, shared), axis=-1)
-  log_weights = jnp.log(mass + 1e-6)
-  log_weights = jnp.where(shared.is_component, log_weights, layers.MASKED)
-  return _Estimate(
-    means, log_scales, jax.nn.log_softmax(log_weights), distances, energies
-  )
+  def _first_step(self, queries, shared):
+    """What the first layer corrects: nothing but independent coordinates."""
+    correlations = None
+    if self.covariance_type == "full":
+      rank = shared.points.shape[-1]
+      shape = (*queries.shape[:-1], rank, rank)
+      correlations = jnp.broadcast_to(jnp.eye(rank), shape)
+    return refiner_steps.Step(0.0, 0.0, correlations, None)
 
 
 class Refiner(nnx.Module):
@@ -326,23 +290,27 @@ class Refiner(nnx.Module):
     log_weights = jnp.zeros(shared.is_component.shape)
     estimate, stages = None, []
     for layer in self.layers:
-      queries, means, log_scales = layer(queries, estimate, shared)
+      queries, *answer = layer(queries, estimate, shared)
       # Each layer answers for its own correction of what it was given.
-      given = jax.lax.stop_gradient((means, log_scales))
-      estimate = _estimate(*given, log_weights, shared)
+      given = jax.lax.stop_gradient(answer)
+      estimate = refiner_steps.complete(*given, log_weights, shared)
       log_weights = estimate.log_weights
-      stages.append((log_weights, means * shared.scale, log_scales))
+      stages.append(self._predict(log_weights, *answer, shared))
+    return jax.tree.map(
+      # The stages come after the axes of the batch.
+      lambda *leaves: jnp.stack(leaves, axis=problem.sample_weight.ndim - 1),
+      *stages,
+    )
+
+  def _predict(self, log_weights, means, log_scales, correlations, shared):
+    """The prediction of one stage, in the coordinates of the problem."""
     scales = None
-    if self.config.has_scales:
-      scales = jnp.stack([stage[2] for stage in stages], axis=-3)
-      scales = jnp.exp(scales) * shared.scale[..., None, :, :]
+    if log_scales is not None:
       # What holds nothing has the variance 1 of padding.
       is_used = shared.is_component[..., None] & shared.is_coordinate
-      scales = jnp.where(is_used[..., None, :, :], scales, 1.0)
+      scales = jnp.where(is_used, jnp.exp(log_scales) * shared.scale, 1.0)
     return prediction_lib.Prediction(
-      log_weights=jnp.stack([stage[0] for stage in stages], axis=-2),
-      means=jnp.stack([stage[1] for stage in stages], axis=-3),
-      scales=scales,
+      log_weights, means * shared.scale, scales, correlations
     )
 
   def _read(self, problem, context):
@@ -352,10 +320,11 @@ class Refiner(nnx.Module):
     points = jnp.where(is_point[..., None], problem.points, 0.0) / scale
     total = jnp.sum(problem.sample_weight, axis=-1, keepdims=True)
     slots = jnp.arange(self.config.max_components)
-    return _Shared(
+    return refiner_steps.Shared(
       points=points,
       features=self.points(points, context),
       sample_weight=problem.sample_weight / total,
+      total_weight=total[..., None],
       # To attend to a point of weight 2 is to attend to it twice.
       log_weight=jnp.where(
         is_point,
@@ -365,16 +334,21 @@ class Refiner(nnx.Module):
       is_component=slots < problem.num_components[..., None],
       scale=scale,
       is_coordinate=jnp.arange(self.config.rank) < problem.dim[..., None, None],
+      dim=problem.dim[..., None, None],
+      rest=problem.rest[..., None, None] / scale**2,
     )
 
 
 def _scale(problem, config):
   """Standard deviation of the points along their widest coordinate, `[...]`."""
   variances = problem.variances
-  if config.has_scales:
+  if config.covariance_type == "diag":
     widest = jnp.max(variances, axis=-1)
   else:
     widest = variances[..., 0]
+  if config.is_scale_free:
+    # In any unit: whatever is above 0 is a spread.
+    return jnp.sqrt(jnp.where(widest > 0, widest, 1.0))
   return jnp.sqrt(jnp.maximum(widest, 1e-6))
 
 
@@ -383,16 +357,26 @@ def _context(problem, config):
   scale = _scale(problem, config)
   knows_origin = problem.knows_origin
   origin = problem.origin / scale[..., None]
+  if config.is_scale_free:
+    variances = _log_share(problem.variances, scale[..., None])
+    size = _log_share(problem.rest, scale)
+  else:
+    variances = jnp.log1p(problem.variances)
+    size = jnp.log(scale)
   scalars = jnp.stack(
     [
       knows_origin,
-      jnp.log(scale),
+      size,
       jnp.log(problem.dim),
       jnp.log(jnp.sum(problem.sample_weight, axis=-1)),
     ],
     axis=-1,
   )
   return jnp.concatenate(
-    [jnp.log1p(problem.variances), knows_origin[..., None] * origin, scalars],
-    axis=-1,
+    [variances, knows_origin[..., None] * origin, scalars], axis=-1
   )
+
+
+def _log_share(variance, scale):
+  """Logarithm of a variance in units of the widest."""
+  return jnp.log(variance / scale**2 + _LEAST_SHARE)

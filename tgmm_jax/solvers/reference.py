@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from tgmm_jax import gmm, types
+from tgmm_jax.solvers import covariance as covariance_lib
 from tgmm_jax.solvers import em
 
 # A share of the variance of all points, as `reg_share` of `em.fit`.
@@ -43,15 +44,15 @@ def oracle_em(
 def label_limit(
   task: types.TaskBatch, *, covariance_type: str = "unit"
 ) -> types.SolverResult:
-  """Means and shares of the true clusters, and their variances for "diag".
+  """Means, shares and covariances of the true clusters.
 
-  A component without points gets the overall mean (and variances), weight 0
-  and the status DEGENERATE. Variances are those of maximum likelihood with a
+  A component without points gets the overall mean (and covariance), weight 0
+  and the status DEGENERATE. Covariances are those of maximum likelihood with a
   ridge of `em.fit`'s size, so that one point has a density.
 
   Args:
     task: one task, without the axis B.
-    covariance_type: "unit" or "diag".
+    covariance_type: one of `gmm.COVARIANCE_TYPES`.
   """
   points, weight = task.points, task.sample_weight
   size = task.mixture.weights.shape[0]
@@ -65,13 +66,21 @@ def label_limit(
   has_points = mass > 0
   means = share.T @ points / jnp.where(has_points, mass, 1.0)[:, None]
   means = jnp.where(has_points[:, None], means, weight @ points)
-  means = jnp.where(is_component[:, None], means, 0.0)
+  # A component without points takes its covariance from all of them.
+  share = jnp.where(has_points, share, weight[:, None])
   covariances = None
-  if covariance_type == "diag":
-    covariances = _variances(points, weight, share, means)
-    covariances = jnp.where(is_component[:, None], covariances, 1.0)
+  if covariance_type != "unit":
+    covariances = _covariances(
+      points, weight, share, means, has_points, covariance_type
+    )
+  if covariances is not None and "tied" not in covariance_type:
+    shape = (size, *(1 for _ in covariances.shape[1:]))
+    ball = jnp.eye(points.shape[1]) if covariance_type == "full" else 1.0
+    covariances = jnp.where(is_component.reshape(shape), covariances, ball)
   mixture = types.Mixture(
-    jnp.where(is_component, mass, 0.0), means, covariances
+    jnp.where(is_component, mass, 0.0),
+    jnp.where(is_component[:, None], means, 0.0),
+    covariances,
   )
   is_complete = jnp.all(has_points | ~is_component)
   return types.SolverResult(
@@ -86,12 +95,18 @@ def label_limit(
   )
 
 
-def _variances(points, weight, share, means):
-  """Of each true cluster about its mean `[K, d]`, with a ridge."""
+def _covariances(points, weight, share, means, has_points, covariance_type):
+  """Of the true clusters about their means, with a ridge."""
+  if "tied" in covariance_type:
+    share = jnp.where(has_points, share, 0.0)
   overall = weight @ (points - weight @ points) ** 2
-  mass = jnp.sum(share, axis=0)[:, None]
-  squares = (points[:, None, :] - means) ** 2
-  scatter = jnp.einsum("nk,nkd->kd", share, squares)
-  variances = scatter / jnp.where(mass > 0, mass, 1.0)
   ridge = jnp.maximum(_RIDGE * overall, jnp.finfo(points.dtype).tiny)
-  return jnp.where(mass > 0, variances, overall) + ridge
+  differences = points.T - means[:, :, None]
+  scatters = covariance_lib.scatter(share.T, differences, covariance_type)
+  return covariance_lib.estimate(
+    scatters,
+    jnp.sum(share, axis=0),
+    jnp.zeros_like(means),
+    ridge,
+    covariance_type,
+  )

@@ -15,8 +15,17 @@ import jax.numpy as jnp
 from tgmm_jax import gmm, types
 from tgmm_jax.tasks import shifts
 
+COVARIANCE_TYPES = ("unit", "tied_spherical", "diag", "full")
+
 # Acceptance below this is refused at set-up: the sampler would run for ever.
 _MIN_ACCEPTANCE = 1e-4
+
+# Of "full": the logarithms of a task's scale are uniform between these,
+_LOWEST_LOG_SCALE, _HIGHEST_LOG_SCALE = math.log(0.2), math.log(2.0)
+# those of its components normal about it,
+_LOG_SCALE_DEVIATION = 0.4
+# and every shape keeps this share of a ball.
+_LEAST_ROUNDNESS = 0.02
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,9 +37,14 @@ class TaskConfig:
     num_components: the set of K, each equally likely.
     min_points: the smallest N; N is uniform on the integers from here on.
     max_points: the largest N, to which all tasks are padded.
-    covariance_type: "unit" (isotropic, known) or "diag" (anisotropic: per
-      component and coordinate a standard deviation 2 softplus(u / 5), u
-      uniform on [-5, 5]).
+    covariance_type: one of `COVARIANCE_TYPES`. "unit": isotropic and known.
+      "diag": anisotropic, per component and coordinate a standard deviation
+      2 softplus(u / 5), u uniform on [-5, 5]. Two laws are not the paper's:
+      "tied_spherical" has one such standard deviation for a whole task; "full"
+      is broad, from round to thin (Wishart shapes with d + 2 degrees of
+      freedom, mixed with a ball by a share that is uniform over tasks), with
+      overlap from none to heavy (scales from 0.2 to 2, those of components
+      log-normal about their task's).
     shift: size of a shift away from this law; sigma_p, if of the means.
     shift_kind: one of `shifts.KINDS`.
     mean_range: entries of the means are uniform on [-mean_range, mean_range].
@@ -69,9 +83,10 @@ class TaskConfig:
         f"min_points, max_points are {self.min_points}, {self.max_points};"
         " takes 1 <= min_points <= max_points"
       )
-    if self.covariance_type not in ("unit", "diag"):
+    if self.covariance_type not in COVARIANCE_TYPES:
       raise ValueError(
-        f"covariance_type is {self.covariance_type!r}, takes 'unit' or 'diag'"
+        f"covariance_type is {self.covariance_type!r}, takes one of"
+        f" {COVARIANCE_TYPES}"
       )
     shifts.check(self.shift_kind, self.shift)
     if not 0 < self.mean_range < math.inf:
@@ -170,12 +185,7 @@ def sample_task(
   weights = jnp.sort(jnp.where(is_component, weights, jnp.inf))
   weights = jnp.where(is_component, weights, 0.0)
   weights = weights / jnp.sum(weights)
-  covariances = None
-  if config.covariance_type == "diag":
-    exponent = jax.random.uniform(scale_key, shape, minval=-1.0, maxval=1.0)
-    scales = 2.0 * jax.nn.softplus(exponent)
-    # Padding keeps variance 1, so that densities stay finite.
-    covariances = jnp.where(is_component[:, None], scales**2, 1.0)
+  covariances = _sample_covariances(scale_key, config, is_component)
   mixture = types.Mixture(weights, means, covariances)
   points, labels = gmm.sample(
     point_key,
@@ -233,6 +243,45 @@ def _integer(uniform, num_choices):
   """An integer from 0 to num_choices - 1 from a number in [0, 1)."""
   integer = (uniform * num_choices).astype(jnp.int32)
   return jnp.minimum(integer, num_choices - 1)
+
+
+def _sample_covariances(key, config, is_component):
+  """Covariances of the type; padding keeps variance 1: finite densities."""
+  shape = (config.padded_components, config.dim)
+  match config.covariance_type:
+    case "tied_spherical":
+      exponent = jax.random.uniform(key, (), minval=-1.0, maxval=1.0)
+      return (2.0 * jax.nn.softplus(exponent)) ** 2
+    case "diag":
+      exponent = jax.random.uniform(key, shape, minval=-1.0, maxval=1.0)
+      scales = 2.0 * jax.nn.softplus(exponent)
+      return jnp.where(is_component[:, None], scales**2, 1.0)
+    case "full":
+      broad = _sample_shapes(key, *shape)
+      return jnp.where(is_component[:, None, None], broad, jnp.eye(config.dim))
+  return None
+
+
+def _sample_shapes(key, num_components, dim):
+  """Full covariances of all shapes and sizes, `[K, d, d]`."""
+  task_key, noise_key = jax.random.split(key)
+  log_scale, roundness = jax.random.uniform(
+    task_key,
+    (2,),
+    minval=jnp.array([_LOWEST_LOG_SCALE, _LEAST_ROUNDNESS]),
+    maxval=jnp.array([_HIGHEST_LOG_SCALE, 1.0]),
+  )
+  size = dim * (dim + 2)
+  normal = jax.random.normal(noise_key, (num_components * (size + 1),))
+  normal = normal.reshape(num_components, size + 1)
+  scales = jnp.exp(log_scale + _LOG_SCALE_DEVIATION * normal[:, -1])
+  factors = normal[:, :-1].reshape(num_components, dim, dim + 2)
+  wishart = jnp.einsum("kin,kjn->kij", factors, factors)
+  # A mean variance of 1, as the ball's.
+  trace = jnp.trace(wishart, axis1=1, axis2=2)[:, None, None]
+  shapes = (1.0 - roundness) * wishart * dim / trace
+  shapes = shapes + roundness * jnp.eye(dim)
+  return shapes * scales[:, None, None] ** 2
 
 
 def _sample_means(key, config, num_components):

@@ -23,7 +23,7 @@ class TrainedRange(NamedTuple):
 
   Attributes:
     max_reach: of the largest |coordinate| of any point, about the origin or
-      about the mean of the points.
+      about the mean of the points, or in units of their spread about it.
     min_spread: of the root mean square distance to the mean, per coordinate.
     max_spread: of the same.
   """
@@ -47,7 +47,8 @@ def measure(
     law: of training.
     num_tasks: how many tasks are looked at, static.
     about: of the reach, "origin" or "mean"; for a network that does not know
-      the origin it must be the mean.
+      the origin it must be the mean. "spread" is for one that does not know
+      the unit either: the points are divided by their spread, which is 1 then.
   """
 
   def statistics_of(index):
@@ -94,5 +95,8 @@ def _statistics(points, sample_weight, about):
   centred = jnp.where(is_point, points - mean, 0.0)
   share = sample_weight / jnp.sum(sample_weight)
   spread = jnp.sqrt(jnp.sum(share * jnp.mean(centred**2, axis=-1)))
+  if about == "spread":
+    reach = jnp.max(jnp.abs(centred)) / jnp.where(spread > 0, spread, 1.0)
+    return reach, jnp.where(jnp.isfinite(spread), 1.0, spread)
   reach = jnp.max(jnp.abs(centred if about == "mean" else points))
   return reach, spread

@@ -1,0 +1,44 @@
+"""The shipped network for mixtures with full covariances.
+
+  python -m experiments.main --config=experiments/pretrained_full.py[:VARIANT]
+
+One `refiner` for d = 1 to 8, K = 1 to 5 and any N, trained on N = 16 to 128 of
+a broad law: shapes from round to thin, sizes and weights that differ, overlap
+from none to heavy. It reads whitened points, so no linear map of the data
+changes its answer.
+`python -m experiments.release` makes the shipped files of the finished run.
+
+No variant: 80,000 steps.
+`:quick`: 10,000 steps.
+`:smoke`: goes through everything in seconds, for the tests.
+"""
+
+import ml_collections
+
+from experiments import jobs, mixture_base, pretrained_base
+
+VARIANTS = pretrained_base.VARIANTS
+
+experiment = jobs.Experiment
+sweep = mixture_base.sweep
+
+
+def get_config(variant: str = "") -> ml_collections.ConfigDict:
+  """The config of a variant."""
+  config = pretrained_base.get_config(
+    variant,
+    covariance_type="full",
+    dims=(1, 2, 3, 4, 5, 6, 8),
+    batch_sizes=(3, 10, 5, 4, 3, 3, 4),
+    evaluated_dims=(1, 2, 4, 8),
+    num_steps=80_000,
+  )
+  config.title = "Pretrained: mixtures with full covariances"
+  config.question = (
+    "How good is the shipped network for mixtures of all shapes, for few and"
+    " many dimensions and points?"
+  )
+  # The law is broad: components may be small, and their means anywhere.
+  config.tasks.min_weight = 0.05
+  config.tasks.max_cosine = 1.0
+  return config

@@ -1,0 +1,42 @@
+"""The shipped network for isotropic mixtures with one unknown variance.
+
+  python -m experiments.main \\
+    --config=experiments/pretrained_tied_spherical.py[:VARIANT]
+
+One `refiner` for every dimension, K = 1 to 5 and any N, trained on N = 16 to
+128. It reads the points in units of their own spread and answers with the
+standard deviation too. One law of training: standard deviations from 0.63 to
+2.63 for means in the paper's box.
+`python -m experiments.release` makes the shipped files of the finished run.
+
+No variant: 80,000 steps.
+`:quick`: 10,000 steps.
+`:smoke`: goes through everything in seconds, for the tests.
+"""
+
+import ml_collections
+
+from experiments import jobs, mixture_base, pretrained_base
+
+VARIANTS = pretrained_base.VARIANTS
+
+experiment = jobs.Experiment
+sweep = mixture_base.sweep
+
+
+def get_config(variant: str = "") -> ml_collections.ConfigDict:
+  """The config of a variant."""
+  config = pretrained_base.get_config(
+    variant,
+    covariance_type="tied_spherical",
+    dims=(1, 2, 3, 5, 8, 32, 128),
+    batch_sizes=(2, 10, 5, 5, 4, 3, 3),
+    evaluated_dims=(1, 2, 3, 8, 32, 128),
+    num_steps=80_000,
+  )
+  config.title = "Pretrained: isotropic mixtures with one unknown variance"
+  config.question = (
+    "How good is the shipped network for isotropic mixtures whose variance"
+    " nobody knows?"
+  )
+  return config
