@@ -7,13 +7,13 @@ criterion C (in units of -2 log-likelihood) into probabilities, the softmax of
 -C / 2, and names the most probable K:
 
 * `fit` with `num_components="auto"`: the shipped network's views, then EM;
-* BIC over EM with one k-means++ start and with ten (`selection.select`), and
-  over scikit-learn's `GaussianMixture` with one start, where it has the
-  covariance type and is installed, on fewer tasks;
-* other criteria over the same fits from ten starts: AIC, AICc, ICL, and BIC
-  with log K! added to the log-likelihood. The components of a mixture have no
-  order, so the likelihood has K! equal maxima, and BIC integrates around one
-  (Bishop 2006, section 10.2.4).
+* BIC over EM with one k-means++ start and with ten, and over scikit-learn's
+  `GaussianMixture` with one start, where it has the covariance type and is
+  installed, on fewer tasks;
+* other criteria over the same fits: AIC, AICc (Hurvich and Tsai 1989), ICL, BIC
+  with log K! added to the log-likelihood, and the `evidence`. The components of
+  a mixture have no order, so the likelihood has K! equal maxima, and BIC
+  integrates around one (Bishop 2006, section 10.2.4).
 
 The probabilities are scored by the logarithm of what the true K got and by
 Brier's score, both proper, and shown against how often they come true. Where
@@ -40,14 +40,24 @@ import numpy as np
 from scipy import special
 
 import tgmm_jax
+from experiments import evidence, studies, variants
 from experiments import num_components_figures as figures
-from experiments import studies, variants
 from tgmm_jax import evaluate, metrics, pretrained, results, types
-from tgmm_jax.solvers import selection
+from tgmm_jax.solvers import em, selection
 from tgmm_jax.tasks import mixtures
 
 VARIANTS = ("", "quick", "smoke")
-RESTARTS = (1, 10)
+FIT, PEER = figures.FIT, figures.PEER
+RESTARTS = {"EM, 1 start": 1, "EM, 10 starts": 10}
+# By whose fits; `fit` itself uses one of them.
+CRITERIA = {
+  FIT: ("evidence",),
+  "EM, 1 start": ("BIC",),
+  "EM, 10 starts": (
+    *("BIC", "BIC + log K!", "evidence"),
+    *("ICL", "AIC", "AICc"),
+  ),
+}
 # Of scikit-learn, among the types of the tasks.
 _PEER_TYPES = ("spherical", "diag", "full")
 # A task whose K got 0 would have an infinite score: every way's probabilities
@@ -143,15 +153,16 @@ def probabilities(values: np.ndarray, status: np.ndarray) -> np.ndarray:
 
   Args:
     values: `[B, R]`, the less the better.
-    status: `[B, R]` of the fits; a degenerate one has no chance, unless all
-      are.
+    status: `[B, R]` of the fits; a degenerate one has no chance. Where all
+      are, chances are equal.
 
   Returns:
     `[B, R]`, the softmax of half the negative values.
   """
-  is_sound = np.asarray(status) < types.Status.DEGENERATE
-  is_sound |= ~is_sound.any(axis=1, keepdims=True)
-  values = np.where(is_sound, np.asarray(values, np.float64), np.inf)
+  values = np.asarray(values, np.float64)
+  is_sound = (np.asarray(status) < types.Status.DEGENERATE) & ~np.isnan(values)
+  values = np.where(is_sound, values, np.inf)
+  values[~np.isfinite(values).any(axis=1)] = 0.0
   return special.softmax(-0.5 * values, axis=1)
 
 
@@ -223,78 +234,134 @@ def _measure(settings, seed, on_step):
   study = functools.partial(score, study=label(settings))
   has_peer = settings.covariance_type in _PEER_TYPES
   total = 1 + len(RESTARTS) + has_peer
-  rows = study(_answer_of_fit(batch, settings, seed), batch, series=figures.FIT)
+  rows = study(_answer_of_fit(batch, settings, seed), batch, series=FIT)
+  named = _answers_of_network(batch, settings, seed)
+  for criterion in CRITERIA[FIT]:
+    series = f"{FIT}, {criterion}"
+    rows += study(named[criterion], batch, series=series)
   on_step(1, total)
-  for done, count in enumerate(RESTARTS):
-    starts = f"EM, {count} start{'s' if count > 1 else ''}"
-    answers = _answers_of_em(batch, settings, seed, count)
-    for criterion, answer in answers.items():
-      rows += study(answer, batch, series=f"{starts}, {criterion}")
+  for done, (series, count) in enumerate(RESTARTS.items()):
+    named = _answers_of_em(batch, settings, seed, count)
+    for criterion in CRITERIA[series]:
+      rows += study(named[criterion], batch, series=f"{series}, {criterion}")
     on_step(2 + done, total)
   if has_peer and importlib.util.find_spec("sklearn"):
     places = np.arange(len(batch.points)).reshape(-1, settings.num_tasks)
     few = places[:, : settings.num_peer_tasks].flatten()
     few = jax.tree.map(lambda leaf: leaf[few], batch)
-    rows += study(
-      _answer_of_peer(few, settings, seed), few, series=figures.PEER
-    )
+    rows += study(_answer_of_peer(few, settings, seed), few, series=PEER)
     on_step(total, total)
   return rows
 
 
 def _answer_of_fit(batch, settings, seed):
   def solve():
-    with warnings.catch_warnings():
-      # Some tasks are at the edge of what the network was trained on.
-      warnings.simplefilter("ignore", pretrained.OutsideRangeWarning)
-      found = tgmm_jax.fit(
-        batch.points,
-        covariance_type=settings.covariance_type,
-        max_components=settings.max_components,
-        seed=seed,
-      )
+    found = _fit(batch.points, "auto", settings, seed)
     return jax.block_until_ready((found.probabilities, found.mixture.means))
 
   (chances, means), spent = _timed(solve, batch, settings.repeats)
   return Answer(np.asarray(chances), np.asarray(means), spent)
 
 
+def _fit(points, count, settings, seed):
+  with warnings.catch_warnings():
+    # Some tasks are at the edge of what the network was trained on.
+    warnings.simplefilter("ignore", pretrained.OutsideRangeWarning)
+    return tgmm_jax.fit(
+      points,
+      count,
+      covariance_type=settings.covariance_type,
+      max_components=settings.max_components,
+      seed=seed,
+    )
+
+
+def _answers_of_network(batch, settings, seed):
+  """By criterion, over the fits among which `fit` chooses."""
+  points, counts = _candidates(batch, settings)
+  found = _fit(points, counts, settings, seed)
+  return answers(points, found.mixture, counts, found.status, settings)
+
+
 def _answers_of_em(batch, settings, seed, num_init):
-  """By criterion; those other than BIC for the most starts only."""
+  """By criterion; the time is with BIC's."""
+  points, counts = _candidates(batch, settings)
 
   def solve():
     return jax.block_until_ready(
-      selection.select(
+      em.fit_batch(
         jax.random.key(seed),
-        batch.points,
-        range(1, settings.max_components + 1),
+        points,
+        counts,
         covariance_type=settings.covariance_type,
+        max_components=settings.max_components,
         num_init=num_init,
       )
     )
 
   found, spent = _timed(solve, batch, settings.repeats)
-  bic, aic, icl = (np.asarray(values, np.float64) for values in found.criteria)
-  chances = functools.partial(probabilities, status=found.status)
-  answers = {"BIC": Answer(chances(bic), found.result.mixture.means, spent)}
-  if num_init < max(RESTARTS):
-    return answers
-  candidates = np.asarray(found.candidates)
-  _, num_points, dim = batch.points.shape
-  count = selection.num_parameters(candidates, dim, settings.covariance_type)
-  # Hurvich and Tsai (1989); infinite where there are as many parameters.
-  left = num_points - count - 1
-  penalty = 2.0 * count * (count + 1) / np.maximum(left, 1)
-  penalty = np.where(left > 0, penalty, np.inf)
-  others = {
-    "BIC + log K!": bic - 2.0 * special.gammaln(candidates + 1),
+  named = answers(points, found.mixture, counts, found.status, settings)
+  return named | {"BIC": named["BIC"]._replace(milliseconds=spent)}
+
+
+def _candidates(batch, settings):
+  """Each task once for each K: points `[B R, N, d]`, counts `[B R]`."""
+  size = settings.max_components
+  counts = jnp.tile(jnp.arange(1, size + 1), len(batch.points))
+  return jnp.repeat(batch.points, size, axis=0), counts
+
+
+def answers(
+  points: jax.Array,
+  mixture: types.Mixture,
+  counts: jax.Array,
+  status: jax.Array,
+  settings: ml_collections.ConfigDict,
+) -> dict[str, Answer]:
+  """What each criterion says of the same fits.
+
+  Args:
+    points: `[B R, N, d]`, each task once for each K = 1 to R.
+    mixture: the fits, with an axis B R.
+    counts: `[B R]`, K.
+    status: `[B R]`, of the fits.
+    settings: of the study: the type, and R.
+  """
+  covariance_type, size = settings.covariance_type, settings.max_components
+  _, num_points, dim = points.shape
+
+  @jax.jit
+  @jax.vmap
+  def score_one(points, mixture, count):
+    options = {"covariance_type": covariance_type}
+    table = selection.criteria(points, mixture, count, **options)
+    return *table, evidence.evidence(points, mixture, count, **options)
+
+  bic, aic, icl, integrated = (
+    np.asarray(values, np.float64)
+    for values in score_one(points, mixture, counts)
+  )
+  counts = np.asarray(counts)
+  free = selection.num_parameters(counts, dim, covariance_type)
+  # Infinite where there are as many parameters as points.
+  left = num_points - free - 1
+  penalty = 2.0 * free * (free + 1) / np.maximum(left, 1)
+  table = {
+    "BIC": bic,
+    "BIC + log K!": bic - 2.0 * special.gammaln(counts + 1),
+    "evidence": integrated,
     "ICL": icl,
     "AIC": aic,
-    "AICc": aic + penalty,
+    "AICc": aic + np.where(left > 0, penalty, np.inf),
   }
-  return answers | {
-    name: Answer(chances(values)) for name, values in others.items()
-  }
+  status = np.asarray(status).reshape(-1, size)
+  means = np.asarray(mixture.means).reshape(-1, size, size, dim)
+  found = {}
+  for name, values in table.items():
+    chances = probabilities(values.reshape(-1, size), status)
+    best = chances.argmax(axis=1)
+    found[name] = Answer(chances, means[np.arange(len(best)), best])
+  return found
 
 
 def _answer_of_peer(batch, settings, seed):

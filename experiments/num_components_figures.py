@@ -7,6 +7,15 @@ from tgmm_jax import figure_style, results
 
 FIT = "fit"
 PEER = "scikit-learn, 1 start, BIC"
+# In the order of the table: what the figure shows, and what it leaves out.
+_SHOWN = (
+  *(FIT, "fit, evidence", "fit, BIC"),
+  *("EM, 1 start, BIC", "EM, 10 starts, BIC", PEER),
+)
+_LEFT_OUT = (
+  *("EM, 10 starts, evidence", "EM, 10 starts, BIC + log K!"),
+  *("EM, 10 starts, ICL", "EM, 10 starts, AIC", "EM, 10 starts, AICc"),
+)
 RIGHT = "share right"
 # Of a table, with their digits.
 COLUMNS = {
@@ -21,6 +30,10 @@ COLUMNS = {
 # Before the true K; the abscissa is the named one.
 NAMED = "share named, true K = "
 RELIABILITY = "share right by highest probability"
+# From the palette of Okabe and Ito, which the colour-blind can tell apart.
+_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
+# A share of fewer tasks says little.
+_LEAST_COUNT = 5
 
 
 def tabulate(rows: list[results.CurveRow]) -> dict[str, dict[str, str]]:
@@ -33,13 +46,14 @@ def tabulate(rows: list[results.CurveRow]) -> dict[str, dict[str, str]]:
         if row.standard_error > 0:
           text += f" ± {row.standard_error:{digits}}"
         table.setdefault(row.series, {})[metric] = text
-  return dict(sorted(table.items(), key=lambda line: _order(line[0])))
+  order = [name for name in (*_SHOWN, *_LEFT_OUT) if name in table]
+  return {name: table[name] for name in order}
 
 
 def draw(rows: list[results.CurveRow]) -> mpl_figure.Figure:
   """Which K each way names of which true K, and how sure it may be."""
-  series = sorted({row.series for row in rows}, key=_order)
-  shown = [name for name in series if "AIC" not in name]
+  measured = {row.series for row in rows}
+  shown = [name for name in _SHOWN if name in measured]
   num_columns = 3
   num_rows = -(-(len(shown) + 1) // num_columns)
   with figure_style.style():
@@ -91,34 +105,23 @@ def _draw_reliability(panel, rows, series):
     part = [
       row
       for row in rows
-      if (row.metric, row.series) == (RELIABILITY, name) and row.count >= 5
+      if (row.metric, row.series) == (RELIABILITY, name)
+      and row.count >= _LEAST_COUNT
     ]
     part = sorted(part, key=lambda row: row.x)
-    if part:
-      panel.errorbar(
-        [row.x for row in part],
-        [row.value for row in part],
-        np.nan_to_num([row.standard_error for row in part]),
-        label=name,
-        color=f"C{index}",
-        marker="osD^vP"[index % 6],
-        markersize=4.0,
-        elinewidth=0.8,
-      )
+    panel.errorbar(
+      [row.x for row in part],
+      [row.value for row in part],
+      np.nan_to_num([row.standard_error for row in part]),
+      label=name,
+      color=_COLORS[index % len(_COLORS)],
+      marker="osD^v"[index % 5],
+      markersize=4.0,
+      elinewidth=0.8,
+    )
   panel.set_xlim(0.3, 1.02)
   panel.set_ylim(0.0, 1.05)
   panel.set_xlabel("highest probability")
   panel.set_ylabel(RIGHT)
   panel.set_title("How sure it may be\n(on the line: rightly so)")
   panel.legend(fontsize=7, loc="upper left")
-
-
-def _order(series):
-  """`fit` first, then EM by starts and criterion, the peer last."""
-  names = ["EM, 1 start, BIC", "EM, 10 starts, BIC", "EM, 10 starts, BIC + l"]
-  if series == FIT:
-    return 0, series
-  if series == PEER:
-    return 99, series
-  found = [place for place, name in enumerate(names) if series.startswith(name)]
-  return 1 + max(found, default=len(names)), series

@@ -1,6 +1,6 @@
 """The shipped network for isotropic mixtures with one unknown variance.
 
-  python -m experiments.main \\
+  python -m experiments.main \
     --config=experiments/pretrained_tied_spherical.py[:VARIANT]
 
 One `refiner` for every dimension, K = 1 to 5 and any N, trained on N = 16 to

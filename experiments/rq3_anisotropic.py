@@ -9,6 +9,7 @@ clusters. The spectral method, which needs one variance for all, is not here.
 
 No variant: `tgmm` for d = 2, 8, 32, 128 at the paper's size, and a `refiner`
 for d <= 8. An accelerator's work.
+`:pretrained`: the shipped network at d = 2 and 8; nothing is trained.
 `:quick`: a `refiner` at d = 2 and, for the contrast, a small `tgmm`. Four
 minutes on 2 CPU cores.
 `:smoke`: goes through everything in seconds, for the tests.
@@ -18,7 +19,7 @@ import ml_collections
 
 from experiments import jobs, mixture_base, variants
 
-VARIANTS = ("", "quick", "smoke")
+VARIANTS = ("", "pretrained", "quick", "smoke")
 DIMS = (2, 8, 32, 128)
 
 experiment = jobs.Experiment
@@ -36,7 +37,13 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
   )
   config.variant = variant
   config.tasks.covariance_type = "diag"
-  {"": _add_paper, "quick": _add_quick, "smoke": _add_smoke}[variant](config)
+  add = {
+    "": _add_paper,
+    "pretrained": _add_pretrained,
+    "quick": _add_quick,
+    "smoke": _add_smoke,
+  }
+  add[variant](config)
   return config
 
 
@@ -49,6 +56,11 @@ def _add_paper(config):
   refiner.model.rank = 8
   refiner.num_steps = 200_000
   config.runs.refiner = refiner
+
+
+def _add_pretrained(config):
+  config.evaluation.dims = (2, 8)
+  config.evaluation.with_pretrained = "diag"
 
 
 def _add_quick(config):

@@ -1,9 +1,9 @@
 """Where a trained network thinks that the components of a mixture are.
 
 It looks at a problem from several views: rotations of its frame and, where the
-variances are unknown, several guesses of the noise's scale, since the network
-takes the noise for standard normal. A few EM steps follow each proposal, with
-the covariances that are asked for, and the likeliest is kept.
+variances are unknown to a network that has a unit of its own, several guesses
+of the noise's scale. A few EM steps follow each proposal, with the covariances
+that are asked for, and the likeliest is kept.
 """
 
 import functools
@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from tgmm_jax import linalg, types
 from tgmm_jax.models import factory
 from tgmm_jax.solvers import combine, em
+from tgmm_jax.solvers import covariance as covariance_lib
 
 # EM steps after each proposal.
 _NUM_STEPS = 10
@@ -52,7 +53,6 @@ def best(
   """
   points, num_components, sample_weight = problems
   num_problems = points.shape[0]
-  answers_scales = factory.covariance_type(config) == "diag"
   weights, means, covariances = _propose(
     key,
     params,
@@ -68,11 +68,8 @@ def best(
   def repeat(leaf):
     return jnp.repeat(leaf, num_views, axis=0)
 
-  start = types.Mixture(
-    weights,
-    means,
-    covariances if answers_scales and covariance_type == "diag" else None,
-  )
+  is_same_type = factory.covariance_type(config) == covariance_type
+  start = types.Mixture(weights, means, covariances if is_same_type else None)
   found = em.fit_batch(
     key,
     repeat(points),
@@ -109,8 +106,10 @@ def _propose(
   covariance_type,
   max_components,
 ):
-  """Weights `[B V, K]`, means `[B V, K, d]`, variances or None."""
+  """Weights `[B V, K]`, means `[B V, K, d]`, covariances of the network."""
   solve = factory.solver(factory.build(config), params, knows_origin=False)
+  own_type = factory.covariance_type(config)
+  is_guessed = covariance_type != "unit" and not config.is_scale_free
   num_problems = points.shape[0]
   shares = jnp.geomspace(_LOWEST_SHARE, _HIGHEST_SHARE, num_views)
 
@@ -120,7 +119,7 @@ def _propose(
     own = jnp.where((weight > 0)[:, None], points[problem], 0.0)
     centre = linalg.weighted_mean(own, weight)
     scale = jnp.ones(own.shape[-1], own.dtype)
-    if covariance_type != "unit":
+    if is_guessed:
       squares = jnp.where((weight > 0)[:, None], (own - centre) ** 2, 0.0)
       variance = weight @ squares / jnp.sum(weight)
       if covariance_type in _ONE_SCALE:
@@ -136,13 +135,11 @@ def _propose(
     weights, means, covariances = result.mixture
     is_component = weights > 0
     means = jnp.where(is_component[:, None], means * scale + centre, 0.0)
-    if covariances is not None:
-      covariances = jnp.where(
-        is_component[:, None], covariances * scale**2, 1.0
-      )
-    return jax.tree.map(
-      lambda leaf: leaf[:max_components], (weights, means, covariances)
-    )
+    if own_type != "unit":
+      covariances = covariance_lib.scaled(covariances, scale, own_type)
+    if own_type in ("diag", "full"):
+      covariances = covariances[:max_components]
+    return weights[:max_components], means[:max_components], covariances
 
   return jax.lax.map(
     propose_one, jnp.arange(num_problems * num_views), batch_size=_BATCH_SIZE
