@@ -18,7 +18,9 @@ criterion C (in units of -2 log-likelihood) into probabilities, the softmax of
 The probabilities are scored by the logarithm of what the true K got and by
 Brier's score, both proper, and shown against how often they come true. Where
 components overlap no rule can name K: two means that are close have the
-points of one.
+points of one. The criteria are also tried on tables whose classes are known
+(the extra `sklearn`), which are not quite Gaussian: there a criterion that is
+right about mixtures may split a class.
 
 No variant: 1,000 tasks for each K.
 `:quick`: 100, minutes on 2 CPU cores.
@@ -28,43 +30,37 @@ No variant: 1,000 tasks for each K.
 import functools
 import importlib.util
 import pathlib
-import time
-import warnings
-from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import ml_collections
 import numpy as np
-from scipy import special
 
-import tgmm_jax
-from experiments import evidence, studies, variants
 from experiments import num_components_figures as figures
-from tgmm_jax import evaluate, metrics, pretrained, results, types
-from tgmm_jax.solvers import em, selection
+from experiments import num_components_ways as ways
+from experiments import real_data, studies, variants
+from tgmm_jax import evaluate, metrics, results, types
 from tgmm_jax.tasks import mixtures
 
 VARIANTS = ("", "quick", "smoke")
-FIT, PEER = figures.FIT, figures.PEER
+FIT = figures.FIT
 RESTARTS = {"EM, 1 start": 1, "EM, 10 starts": 10}
-# By whose fits; `fit` itself uses one of them.
-CRITERIA = {
-  FIT: ("evidence",),
-  "EM, 1 start": ("BIC",),
-  "EM, 10 starts": (
-    *("BIC", "BIC + log K!", "evidence"),
-    *("ICL", "AIC", "AICc"),
-  ),
-}
-# Of scikit-learn, among the types of the tasks.
-_PEER_TYPES = ("spherical", "diag", "full")
 # A task whose K got 0 would have an infinite score: every way's probabilities
 # are mixed with this share of equal ones before the logarithm.
 _UNIFORM_SHARE = 0.01
-# Edges of the highest probability, for the reliability.
-_EDGES = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
+# Covariance type, d and N.
+_LAWS = (
+  ("unit", 2, 128),
+  ("unit", 2, 32),
+  ("unit", 8, 128),
+  ("tied_spherical", 2, 128),
+  ("diag", 2, 128),
+  ("diag", 8, 128),
+  ("full", 2, 128),
+)
+# Of `real_data`: few points, and classes that are not quite Gaussian.
+_TABLES = ("iris", "wine", "breast_cancer")
+# Between bins of the highest probability, for the reliability.
+_EDGES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 
 sweep = studies.sweep
 
@@ -79,16 +75,9 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     " is it, and is BIC over restarts of EM as good?"
   )
   config.variant = variant
-  laws = (("unit", 2, 128),)
-  if variant != "smoke":
-    laws += (
-      ("unit", 2, 32),
-      ("unit", 8, 128),
-      ("tied_spherical", 2, 128),
-      ("diag", 2, 128),
-      ("diag", 8, 128),
-      ("full", 2, 128),
-    )
+  is_smoke = variant == "smoke"
+  # In the smoke test a type that scikit-learn has too.
+  laws = (("diag", 2, 24),) if is_smoke else _LAWS
   for covariance_type, dim, num_points in laws:
     name = f"{covariance_type}_d{dim}_n{num_points}"
     config.studies[name] = ml_collections.ConfigDict(
@@ -102,11 +91,18 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
         "repeats": 3 if not variant else 1,  # timed calls
       }
     )
-  if variant == "smoke":
-    # A type that scikit-learn has too.
-    settings = {"covariance_type": "diag", "max_components": 2}
-    settings |= {"num_points": 24, "num_tasks": 6, "num_peer_tasks": 3}
-    config.studies.unit_d2_n128.update(settings)
+  if is_smoke:
+    settings = {"max_components": 2, "num_tasks": 6, "num_peer_tasks": 3}
+    config.studies.diag_d2_n24.update(settings)
+  else:
+    config.studies.real = ml_collections.ConfigDict(
+      {
+        "covariance_type": "full",
+        "datasets": _TABLES,
+        "max_components": 5,
+        "num_splits": 50 if not variant else 10,
+      }
+    )
   return config
 
 
@@ -118,12 +114,19 @@ def experiment(
     config,
     workdir,
     studies={
-      name: studies.Study(
-        label(settings), _measure, figures.draw, figures.tabulate
-      )
-      for name, settings in config.studies.items()
+      name: _study(name, settings) for name, settings in config.studies.items()
     },
     template=get_config(config.variant),
+  )
+
+
+def _study(name, settings):
+  if name == "real":
+    return studies.Study(
+      "Tables of classes", _measure_real, None, figures.tabulate_studies
+    )
+  return studies.Study(
+    label(settings), _measure, figures.draw, figures.tabulate
   )
 
 
@@ -134,40 +137,8 @@ def label(settings: ml_collections.ConfigDict) -> str:
   )
 
 
-class Answer(NamedTuple):
-  """What one way says of B tasks and R candidates.
-
-  Attributes:
-    probabilities: `[B, R]` of K = 1 to R.
-    means: `[B, R, d]` of the fit of the most probable K, or None.
-    milliseconds: for a task, or None where another way's fits are used.
-  """
-
-  probabilities: np.ndarray
-  means: np.ndarray | None = None
-  milliseconds: float | None = None
-
-
-def probabilities(values: np.ndarray, status: np.ndarray) -> np.ndarray:
-  """Of each candidate, from a criterion of its fit.
-
-  Args:
-    values: `[B, R]`, the less the better.
-    status: `[B, R]` of the fits; a degenerate one has no chance. Where all
-      are, chances are equal.
-
-  Returns:
-    `[B, R]`, the softmax of half the negative values.
-  """
-  values = np.asarray(values, np.float64)
-  is_sound = (np.asarray(status) < types.Status.DEGENERATE) & ~np.isnan(values)
-  values = np.where(is_sound, values, np.inf)
-  values[~np.isfinite(values).any(axis=1)] = 0.0
-  return special.softmax(-0.5 * values, axis=1)
-
-
 def score(
-  answer: Answer, batch: types.TaskBatch, *, study: str, series: str
+  answer: ways.Answer, batch: types.TaskBatch, *, study: str, series: str
 ) -> list[results.CurveRow]:
   """Rows of one way: scores, which K are named, reliability.
 
@@ -211,7 +182,7 @@ def score(
       point(f"{figures.NAMED}{own}", series, other, part == other)
       for other in range(1, size + 1)
     ]
-  which = np.digitize(highest, _EDGES[1:-1])
+  which = np.digitize(highest, _EDGES)
   for index in np.unique(which):
     part = which == index
     rows.append(
@@ -221,7 +192,7 @@ def score(
 
 
 def _measure(settings, seed, on_step):
-  """The rows of all ways."""
+  """The rows of all ways on tasks of one law."""
   law = mixtures.TaskConfig(
     dim=settings.dim,
     num_components=tuple(range(1, settings.max_components + 1)),
@@ -231,171 +202,56 @@ def _measure(settings, seed, on_step):
   )
   batch, _ = evaluate.sample_tasks(law, settings.num_tasks, seed)
   batch = jax.tree.map(np.asarray, batch)
-  study = functools.partial(score, study=label(settings))
-  has_peer = settings.covariance_type in _PEER_TYPES
+  own = functools.partial(score, study=label(settings))
+  has_peer = settings.covariance_type in ways.PEER_TYPES
   total = 1 + len(RESTARTS) + has_peer
-  rows = study(_answer_of_fit(batch, settings, seed), batch, series=FIT)
-  named = _answers_of_network(batch, settings, seed)
-  for criterion in CRITERIA[FIT]:
-    series = f"{FIT}, {criterion}"
-    rows += study(named[criterion], batch, series=series)
+  points = batch.points
+  rows = own(ways.of_fit(points, settings, seed), batch, series=FIT)
+  answers = ways.of_network(points, settings, seed)
+  rows += own(answers["evidence"], batch, series=f"{FIT}, evidence")
   on_step(1, total)
   for done, (series, count) in enumerate(RESTARTS.items()):
-    named = _answers_of_em(batch, settings, seed, count)
-    for criterion in CRITERIA[series]:
-      rows += study(named[criterion], batch, series=f"{series}, {criterion}")
+    answers = ways.of_em(points, settings, seed, count)
+    for criterion, answer in answers.items():
+      # Criteria differ in the same way whatever the starts.
+      if criterion == "BIC" or count == max(RESTARTS.values()):
+        rows += own(answer, batch, series=f"{series}, {criterion}")
     on_step(2 + done, total)
   if has_peer and importlib.util.find_spec("sklearn"):
-    places = np.arange(len(batch.points)).reshape(-1, settings.num_tasks)
+    places = np.arange(len(points)).reshape(-1, settings.num_tasks)
     few = places[:, : settings.num_peer_tasks].flatten()
     few = jax.tree.map(lambda leaf: leaf[few], batch)
-    rows += study(_answer_of_peer(few, settings, seed), few, series=PEER)
+    answer = ways.of_peer(few.points, settings, seed)
+    rows += own(answer, few, series=figures.PEER)
     on_step(total, total)
   return rows
 
 
-def _answer_of_fit(batch, settings, seed):
-  def solve():
-    found = _fit(batch.points, "auto", settings, seed)
-    return jax.block_until_ready((found.probabilities, found.mixture.means))
-
-  (chances, means), spent = _timed(solve, batch, settings.repeats)
-  return Answer(np.asarray(chances), np.asarray(means), spent)
-
-
-def _fit(points, count, settings, seed):
-  with warnings.catch_warnings():
-    # Some tasks are at the edge of what the network was trained on.
-    warnings.simplefilter("ignore", pretrained.OutsideRangeWarning)
-    return tgmm_jax.fit(
-      points,
-      count,
-      covariance_type=settings.covariance_type,
-      max_components=settings.max_components,
-      seed=seed,
-    )
-
-
-def _answers_of_network(batch, settings, seed):
-  """By criterion, over the fits among which `fit` chooses."""
-  points, counts = _candidates(batch, settings)
-  found = _fit(points, counts, settings, seed)
-  return answers(points, found.mixture, counts, found.status, settings)
-
-
-def _answers_of_em(batch, settings, seed, num_init):
-  """By criterion; the time is with BIC's."""
-  points, counts = _candidates(batch, settings)
-
-  def solve():
-    return jax.block_until_ready(
-      em.fit_batch(
-        jax.random.key(seed),
-        points,
-        counts,
-        covariance_type=settings.covariance_type,
-        max_components=settings.max_components,
-        num_init=num_init,
-      )
-    )
-
-  found, spent = _timed(solve, batch, settings.repeats)
-  named = answers(points, found.mixture, counts, found.status, settings)
-  return named | {"BIC": named["BIC"]._replace(milliseconds=spent)}
-
-
-def _candidates(batch, settings):
-  """Each task once for each K: points `[B R, N, d]`, counts `[B R]`."""
-  size = settings.max_components
-  counts = jnp.tile(jnp.arange(1, size + 1), len(batch.points))
-  return jnp.repeat(batch.points, size, axis=0), counts
-
-
-def answers(
-  points: jax.Array,
-  mixture: types.Mixture,
-  counts: jax.Array,
-  status: jax.Array,
-  settings: ml_collections.ConfigDict,
-) -> dict[str, Answer]:
-  """What each criterion says of the same fits.
-
-  Args:
-    points: `[B R, N, d]`, each task once for each K = 1 to R.
-    mixture: the fits, with an axis B R.
-    counts: `[B R]`, K.
-    status: `[B R]`, of the fits.
-    settings: of the study: the type, and R.
-  """
-  covariance_type, size = settings.covariance_type, settings.max_components
-  _, num_points, dim = points.shape
-
-  @jax.jit
-  @jax.vmap
-  def score_one(points, mixture, count):
-    options = {"covariance_type": covariance_type}
-    table = selection.criteria(points, mixture, count, **options)
-    return *table, evidence.evidence(points, mixture, count, **options)
-
-  bic, aic, icl, integrated = (
-    np.asarray(values, np.float64)
-    for values in score_one(points, mixture, counts)
-  )
-  counts = np.asarray(counts)
-  free = selection.num_parameters(counts, dim, covariance_type)
-  # Infinite where there are as many parameters as points.
-  left = num_points - free - 1
-  penalty = 2.0 * free * (free + 1) / np.maximum(left, 1)
-  table = {
-    "BIC": bic,
-    "BIC + log K!": bic - 2.0 * special.gammaln(counts + 1),
-    "evidence": integrated,
-    "ICL": icl,
-    "AIC": aic,
-    "AICc": aic + np.where(left > 0, penalty, np.inf),
-  }
-  status = np.asarray(status).reshape(-1, size)
-  means = np.asarray(mixture.means).reshape(-1, size, size, dim)
-  found = {}
-  for name, values in table.items():
-    chances = probabilities(values.reshape(-1, size), status)
-    best = chances.argmax(axis=1)
-    found[name] = Answer(chances, means[np.arange(len(best)), best])
-  return found
-
-
-def _answer_of_peer(batch, settings, seed):
-  # Imported here: the extra may not be installed.
-  from sklearn import mixture
-
-  num_problems, _, dim = batch.points.shape
-  size = settings.max_components
-  values = np.zeros((num_problems, size))
-  means = np.zeros((num_problems, size, dim))
-  start = time.perf_counter()
-  with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    for index, points in enumerate(np.asarray(batch.points, np.float64)):
-      fits = [
-        mixture.GaussianMixture(
-          count, covariance_type=settings.covariance_type, random_state=seed
-        ).fit(points)
-        for count in range(1, size + 1)
+def _measure_real(settings, seed, on_step):
+  """What the criteria say of tables whose classes are known."""
+  rows = []
+  for done, name in enumerate(settings.datasets):
+    points, labels = real_data.load(name)
+    fitted = np.stack(
+      [
+        real_data.split(name, points, seed + index)[0]
+        for index in range(settings.num_splits)
       ]
-      values[index] = [fit.bic(points) for fit in fits]
-      best = int(values[index].argmin())
-      means[index, : best + 1] = fits[best].means_
-  spent = 1e3 * (time.perf_counter() - start) / num_problems
-  chances = probabilities(values, np.zeros(values.shape, int))
-  return Answer(chances, jnp.asarray(means, jnp.float32), spent)
-
-
-def _timed(solve: Callable[[], object], batch, repeats):
-  """What it returns, and the least milliseconds for a task, once compiled."""
-  found = solve()
-  seconds = []
-  for _ in range(repeats):
-    start = time.perf_counter()
-    solve()
-    seconds.append(time.perf_counter() - start)
-  return found, 1e3 * min(seconds) / len(batch.points)
+    ).astype(np.float32)
+    batch = types.TaskBatch(
+      points=fitted,
+      sample_weight=np.ones(fitted.shape[:2], np.float32),
+      num_components=np.full(len(fitted), len(np.unique(labels))),
+      mixture=None,
+      labels=None,
+    )
+    answers = ways.of_network(fitted, settings, seed)
+    for criterion, answer in answers.items():
+      rows += score(
+        answer._replace(means=None),
+        batch,
+        study=name,
+        series=f"{FIT}, {criterion}",
+      )
+    on_step(done + 1, len(settings.datasets))
+  return rows

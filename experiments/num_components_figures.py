@@ -7,14 +7,19 @@ from tgmm_jax import figure_style, results
 
 FIT = "fit"
 PEER = "scikit-learn, 1 start, BIC"
-# In the order of the table: what the figure shows, and what it leaves out.
+CRITERIA = ("BIC", "BIC + log K!", "evidence", "ICL", "AIC", "AICc")
+# What the figure shows, and the order of the table.
 _SHOWN = (
-  *(FIT, "fit, evidence", "fit, BIC"),
-  *("EM, 1 start, BIC", "EM, 10 starts, BIC", PEER),
+  *(FIT, "fit, evidence", "EM, 1 start, BIC", "EM, 10 starts, BIC", PEER),
 )
-_LEFT_OUT = (
-  *("EM, 10 starts, evidence", "EM, 10 starts, BIC + log K!"),
-  *("EM, 10 starts, ICL", "EM, 10 starts, AIC", "EM, 10 starts, AICc"),
+ORDER = (
+  FIT,
+  *(
+    f"{starts}, {criterion}"
+    for starts in (FIT, "EM, 1 start", "EM, 10 starts")
+    for criterion in CRITERIA
+  ),
+  PEER,
 )
 RIGHT = "share right"
 # Of a table, with their digits.
@@ -46,8 +51,28 @@ def tabulate(rows: list[results.CurveRow]) -> dict[str, dict[str, str]]:
         if row.standard_error > 0:
           text += f" ± {row.standard_error:{digits}}"
         table.setdefault(row.series, {})[metric] = text
-  order = [name for name in (*_SHOWN, *_LEFT_OUT) if name in table]
-  return {name: table[name] for name in order}
+  for series, line in table.items():
+    own = [row for row in rows if row.series == series]
+    line["K named, mean"] = f"{_mean_named(own):.2f}"
+  return {name: table[name] for name in ORDER if name in table}
+
+
+def tabulate_studies(rows: list[results.CurveRow]) -> dict[str, dict[str, str]]:
+  """The same with a line for each study and way."""
+  return {
+    f"{study}: {series}": line
+    for study in dict.fromkeys(row.study for row in rows)
+    for series, line in tabulate(
+      [row for row in rows if row.study == study]
+    ).items()
+  }
+
+
+def _mean_named(rows):
+  """Over all true K, which have equally many tasks."""
+  named = [row for row in rows if row.metric.startswith(NAMED)]
+  total = sum(row.x * row.value for row in named)
+  return total / len({row.metric for row in named})
 
 
 def draw(rows: list[results.CurveRow]) -> mpl_figure.Figure:

@@ -230,6 +230,21 @@ def test_samples_have_the_moments_of_their_component(covariance_type):
     assert stats.kstest(whitened[0], "norm").pvalue > 1e-3
 
 
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("covariance_type", gmm.COVARIANCE_TYPES)
+def test_standard_deviations_are_the_roots_of_the_diagonal(covariance_type):
+  mixture = mixture_of(covariance_type)
+  expected = [
+    np.sqrt(np.diag(covariance))
+    for covariance in full_covariances(covariance_type, mixture.covariances)
+  ]
+  np.testing.assert_allclose(
+    gmm.standard_deviations(mixture, covariance_type=covariance_type),
+    expected,
+    rtol=1e-5,
+  )
+
+
 @pytest.mark.parametrize("call", [gmm.log_density, gmm.sample])
 def test_unknown_covariance_type_is_refused(call):
   mixture = jax.tree.map(jnp.asarray, mixture_of("unit"))

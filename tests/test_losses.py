@@ -12,9 +12,20 @@ SIZE, DIM, NUM_POINTS = 5, 2, 12
 
 
 @functools.cache
-def evaluate(name):
-  """Compiled value and gradient of a loss in the prediction."""
-  return jax.jit(jax.value_and_grad(losses.LOSSES[name]))
+def compiled(name, covariance_type):
+  loss = functools.partial(losses.LOSSES[name], covariance_type=covariance_type)
+  return jax.jit(jax.value_and_grad(loss))
+
+
+def evaluate(name, covariance_type="diag"):
+  """Value and gradient of a loss in the prediction, "unit" without scales."""
+
+  def value_and_gradient(prediction, target, problem):
+    has_scales = prediction.scales is not None
+    own = compiled(name, covariance_type if has_scales else "unit")
+    return own(prediction, target, problem)
+
+  return value_and_gradient
 
 
 def case(count=3, has_scales=True, seed=0):
@@ -242,3 +253,61 @@ def test_sorted_has_a_floor_and_matched_has_none():
   # What is left of the error once the components are matched: 2.29 +- 0.07.
   assert mean_of(matched, guess) == pytest.approx(2.29, abs=0.25)
   assert mean_of(matched, truth[:, ::-1]) == 0.0
+
+
+def full_case(covariance_type, unit=1.0, seed=0):
+  """Whatever the unit of the points; K = 3, r = d = 2."""
+  rng = np.random.default_rng(seed)
+  prediction, target, problem = case(3)
+  problem = problem._replace(dim=np.float32(2.0))
+  factors = rng.normal(size=(SIZE, DIM, 4)).astype(np.float32)
+  if covariance_type == "full":
+    covariances = factors @ np.swapaxes(factors, 1, 2)
+    covariances[3:] = np.eye(DIM)
+    covariances[:3] *= unit**2
+    correlations = np.broadcast_to(np.eye(DIM), (SIZE, DIM, DIM))
+  else:
+    covariances, correlations = np.float32(1.7 * unit**2), None
+    prediction = prediction._replace(
+      scales=np.full((SIZE, DIM), 0.8, np.float32)
+    )
+  prediction = prediction._replace(
+    means=unit * prediction.means,
+    scales=unit * prediction.scales,
+    correlations=correlations,
+  )
+  prediction.scales[3:] = 1.0
+  target = target._replace(means=unit * target.means, covariances=covariances)
+  return prediction, target, problem
+
+
+@pytest.mark.parametrize("covariance_type", ["tied_spherical", "full"])
+def test_without_a_unit_errors_count_in_standard_deviations(covariance_type):
+  prediction, target, problem = full_case(covariance_type)
+  prediction.means[:3] = target.means[:3] + 0.3 * prediction.means[:3] / 5
+  value, gradient = evaluate("matched", covariance_type)(
+    prediction, target, problem
+  )
+  if covariance_type == "full":
+    variances = np.diagonal(target.covariances, axis1=1, axis2=2)[:3]
+    softening = 0.05
+    log_ratio = np.log(prediction.scales[:3] / np.sqrt(variances))
+    scale_loss = np.mean(log_ratio**2)
+  else:
+    variances, softening = target.covariances, 0.0
+    scale_loss = np.log(0.8 / np.sqrt(1.7)) ** 2
+  squared = (prediction.means[:3] - target.means[:3]) ** 2
+  expected = np.mean(squared / (variances + softening)) + scale_loss
+  expected -= (target.weights[:3] * prediction.log_weights[:3]).sum()
+  assert value == pytest.approx(expected, rel=1e-5)
+  for leaf in jax.tree.leaves(gradient):
+    assert np.all(np.isfinite(leaf))
+  assert np.any(gradient.scales[:3] != 0.0)
+
+
+def test_one_unknown_variance_makes_the_unit_meaningless():
+  value, _ = evaluate("matched", "tied_spherical")(*full_case("tied_spherical"))
+  other, _ = evaluate("matched", "tied_spherical")(
+    *full_case("tied_spherical", unit=100.0)
+  )
+  assert other == pytest.approx(float(value), rel=1e-4)

@@ -311,6 +311,16 @@ def test_scales_go_with_their_components():
     np.log(density).mean(), rel=1e-4
   )
   assert SCORE(estimate_of(task), task, fresh).scale_error is None
+  full = [
+    mixture._replace(covariances=mixture.covariances[:, :, None] * np.eye(2))
+    for mixture in (estimate, task.mixture)
+  ]
+  score = jax.jit(functools.partial(metrics.score, covariance_type="full"))
+  other = score(full[0], task._replace(mixture=full[1]), fresh)
+  np.testing.assert_allclose(other.scale_error, scores.scale_error, rtol=1e-5)
+  np.testing.assert_allclose(
+    other.log_likelihood_fresh, scores.log_likelihood_fresh, rtol=1e-5
+  )
 
 
 @pytest.mark.parametrize(

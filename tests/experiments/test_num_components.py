@@ -6,7 +6,12 @@ import pytest
 import scipy.stats
 from scipy import special
 
-from experiments import num_components, num_components_figures
+from experiments import (
+  num_components,
+  num_components_figures,
+  num_components_ways,
+  real_data,
+)
 from tgmm_jax import results, types
 
 SERIES = {
@@ -45,13 +50,13 @@ def test_every_way_names_a_number_of_components(start, tmp_path):
     assert values["share right"].count == (6 if peer else 12)
     is_timed = series == "fit" or series.endswith(", BIC")
     assert ("milliseconds" in values) == is_timed
-  assert (workdir / "figures" / "unit_d2_n128.png").exists()
+  assert (workdir / "figures" / "diag_d2_n24.png").exists()
 
 
 def test_probabilities_are_those_of_the_criterion():
   values = np.array([[10.0, 12.0, 8.0], [1.0, 2.0, 3.0], [0.0, 2.0, 0.0]])
   status = np.array([[0, 1, 0], [0, 0, 2], [2, 2, 3]])
-  found = num_components.probabilities(values, status)
+  found = num_components_ways.probabilities(values, status)
   weights = np.exp(-values / 2)
   # A degenerate fit has no chance where there is another.
   weights[1, 2] = 0.0
@@ -79,8 +84,8 @@ def rows():
   return [
     row
     for series, answer in (
-      ("fit", num_components.Answer(probabilities, means, 2.0)),
-      ("EM, 10 starts, AIC", num_components.Answer(probabilities)),
+      ("fit", num_components_ways.Answer(probabilities, means, 2.0)),
+      ("EM, 10 starts, AIC", num_components_ways.Answer(probabilities)),
     )
     for row in num_components.score(answer, batch, study="law", series=series)
   ]
@@ -125,6 +130,8 @@ def test_table_has_a_line_for_each_way_and_the_figure_leaves_some_out(rows):
   assert list(table) == ["fit", "EM, 10 starts, AIC"]
   assert table["fit"]["share right"] == "0.667 ± 0.333"
   assert table["fit"]["milliseconds"] == "2"
+  # 1 of the task with K = 1; 1 and 2 of those with K = 2.
+  assert table["fit"]["K named, mean"] == "1.25"
   assert "milliseconds" not in table["EM, 10 starts, AIC"]
   figure = num_components_figures.draw(rows)
   titles = [axes.get_title() for axes in figure.axes]
@@ -146,7 +153,7 @@ def test_criteria_are_those_of_their_definitions():
   settings = ml_collections.ConfigDict(
     {"covariance_type": "unit", "max_components": size}
   )
-  found = num_components.answers(
+  found = num_components_ways.answers(
     np.repeat(points[None], size, axis=0),
     types.Mixture(weights, means),
     np.arange(1, size + 1),
@@ -177,3 +184,36 @@ def test_criteria_are_those_of_their_definitions():
     )
     best = values.argmax()
     np.testing.assert_array_equal(found[name].means[0], means[best])
+
+
+def test_tables_are_scored_by_their_classes(monkeypatch):
+  seen = []
+
+  def of_network(points, settings, seed):
+    seen.append((points, settings.covariance_type, seed))
+    chances = np.zeros((len(points), 5))
+    chances[:, 2] = 1.0
+    return {"BIC": num_components_ways.Answer(chances, np.zeros(3))}
+
+  monkeypatch.setattr(num_components_ways, "of_network", of_network)
+  settings = num_components.get_config("quick").studies.real
+  steps = []
+  rows = num_components._measure_real(
+    settings, 4, lambda *own: steps.append(own)
+  )
+  # 30% of 150, 178 and 569 are held out.
+  last = real_data.split("iris", real_data.load("iris")[0], 4 + 9)[0]
+  np.testing.assert_array_equal(seen[0][0][-1], last.astype(np.float32))
+  assert [(points.shape, *others) for points, *others in seen] == [
+    ((10, 105, 4), "full", 4),
+    ((10, 125, 5), "full", 4),
+    ((10, 398, 5), "full", 4),
+  ]
+  assert steps == [(1, 3), (2, 3), (3, 3)]
+  table = num_components_figures.tabulate_studies(rows)
+  assert {name: line["share right"] for name, line in table.items()} == {
+    "iris: fit, BIC": "1.000",
+    "wine: fit, BIC": "1.000",
+    "breast_cancer: fit, BIC": "0.000",
+  }
+  assert {line["K named, mean"] for line in table.values()} == {"3.00"}

@@ -79,6 +79,18 @@ def test_directions_and_variances_are_the_principal_ones(dim):
   np.testing.assert_allclose(frame.center, points.mean(0), atol=1e-5)
 
 
+@pytest.mark.parametrize("dim", DIMS)
+def test_what_is_outside_the_coordinates_is_the_rest(dim):
+  rng = np.random.default_rng(4)
+  points = rng.normal(size=(40, dim)).astype(np.float32)
+  weight = rng.uniform(0.5, 2.0, 40).astype(np.float32)
+  frame = FIT(jax.random.key(1), points, weight, RANK)
+  inside = frame_lib.lift(frame, frame_lib.project(frame, points))
+  rest = np.average(np.sum((points - inside) ** 2, axis=1), weights=weight)
+  np.testing.assert_allclose(frame.rest, rest, rtol=1e-3, atol=1e-5)
+  assert (frame.rest > 0.1) == (dim > RANK)
+
+
 def test_a_shift_moves_the_center_only():
   points, frame = fitted(8)
   moved = FIT(jax.random.key(1), points + 20.0, jnp.ones(len(points)), RANK)
@@ -188,11 +200,11 @@ def test_axes_are_a_signed_permutation(dim):
 def test_variances_are_permuted_as_the_points():
   points, frame = fitted_axes(3)
   variances = np.stack([points.var(0), 2.0 * points.var(0)])
-  projected = frame_lib.project_variances(frame, variances)
+  projected = frame_lib.project_covariances(frame, variances, "diag")
   np.testing.assert_allclose(projected[0, :3], frame.variances[:3], rtol=1e-4)
   np.testing.assert_array_equal(projected[:, 3:], 1.0)
   np.testing.assert_array_equal(
-    frame_lib.lift_variances(frame, projected), variances
+    frame_lib.lift_covariances(frame, projected, "diag"), variances
   )
 
 
@@ -221,3 +233,79 @@ def test_axes_leave_padding_out():
 def test_more_axes_than_the_rank_are_refused():
   with pytest.raises(ValueError, match="d = 5, takes d <= rank = 4"):
     frame_lib.fit_axes(jax.random.key(0), jnp.ones((6, 5)), jnp.ones(6), RANK)
+
+
+WHITENED = jax.jit(frame_lib.fit_whitened, static_argnums=3)
+
+
+@functools.cache
+def fitted_whitened(dim):
+  rng = np.random.default_rng(6)
+  points = rng.normal(size=(40, dim)) @ rng.normal(size=(dim, dim))
+  points = (3.0 * points + 5.0).astype(np.float32)
+  weight = rng.uniform(0.5, 2.0, 40).astype(np.float32)
+  return points, weight, WHITENED(jax.random.key(1), points, weight, RANK)
+
+
+@pytest.mark.parametrize("dim", [1, 2, 4])
+def test_whitened_points_have_the_identity_covariance(dim):
+  points, weight, frame = fitted_whitened(dim)
+  coordinates = np.asarray(frame_lib.project(frame, points))
+  assert coordinates.shape == (40, RANK)
+  covariance = np.cov(coordinates[:, :dim].T, aweights=weight, ddof=0)
+  np.testing.assert_allclose(covariance, np.eye(dim), atol=1e-3)
+  np.testing.assert_array_equal(coordinates[:, dim:], 0.0)
+  np.testing.assert_allclose(
+    frame_lib.lift(frame, coordinates), points, atol=2e-3
+  )
+  np.testing.assert_array_equal(frame.variances, np.arange(RANK) < dim)
+
+
+def test_full_covariances_go_with_the_points_and_come_back():
+  points, _, frame = fitted_whitened(2)
+  covariance = np.cov(points.T).astype(np.float32)
+  projected = frame_lib.project_covariances(frame, covariance[None], "full")
+  coordinates = np.asarray(frame_lib.project(frame, points))
+  np.testing.assert_allclose(
+    projected[0, :2, :2], np.cov(coordinates[:, :2].T), rtol=1e-3, atol=1e-4
+  )
+  np.testing.assert_array_equal(projected[0, 2:, 2:], np.eye(RANK - 2))
+  np.testing.assert_array_equal(projected[0, :2, 2:], 0.0)
+  np.testing.assert_allclose(
+    frame_lib.lift_covariances(frame, projected, "full")[0],
+    covariance,
+    rtol=1e-3,
+    atol=1e-3,
+  )
+
+
+def test_a_linear_map_only_turns_whitened_points():
+  points, weight, frame = fitted_whitened(4)
+  matrix = np.random.default_rng(2).normal(size=(4, 4)).astype(np.float32)
+  mapped = points @ matrix.T - 3.0
+  other = WHITENED(jax.random.key(1), mapped, weight, RANK)
+  one = np.asarray(frame_lib.project(frame, points))
+  two = np.asarray(frame_lib.project(other, mapped))
+  np.testing.assert_allclose(two @ two.T, one @ one.T, atol=0.02)
+
+
+def test_a_flat_direction_is_not_blown_up():
+  rng = np.random.default_rng(7)
+  points = rng.normal(size=(40, 2)) * np.array([2.0, 1e-9])
+  frame = WHITENED(
+    jax.random.key(0), points.astype(np.float32), jnp.ones(40), RANK
+  )
+  coordinates = np.asarray(frame_lib.project(frame, points))
+  variances = np.linalg.eigvalsh(np.cov(coordinates[:, :2].T))
+  assert variances[0] < 1e-9
+  assert variances[1] == pytest.approx(40 / 39, rel=1e-3)
+  same = WHITENED(jax.random.key(0), jnp.ones((6, 2)), jnp.ones(6), RANK)
+  for leaf in jax.tree.leaves(same):
+    assert np.all(np.isfinite(leaf))
+
+
+def test_whitening_needs_all_coordinates():
+  with pytest.raises(ValueError, match="d = 5, takes d <= rank = 4"):
+    frame_lib.fit_whitened(
+      jax.random.key(0), jnp.ones((6, 5)), jnp.ones(6), RANK
+    )

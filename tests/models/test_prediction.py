@@ -4,7 +4,9 @@ import pytest
 
 from tgmm_jax.models import prediction as prediction_lib
 
-TO_MIXTURE = jax.jit(prediction_lib.to_mixture)
+TO_MIXTURE = jax.jit(
+  prediction_lib.to_mixture, static_argnames="covariance_type"
+)
 
 
 def prediction_of(size=4, dim=2, has_scales=True, seed=0):
@@ -22,7 +24,7 @@ def prediction_of(size=4, dim=2, has_scales=True, seed=0):
 @pytest.mark.parametrize("count", [1, 3, 4])
 def test_mixture_is_what_the_prediction_says(count):
   prediction = prediction_of()
-  mixture = TO_MIXTURE(prediction, count)
+  mixture = TO_MIXTURE(prediction, count, covariance_type="diag")
   weights = np.exp(prediction.log_weights[:count])
   np.testing.assert_allclose(
     mixture.weights[:count], weights / weights.sum(), rtol=1e-6
@@ -44,10 +46,31 @@ def test_padding_may_hold_anything():
     leaf[2:] = np.nan
   jax.tree.map(
     np.testing.assert_array_equal,
-    TO_MIXTURE(junk, count),
-    TO_MIXTURE(prediction, count),
+    TO_MIXTURE(junk, count, covariance_type="diag"),
+    TO_MIXTURE(prediction, count, covariance_type="diag"),
   )
 
 
 def test_without_scales_the_covariance_is_the_known_one():
   assert TO_MIXTURE(prediction_of(has_scales=False), 3).covariances is None
+
+
+def test_full_covariances_are_scales_and_correlations():
+  prediction = prediction_of()
+  factors = np.random.default_rng(1).normal(size=(4, 2, 3)).astype(np.float32)
+  covariances = factors @ np.swapaxes(factors, 1, 2)
+  scales = np.sqrt(np.diagonal(covariances, axis1=1, axis2=2))
+  correlations = covariances / (scales[:, :, None] * scales[:, None, :])
+  prediction = prediction._replace(scales=scales, correlations=correlations)
+  mixture = TO_MIXTURE(prediction, 3, covariance_type="full")
+  np.testing.assert_allclose(
+    mixture.covariances[:3], covariances[:3], rtol=1e-5
+  )
+  np.testing.assert_array_equal(mixture.covariances[3], np.eye(2))
+
+
+def test_one_scale_is_one_variance():
+  prediction = prediction_of()._replace(scales=np.full((4, 2), 1.5, np.float32))
+  mixture = TO_MIXTURE(prediction, 3, covariance_type="tied_spherical")
+  assert mixture.covariances.shape == ()
+  assert float(mixture.covariances) == pytest.approx(2.25)

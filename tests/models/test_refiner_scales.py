@@ -111,7 +111,7 @@ def test_no_correction_makes_a_scale_vanish_or_overflow(bias):
   np.testing.assert_allclose(
     scales, np.exp(-3.5 if bias < 0 else 1.5), rtol=1e-3
   )
-  for leaf in prediction:
+  for leaf in jax.tree.leaves(prediction):
     assert np.all(np.isfinite(leaf))
 
 
@@ -262,7 +262,7 @@ def test_odd_input_has_a_finite_answer():
 
 
 def test_covariances_that_no_network_answers_are_refused():
-  with pytest.raises(ValueError, match="covariance_type is 'full', takes"):
-    refiner.RefinerConfig(covariance_type="full")
+  with pytest.raises(ValueError, match="covariance_type is 'tied', takes"):
+    refiner.RefinerConfig(covariance_type="tied")
   assert factory.covariance_type(refiner.RefinerConfig(**DIAG)) == "diag"
   assert factory.covariance_type(refiner.RefinerConfig()) == "unit"

@@ -78,3 +78,29 @@ def test_oracle_em_starts_at_the_truth():
   one = reference.oracle_em(jax.random.key(0), task, max_iter=1, tol=0.0)
   step = em.step(task.points, task.mixture, sample_weight=task.sample_weight)
   np.testing.assert_allclose(one.mixture.means, step.means, atol=1e-3)
+
+
+def test_label_limit_has_the_covariances_of_the_true_clusters():
+  task = make_task()
+  points, labels = np.asarray(task.points), np.asarray(task.labels)
+  own = [np.cov(points[labels == k].T, ddof=0) for k in range(3)]
+  full = reference.label_limit(task, covariance_type="full").mixture
+  np.testing.assert_allclose(full.covariances[:3], own, rtol=1e-3, atol=1e-4)
+  np.testing.assert_array_equal(full.covariances[3], np.eye(3))
+  shares = [np.mean(labels[labels >= 0] == k) for k in range(3)]
+  within = sum(s * cov for s, cov in zip(shares, own, strict=True))
+  for covariance_type, expected in (
+    ("tied", within),
+    ("tied_spherical", np.trace(within) / 3),
+    ("spherical", [np.trace(cov) / 3 for cov in own] + [1.0]),
+  ):
+    limit = reference.label_limit(task, covariance_type=covariance_type)
+    np.testing.assert_allclose(
+      limit.mixture.covariances, expected, rtol=1e-3, atol=1e-4
+    )
+  empty = task._replace(labels=np.where(labels == 0, 1, labels))
+  result = reference.label_limit(empty, covariance_type="full")
+  overall = np.cov(points[labels >= 0].T, ddof=0)
+  np.testing.assert_allclose(
+    result.mixture.covariances[0], overall, rtol=1e-3, atol=1e-3
+  )

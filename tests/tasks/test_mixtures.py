@@ -166,6 +166,75 @@ def test_scales_follow_the_law():
   assert shifted().mixture.covariances is None
 
 
+def drawn(covariance_type, dim, num_tasks):
+  law = mixtures.TaskConfig(
+    dim=dim,
+    num_components=(2,),
+    min_points=16,
+    max_points=16,
+    covariance_type=covariance_type,
+    max_components=3,
+  )
+  batch = DRAW(jax.random.key(2), law, num_tasks)
+  return jax.tree.map(np.asarray, batch)
+
+
+def test_one_unknown_variance_is_that_of_all_points():
+  batch = drawn("tied_spherical", 3, 2000)
+  assert batch.mixture.covariances.shape == (2000,)
+  deviations = np.sqrt(batch.mixture.covariances)
+  rng = np.random.default_rng(1)
+  scales = 2.0 * np.log1p(np.exp(rng.uniform(-1.0, 1.0, 20_000)))
+  assert_same_law(deviations, scales)
+  means = np.take_along_axis(
+    batch.mixture.means, batch.labels[:, :, None], axis=1
+  )
+  noise = (batch.points - means) / deviations[:, None, None]
+  assert stats.kstest(noise[:, 0, 0], "norm").pvalue > LEAST_P
+  assert stats.kstest(noise[:, 9, 2], "norm").pvalue > LEAST_P
+
+
+def test_full_covariances_have_all_sizes_and_shapes():
+  batch = drawn("full", 3, 4000)
+  own = batch.mixture.covariances[:, :2]
+  np.testing.assert_array_equal(own, np.swapaxes(own, -1, -2))
+  np.testing.assert_array_equal(
+    batch.mixture.covariances[:, 2], np.broadcast_to(np.eye(3), (4000, 3, 3))
+  )
+  # Sizes: of a task, and of its components about it.
+  log_scales = 0.5 * np.log(np.trace(own, axis1=2, axis2=3) / 3)
+  ratio = (log_scales[:, 0] - log_scales[:, 1]) / (0.4 * np.sqrt(2.0))
+  assert stats.kstest(ratio, "norm").pvalue > LEAST_P
+  rng = np.random.default_rng(3)
+  expected = rng.uniform(np.log(0.2), np.log(2.0), 20_000)
+  expected += 0.4 * rng.normal(size=20_000)
+  assert_same_law(log_scales[:, 0], expected)
+  # Shapes: a Wishart matrix of trace 3 and a ball.
+  eigenvalues = np.linalg.eigvalsh(own[:, 0]) / np.exp(2 * log_scales[:, :1])
+  factors = rng.normal(size=(20_000, 3, 5))
+  wishart = np.linalg.eigvalsh(factors @ np.swapaxes(factors, 1, 2))
+  wishart *= 3.0 / wishart.sum(axis=1, keepdims=True)
+  roundness = rng.uniform(0.02, 1.0, (20_000, 1))
+  expected = (1.0 - roundness) * wishart + roundness
+  for index in range(3):
+    assert_same_law(eigenvalues[:, index], expected[:, index])
+
+
+def test_points_of_full_covariances_are_normal():
+  batch = drawn("full", 3, 2000)
+  tasks = np.arange(2000)
+  labels = batch.labels[:, 0]
+  offsets = batch.points[:, 0] - batch.mixture.means[tasks, labels]
+  squares = np.einsum(
+    "bi,bi->b",
+    offsets,
+    np.linalg.solve(
+      batch.mixture.covariances[tasks, labels], offsets[:, :, None]
+    )[:, :, 0],
+  )
+  assert stats.kstest(squares, stats.chi2(3).cdf).pvalue > LEAST_P
+
+
 def test_sizes_are_uniform():
   batch = mixed()
   num_points = batch.sample_weight.sum(1).astype(int)
@@ -235,7 +304,7 @@ def test_a_task_depends_on_its_key_and_place_only():
     ({"num_components": (0, 2)}, r"num_components is \(0, 2\), takes"),
     ({"min_points": 0}, "min_points, max_points are 0, 128"),
     ({"min_points": 9, "max_points": 8}, "min_points, max_points are 9, 8"),
-    ({"covariance_type": "full"}, "covariance_type is 'full', takes"),
+    ({"covariance_type": "tied"}, "covariance_type is 'tied', takes"),
     ({"shift": -1.0}, "shift is -1.0, takes"),
     ({"shift": float("nan")}, "shift is nan, takes"),
     ({"shift": float("inf")}, "shift is inf, takes"),
@@ -262,6 +331,7 @@ def test_what_cannot_be_sampled_is_refused(change, message):
   "extreme",
   [
     {"covariance_type": "diag"},
+    {"covariance_type": "full", "max_cosine": 1.0},
     {"min_weight": 1e-6, "max_weight": 1.0},
     {"mean_range": 1e4, "shift": 1e3},
     {"mean_range": 1e-4, "max_cosine": 1.0},
@@ -286,7 +356,10 @@ def test_many_tasks_are_all_sound(extreme):
     is_component = np.arange(5) < np.asarray(batch.num_components)[:, None]
     assert np.all((np.asarray(mixture.weights) > 0) == is_component)
     if mixture.covariances is not None:
-      assert np.all(np.asarray(mixture.covariances) > 0)
+      covariances = np.asarray(mixture.covariances)
+      if covariances.ndim == 4:
+        covariances = np.linalg.eigvalsh(covariances)
+      assert np.all(covariances > 0)
     num_points = np.sum(batch.sample_weight, axis=1)
     assert np.all((num_points >= 1) & (num_points <= 8))
     labels = np.asarray(batch.labels)

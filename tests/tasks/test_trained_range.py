@@ -94,3 +94,20 @@ def test_reach_about_the_mean_does_not_know_the_origin():
   assert outside["mean", 0] < 0.045
   assert outside["mean", 1] == pytest.approx(outside["mean", 0], abs=0.002)
   assert outside["origin", 1] == 1.0
+
+
+def test_reach_in_units_of_the_spread_does_not_know_the_unit():
+  law = law_of(2)
+  limits = trained_range.measure(jax.random.key(1), law, about="spread")
+  batch = mixtures.sample_batch(jax.random.key(2), law, NUM_TASKS)
+
+  def share_of(points):
+    check = functools.partial(trained_range.is_outside, limits, about="spread")
+    return float(jnp.mean(jax.vmap(check)(points, batch.sample_weight)))
+
+  here = share_of(batch.points)
+  assert here < 0.025
+  assert share_of(1e3 * batch.points - 7.0) == pytest.approx(here, abs=0.002)
+  # One point far from all others is beyond every reach.
+  assert share_of(batch.points.at[:, 0].mul(100.0)) > 0.95
+  assert share_of(batch.points.at[:, 0].set(jnp.nan)) == 1.0

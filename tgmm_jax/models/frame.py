@@ -22,8 +22,10 @@ from tgmm_jax import linalg
 # Products with 0 and 1 are exact where no bits are dropped first.
 _PRECISION = jax.lax.Precision.HIGHEST
 
-# Of the largest variance: directions with less are not blown up to 1.
-_LEAST_VARIANCE = 1e-6
+# Of the largest variance: directions with less are not blown up to 1. Nor is
+# what has hardly any at all: covariances that come back must have an inverse.
+_LEAST_SHARE = 1e-6
+_LEAST_VARIANCE = 1e-30
 
 
 class Frame(NamedTuple):
@@ -125,9 +127,8 @@ def fit_whitened(
   """
   dim = _check_dim(points, rank)
   subspace = linalg.principal_subspace(points, sample_weight, dim)
-  lowest = _LEAST_VARIANCE * subspace.eigenvalues[0]
-  tiny = jnp.finfo(points.dtype).tiny
-  deviations = jnp.sqrt(jnp.maximum(subspace.eigenvalues, lowest + tiny))
+  lowest = _LEAST_SHARE * subspace.eigenvalues[0] + _LEAST_VARIANCE
+  deviations = jnp.sqrt(jnp.maximum(subspace.eigenvalues, lowest))
   rotation = _rotation(key, dim)
   axes = (subspace.directions * deviations) @ rotation
   return Frame(
