@@ -9,7 +9,7 @@ criterion C (in units of -2 log-likelihood) into probabilities, the softmax of
 * `fit` with `num_components="auto"`: the shipped network's views, then EM;
 * BIC over EM with one k-means++ start and with ten, and over scikit-learn's
   `GaussianMixture` with one start, where it has the covariance type and is
-  installed, on fewer tasks;
+  installed;
 * other criteria over the same fits: AIC, AICc (Hurvich and Tsai 1989), ICL, BIC
   with log K! added to the log-likelihood, and the `evidence`. The components of
   a mixture have no order, so the likelihood has K! equal maxima, and BIC
@@ -87,12 +87,11 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
         "num_points": num_points,
         "max_components": 5,  # K = 1 to here
         "num_tasks": 1000 if not variant else 100,  # of each K
-        "num_peer_tasks": 200 if not variant else 30,  # of each K
         "repeats": 3 if not variant else 1,  # timed calls
       }
     )
   if is_smoke:
-    settings = {"max_components": 2, "num_tasks": 6, "num_peer_tasks": 3}
+    settings = {"max_components": 2, "num_tasks": 6}
     config.studies.diag_d2_n24.update(settings)
   else:
     config.studies.real = ml_collections.ConfigDict(
@@ -218,11 +217,8 @@ def _measure(settings, seed, on_step):
         rows += own(answer, batch, series=f"{series}, {criterion}")
     on_step(2 + done, total)
   if has_peer and importlib.util.find_spec("sklearn"):
-    places = np.arange(len(points)).reshape(-1, settings.num_tasks)
-    few = places[:, : settings.num_peer_tasks].flatten()
-    few = jax.tree.map(lambda leaf: leaf[few], batch)
-    answer = ways.of_peer(few.points, settings, seed)
-    rows += own(answer, few, series=figures.PEER)
+    answer = ways.of_peer(points, settings, seed)
+    rows += own(answer, batch, series=figures.PEER)
     on_step(total, total)
   return rows
 

@@ -38,7 +38,7 @@ RELIABILITY = "share right by highest probability"
 # From the palette of Okabe and Ito, which the colour-blind can tell apart.
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
 # A share of fewer tasks says little.
-_LEAST_COUNT = 5
+_LEAST_COUNT = 10
 
 
 def tabulate(rows: list[results.CurveRow]) -> dict[str, dict[str, str]]:

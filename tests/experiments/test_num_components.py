@@ -46,8 +46,7 @@ def test_every_way_names_a_number_of_components(start, tmp_path):
     assert values["share right"].value == pytest.approx(right)
     # Two components apart in half of the tasks: no guessing.
     assert values["log probability of K"].value > np.log(0.2)
-    peer = series == num_components_figures.PEER
-    assert values["share right"].count == (6 if peer else 12)
+    assert values["share right"].count == 12
     is_timed = series == "fit" or series.endswith(", BIC")
     assert ("milliseconds" in values) == is_timed
   assert (workdir / "figures" / "diag_d2_n24.png").exists()
