@@ -42,8 +42,9 @@ def evidence(
   that of a covariance is worth one point, as in BIC (Kass and Wasserman
   1995). Covariances in common are counted once, with n.
 
-  Like every such criterion it errs where components overlap so much that the
-  component of a point is not known.
+  It errs where components overlap so much that the component of a point is not
+  known, and of points that are no Gaussian mixture it asks for more components
+  than BIC does.
 
   Args:
     points: `[N, d]`; padding may hold anything.
