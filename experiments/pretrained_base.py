@@ -4,7 +4,7 @@ import ml_collections
 
 from experiments import mixture_base, variants
 
-VARIANTS = ("", "quick", "smoke")
+VARIANTS = ("", "shipped", "quick", "smoke")
 _NUM_COMPONENTS = (1, 2, 3, 4, 5)
 
 
@@ -19,13 +19,16 @@ def get_config(
 ) -> ml_collections.ConfigDict:
   """The config of a variant; title and question are still empty.
 
+  The network of a type has its name; `:shipped` trains nothing and gives the
+  numbers on its card.
+
   Args:
     variant: one of `VARIANTS`.
     covariance_type: of the tasks.
     dims: d of the tasks in a batch.
     batch_sizes: tasks of each of them.
     evaluated_dims: d of the cells.
-    num_steps: of the training; `:quick` has an eighth.
+    num_steps: of the training; `:quick` has an eighth, in thousands.
   """
   variants.check(variant, VARIANTS)
   config = mixture_base.get_config()
@@ -35,16 +38,22 @@ def get_config(
   config.tasks.min_points = 16
   config.evaluation.num_components = _NUM_COMPONENTS
   config.evaluation.dims = evaluated_dims
-  config.evaluation.num_points = (16, 128, 1024) if not variant else (128,)
+  config.evaluation.num_points = (128,)
+  if variant != "quick":
+    config.evaluation.num_points = (16, 128, 1024)
+  config.evaluation.num_tasks = 640
   # Peers are in RQ1's table (`rq1.py:pretrained`) and on the frontier.
   config.evaluation.with_baselines = False
+  if variant == "shipped":
+    config.evaluation.with_pretrained = covariance_type
+    return config
   run = mixture_base.refiner_run()
+  if variant == "quick":
+    num_steps = num_steps // 8_000 * 1_000
   run.solver = "pretrained"
   run.dims = dims
   run.batch_sizes = batch_sizes
-  variants.make_small(
-    run, num_steps=num_steps // 8 if variant == "quick" else num_steps
-  )
+  variants.make_small(run, num_steps=num_steps)
   run.checkpoint_every = min(run.num_steps, 10_000) // 2
   if covariance_type in ("tied_spherical", "full"):
     # Points without a unit have no origin that a prior could be centred at.

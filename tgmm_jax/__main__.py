@@ -86,7 +86,7 @@ def _fit(arguments, console):
   if found.probabilities is not None:
     shares = zip(found.candidates, found.probabilities, strict=True)
     texts = [f"K = {size}: {share:.3f}" for size, share in shares]
-    console.print("probabilities by BIC: " + ", ".join(texts))
+    console.print("probabilities of K: " + ", ".join(texts))
   if arguments.output:
     text = json.dumps(_as_json(found, arguments.covariance), indent=1)
     results.write_file(arguments.output, f"{text}\n".encode())

@@ -35,7 +35,8 @@ class Fit(NamedTuple):
     is_outside_range: `[B]` bool, whether the points look unlike those that the
       network was trained on, where their scale is known ("unit").
     candidates: `[R]` int32, the K that were tried, or None.
-    probabilities: `[B, R]` of each of them, by BIC, or None.
+    probabilities: `[B, R]` of each of them, or None; too sure where
+      components overlap.
   """
 
   mixture: types.Mixture
@@ -67,7 +68,8 @@ def fit(
   Args:
     points: `[N, d]` or `[B, N, d]`, of NumPy or JAX.
     num_components: K, `[B]` of them, or "auto": the K from 1 to
-      `max_components` with the lowest BIC.
+      `max_components` of highest probability: that by BIC, times K! for the
+      orders of the components.
     covariance_type: one of `gmm.COVARIANCE_TYPES`; "unit" is the known
       identity.
     sample_weight: `[N]` or `[B, N]`, or None for ones; 0 is padding.
@@ -211,7 +213,7 @@ def _fit(
 
 
 def _fit_auto(key, points, max_components, **options):
-  """`fit` for K = 1 ... R; of each problem the fit of lowest BIC."""
+  """`fit` for K = 1 ... R; of each problem the most probable one."""
   covariance_type = options["covariance_type"]
   points, _, sample_weight, _ = checks.batch(
     points, 1, options.pop("sample_weight"), None
@@ -230,16 +232,18 @@ def _fit_auto(key, points, max_components, **options):
   bic = jax.vmap(functools.partial(_bic, covariance_type=covariance_type))(
     repeated, found.mixture, counts, weights
   )
+  # BIC is of one order of the components; all K! are the same mixture.
+  cost = bic - 2.0 * jax.scipy.special.gammaln(counts + 1.0)
   is_good = found.status < types.Status.DEGENERATE
-  bic = jnp.where(is_good, bic, jnp.inf).reshape(num_problems, size)
+  cost = jnp.where(is_good, cost, jnp.inf).reshape(num_problems, size)
   # Where every fit is degenerate one component is what is left.
-  bic = jnp.where(jnp.all(jnp.isinf(bic), axis=1, keepdims=True), 0.0, bic)
-  choice = jnp.argmin(bic, axis=1)
+  cost = jnp.where(jnp.all(jnp.isinf(cost), axis=1, keepdims=True), 0.0, cost)
+  choice = jnp.argmin(cost, axis=1)
   rows = jnp.arange(num_problems) * size + choice
   chosen = jax.tree.map(lambda leaf: leaf[rows], found)
   return chosen._replace(
     candidates=candidates,
-    probabilities=jax.nn.softmax(-0.5 * bic, axis=1),
+    probabilities=jax.nn.softmax(-0.5 * cost, axis=1),
   )
 
 
