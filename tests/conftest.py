@@ -13,9 +13,13 @@ import pytest
 _LEAST_SECONDS = 0.2
 
 # Most of the suite's time is compilation, and these halve it: less
-# optimisation by LLVM and, where XLA still has both, the older of its two ways
-# to emit fused loops. A newer XLA aborts on a flag that it does not know.
-_XLA_FLAGS = ["--xla_backend_optimization_level=1"]
+# optimisation by LLVM, one piece for it instead of 32 (for cores that are busy
+# anyway) and, where XLA still has both, the older of its two ways to emit fused
+# loops. A newer XLA aborts on a flag that it does not know.
+_XLA_FLAGS = [
+  "--xla_backend_optimization_level=1",
+  "--xla_cpu_parallel_codegen_split_count=1",
+]
 if jaxlib.version.__version_info__ < (0, 11):
   _XLA_FLAGS.append("--xla_cpu_use_fusion_emitters=false")
 
@@ -26,6 +30,10 @@ def pytest_configure(config):
   for package in ("tgmm_jax", "experiments"):
     config.addinivalue_line("filterwarnings", rf"error:::{package}(\.|$)")
   os.environ.setdefault("XLA_FLAGS", " ".join(_XLA_FLAGS))
+  # No optimisation at all halves it again; see `optimized`.
+  if "JAX_DISABLE_MOST_OPTIMIZATIONS" not in os.environ:
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "True"
+    jax.config.update("jax_disable_most_optimizations", True)
   # Workers, started later, and what tests start inherit the environment. A
   # cache that is given is kept.
   if "JAX_COMPILATION_CACHE_DIR" in os.environ:
@@ -52,6 +60,16 @@ def _programs_are_dropped_in_time():
   if _MAPS.exists() and len(_MAPS.read_text().splitlines()) > _MOST_MAPS:
     jax.clear_caches()
     gc.collect()
+
+
+@pytest.fixture(scope="module")
+def optimized():
+  """For files that compute for longer than they compile."""
+  option = "jax_disable_most_optimizations"
+  before = jax.config.read(option)
+  jax.config.update(option, False)
+  yield
+  jax.config.update(option, before)
 
 
 @pytest.fixture

@@ -18,6 +18,15 @@ from tgmm_jax.tasks import trained_range
 
 # The largest K that "auto" tries where the caller names none.
 _MAX_COMPONENTS = 5
+# The networks that propose for a type, the first that covers the problem.
+_NETWORKS = {
+  "unit": ("unit",),
+  "tied_spherical": ("tied_spherical", "unit"),
+  "spherical": ("unit",),
+  "diag": ("diag", "unit"),
+  "tied": ("full", "unit"),
+  "full": ("full", "unit"),
+}
 # Types whose covariances have an axis of components.
 _PER_COMPONENT = ("spherical", "diag", "full")
 
@@ -135,8 +144,7 @@ def network_for(
     num_components: all K of a batch.
   """
   cards = pretrained.available()
-  names = ("diag", "unit") if covariance_type == "diag" else ("unit",)
-  for name in names:
+  for name in _NETWORKS[covariance_type]:
     card = cards.get(name)
     is_covered = (
       card is not None

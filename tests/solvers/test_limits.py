@@ -24,6 +24,8 @@ from tgmm_jax.solvers import (
 )
 from tgmm_jax.tasks import mixtures
 
+pytestmark = pytest.mark.usefixtures("optimized")
+
 NUM_TASKS = 1280
 # Where a task takes up to a hundred times as long; the standard errors know.
 NUM_TASKS_OF_MANY_DIMENSIONS = 320
