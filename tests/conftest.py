@@ -29,6 +29,8 @@ def pytest_configure(config):
   # A warning that our own code causes is an error.
   for package in ("tgmm_jax", "experiments"):
     config.addinivalue_line("filterwarnings", rf"error:::{package}(\.|$)")
+  # pytest-xdist would hand out files with few tests last, and those are long.
+  config.option.loadscopereorder = False
   os.environ.setdefault("XLA_FLAGS", " ".join(_XLA_FLAGS))
   # No optimisation at all halves it again; see `optimized`.
   if "JAX_DISABLE_MOST_OPTIMIZATIONS" not in os.environ:
@@ -48,6 +50,16 @@ def pytest_configure(config):
     jax.config.update(option, value)
 
 
+def pytest_collection_modifyitems(items):
+  """Files with slow tests come first, so that all workers end together."""
+  first = {
+    item.path
+    for item in items
+    if item.path.suffix == ".md" or item.get_closest_marker("slow")
+  }
+  items.sort(key=lambda item: item.path not in first)
+
+
 # Of the 65,530 memory maps that Linux gives a process; each compiled program
 # takes some, and where none is left the compiler crashes.
 _MOST_MAPS = 30_000
@@ -62,9 +74,9 @@ def _programs_are_dropped_in_time():
     gc.collect()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def optimized():
-  """For files that compute for longer than they compile."""
+  """For what computes for longer than it compiles."""
   option = "jax_disable_most_optimizations"
   before = jax.config.read(option)
   jax.config.update(option, False)

@@ -42,7 +42,7 @@ class Fit(NamedTuple):
     status: `[B]` int32, a `types.Status`.
     method: `[B]` strings, where the fit comes from: "network NAME" or "EM".
     is_outside_range: `[B]` bool, whether the points look unlike those that the
-      network was trained on, where their scale is known ("unit").
+      network was trained on, where it does not guess their scale.
     candidates: `[R]` int32, the K that were tried, or None.
     probabilities: `[B, R]` of each of them, or None; too sure where
       components overlap.
@@ -179,7 +179,6 @@ def _fit(
     max_components=size,
     covariance_type=covariance_type,
   )
-  is_outside = np.zeros(num_problems, bool)
   keys = jax.random.split(key, 3)
   results, labels = [], []
   if name is not None:
@@ -195,9 +194,6 @@ def _fit(
     )
     results.append(fit_batch(keys[1], points, num_components, init=start))
     labels.append(f"network {name}")
-    if covariance_type == "unit":
-      is_outside = _is_outside(card, points, sample_weight)
-      pretrained.warn_if_outside(card, is_outside)
   if name is None or num_restarts:
     results.append(
       fit_batch(keys[2], points, num_components, num_init=num_restarts or 10)
@@ -216,7 +212,9 @@ def _fit(
     labels=_labels(points, sample_weight, mixture, covariance_type),
     status=result.status,
     method=np.asarray(labels)[np.asarray(choice)],
-    is_outside_range=is_outside,
+    is_outside_range=_is_outside(
+      name, covariance_type, points, sample_weight, result.status
+    ),
   )
 
 
@@ -286,12 +284,24 @@ def _labels(points, sample_weight, mixture, covariance_type):
   return jnp.where(sample_weight > 0, jax.vmap(predict)(points, mixture), -1)
 
 
-def _is_outside(card, points, sample_weight):
-  limits = card.range_of(points.shape[-1])
+def _is_outside(name, covariance_type, points, sample_weight, status):
+  """Which problems look unlike those of training; warns if any does."""
+  is_outside = np.zeros(len(points), bool)
+  if name is None:
+    return is_outside
+  card, _ = _loaded(name)
+  if covariance_type != "unit" and not card.config.is_scale_free:
+    # The network saw several guesses of the scale.
+    return is_outside
   check = functools.partial(
-    trained_range.is_outside, limits, about=pretrained.about(card.config)
+    trained_range.is_outside,
+    card.range_of(points.shape[-1]),
+    about=pretrained.about(card.config),
   )
-  return np.asarray(jax.vmap(check)(points, sample_weight))
+  is_outside = np.asarray(jax.vmap(check)(points, sample_weight))
+  is_outside &= np.asarray(status) != types.Status.INVALID_INPUT
+  pretrained.warn_if_outside(card, is_outside)
+  return is_outside
 
 
 @functools.cache

@@ -103,7 +103,7 @@ def sweep(net, num_steps, groups=GROUPS):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("x64")
+@pytest.mark.usefixtures("optimized", "x64")
 @pytest.mark.parametrize(
   ("design", "dtype", "first", "whole", "last"),
   [

@@ -54,6 +54,7 @@ def test_ours_and_both_peers_stop_at_the_same_mixtures():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("optimized")  # slower code rounds to 0% of the limits
 def test_what_limits_a_step():
   (row,) = cells(bench_solvers.limits(64, 1, ("diag",)))
   assert row[0] == "diag"

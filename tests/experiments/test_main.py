@@ -33,6 +33,35 @@ def test_main_is_short():
   assert len(text.splitlines()) < 100
 
 
+# First what needs no `smoke`: another worker may be at it.
+def test_unknown_key(start, tmp_path):
+  workdir = tmp_path / "run"
+  ended = start(SMOKE, f"--workdir={workdir}", "--config.sede=1")
+  assert "--config.sede is no key" in error_of(ended)
+  assert "--config.seed" in error_of(ended)
+  assert len(ended.stderr.splitlines()) == 1
+  assert not workdir.exists()
+
+
+def test_element_of_the_sweep_and_a_report_of_what_is_there(start, tmp_path):
+  workdir = tmp_path / "run"
+  flags = (SMOKE, f"--workdir={workdir}")
+  ended = start(*flags, "--sweep_index=1", "--mode=train")
+  assert ended.returncode == 0, ended.stderr[-3000:]
+  folders = {path.name for path in workdir.iterdir() if path.is_dir()}
+  assert folders == {"tgmm-d2"}
+  assert not (workdir / "report.html").exists()
+  ended = start(*flags, "--mode=report")
+  assert ended.returncode == 0, ended.stderr[-3000:]
+  page = (workdir / "report.html").read_text()
+  assert "planned results are missing" in page
+  assert "data:image/png" in page
+  assert {path.name for path in workdir.iterdir() if path.is_dir()} == {
+    "tgmm-d2",
+    "figures",
+  }
+
+
 def test_log_is_seen_and_it_is_ours_alone(smoke):
   _, ended = smoke
   lines = [line for line in ended.stderr.splitlines() if line]
@@ -76,25 +105,6 @@ def test_finished_experiment_started_again_changes_nothing(start, smoke):
   assert after.pop(versions)
   assert before.pop(versions)
   assert after == before
-
-
-def test_element_of_the_sweep_and_a_report_of_what_is_there(start, tmp_path):
-  workdir = tmp_path / "run"
-  flags = (SMOKE, f"--workdir={workdir}")
-  ended = start(*flags, "--sweep_index=1", "--mode=train")
-  assert ended.returncode == 0, ended.stderr[-3000:]
-  folders = {path.name for path in workdir.iterdir() if path.is_dir()}
-  assert folders == {"tgmm-d2"}
-  assert not (workdir / "report.html").exists()
-  ended = start(*flags, "--mode=report")
-  assert ended.returncode == 0, ended.stderr[-3000:]
-  page = (workdir / "report.html").read_text()
-  assert "planned results are missing" in page
-  assert "data:image/png" in page
-  assert {path.name for path in workdir.iterdir() if path.is_dir()} == {
-    "tgmm-d2",
-    "figures",
-  }
 
 
 def test_report_is_made_again_from_the_parts(start, smoke, tmp_path):
@@ -150,12 +160,3 @@ def test_checkpoint_of_another_network(start, smoke, tmp_path, flag, message):
   assert message in error
   assert not workdir.exists()
   assert contents(source) == before
-
-
-def test_unknown_key(start, tmp_path):
-  workdir = tmp_path / "run"
-  ended = start(SMOKE, f"--workdir={workdir}", "--config.sede=1")
-  assert "--config.sede is no key" in error_of(ended)
-  assert "--config.seed" in error_of(ended)
-  assert len(ended.stderr.splitlines()) == 1
-  assert not workdir.exists()

@@ -23,7 +23,7 @@ class TrainedRange(NamedTuple):
 
   Attributes:
     max_reach: of the largest |coordinate| of any point, about the origin or
-      about the mean of the points, or in units of their spread about it.
+      about the mean of the points, or in units of the coordinate's spread.
     min_spread: of the root mean square distance to the mean, per coordinate.
     max_spread: of the same.
   """
@@ -48,7 +48,7 @@ def measure(
     num_tasks: how many tasks are looked at, static.
     about: of the reach, "origin" or "mean"; for a network that does not know
       the origin it must be the mean. "spread" is for one that does not know
-      the unit either: the points are divided by their spread, which is 1 then.
+      the units either: each coordinate is divided by its own spread.
   """
 
   def statistics_of(index):
@@ -96,7 +96,10 @@ def _statistics(points, sample_weight, about):
   share = sample_weight / jnp.sum(sample_weight)
   spread = jnp.sqrt(jnp.sum(share * jnp.mean(centred**2, axis=-1)))
   if about == "spread":
-    reach = jnp.max(jnp.abs(centred)) / jnp.where(spread > 0, spread, 1.0)
-    return reach, jnp.where(jnp.isfinite(spread), 1.0, spread)
+    deviations = jnp.sqrt(share @ centred**2)
+    scaled = centred / jnp.where(deviations > 0, deviations, 1.0)
+    return jnp.max(jnp.abs(scaled)), jnp.where(
+      jnp.isfinite(spread), 1.0, spread
+    )
   reach = jnp.max(jnp.abs(centred if about == "mean" else points))
   return reach, spread
