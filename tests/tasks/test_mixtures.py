@@ -327,6 +327,7 @@ def test_what_cannot_be_sampled_is_refused(change, message):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("optimized")
 @pytest.mark.parametrize(
   "extreme",
   [
