@@ -36,6 +36,7 @@ def pytest_configure(config):
   if "JAX_DISABLE_MOST_OPTIMIZATIONS" not in os.environ:
     os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "True"
     jax.config.update("jax_disable_most_optimizations", True)
+  _take_own_cores()
   # Workers, started later, and what tests start inherit the environment. A
   # cache that is given is kept.
   if "JAX_COMPILATION_CACHE_DIR" in os.environ:
@@ -48,6 +49,21 @@ def pytest_configure(config):
   ):
     os.environ[option.upper()] = str(value)
     jax.config.update(option, value)
+
+
+def _take_own_cores():
+  """Each worker, and what it starts, has its share of the cores.
+
+  Two programs of XLA with threads for all cores each slow each other down more
+  than twice.
+  """
+  worker = os.environ.get("PYTEST_XDIST_WORKER")
+  if worker is None or not hasattr(os, "sched_setaffinity"):
+    return
+  count = int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+  own = sorted(os.sched_getaffinity(0))[int(worker.removeprefix("gw")) :: count]
+  if own:
+    os.sched_setaffinity(0, own)
 
 
 def pytest_collection_modifyitems(items):

@@ -110,6 +110,24 @@ def test_probabilities_are_those_of_the_bic_of_the_fits():
   assert found.mixture.covariances.shape == (1, 2, 2)
 
 
+@pytest.mark.parametrize(
+  ("covariance_type", "dim", "name"),
+  [
+    ("unit", 300, "unit"),
+    ("tied_spherical", 300, "tied_spherical"),
+    ("spherical", 2, "unit"),
+    ("diag", 8, "diag"),
+    ("diag", 9, "unit"),
+    ("tied", 8, "full"),
+    ("full", 8, "full"),
+    ("full", 9, "unit"),
+  ],
+)
+def test_each_type_has_its_network(covariance_type, dim, name):
+  assert fitting.network_for(covariance_type, dim, [1, 5]) == name
+  assert fitting.network_for(covariance_type, dim, [1, 6]) is None
+
+
 @pytest.mark.slow
 def test_what_no_network_covers_is_fitted_by_em():
   rng = np.random.default_rng(0)

@@ -201,7 +201,7 @@ def test_damaged_files_are_refused_in_one_line(tmp_path, what, message):
 
 def test_every_shipped_network_is_whole_and_small():
   cards = pretrained.available()
-  assert "unit" in cards
+  assert set(cards) == {"unit", "tied_spherical", "diag", "full"}
   folder = pretrained._folder()
   total = sum(path.stat().st_size for path in folder.iterdir())
   assert total < 20e6

@@ -165,7 +165,8 @@ def test_a_converged_run_is_frozen(covariance_type):
 @pytest.mark.parametrize(
   "covariance_type", em_problems.fast_only(("diag",), gmm.COVARIANCE_TYPES)
 )
-@pytest.mark.usefixtures("x64")
+# Without optimisation XLA of jaxlib 0.10 makes some of these gradients NaN.
+@pytest.mark.usefixtures("optimized", "x64")
 def test_gradients_through_the_steps_are_central_differences(covariance_type):
   points, weight, start = small_problem(covariance_type)
   flat, unflatten = jax.flatten_util.ravel_pytree(
