@@ -298,8 +298,8 @@ def _is_outside(name, covariance_type, points, sample_weight, status):
     card.range_of(points.shape[-1]),
     about=pretrained.about(card.config),
   )
-  is_outside = np.asarray(jax.vmap(check)(points, sample_weight))
-  is_outside &= np.asarray(status) != types.Status.INVALID_INPUT
+  is_valid = np.asarray(status) != types.Status.INVALID_INPUT
+  is_outside = is_valid & np.asarray(jax.vmap(check)(points, sample_weight))
   pretrained.warn_if_outside(card, is_outside)
   return is_outside
 

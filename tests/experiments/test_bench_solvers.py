@@ -4,6 +4,9 @@ import pytest
 from experiments import bench_solvers
 from tgmm_jax import types
 
+# Slower code would be rounded to 0% of what the machine can do.
+pytestmark = pytest.mark.usefixtures("optimized")
+
 
 def cells(table):
   """Rows of a table, as they are printed."""
@@ -54,7 +57,6 @@ def test_ours_and_both_peers_stop_at_the_same_mixtures():
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("optimized")  # slower code rounds to 0% of the limits
 def test_what_limits_a_step():
   (row,) = cells(bench_solvers.limits(64, 1, ("diag",)))
   assert row[0] == "diag"
