@@ -39,8 +39,8 @@ from tgmm_jax.tasks import mixtures
 VARIANTS = ("", "quick", "smoke")
 NETWORK = "shipped network"
 ERROR = "l2_error"
-# Limits that no solver reaches, drawn as lines.
-_LIMITS = ("EM started at the truth (Bayes)", "true clusters (Bayes)")
+# What knowing the truth gives, drawn as lines.
+_LIMITS = ("EM started at the truth", "true clusters")
 # Tasks in a call of one program.
 _BATCH_SIZE = 128
 

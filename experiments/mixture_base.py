@@ -31,7 +31,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.tasks.max_cosine = 0.8  # means are drawn again until all are below
   config.tasks.min_weight = 0.2  # weights before they are divided by their sum
   config.tasks.max_weight = 0.8
-  config.tasks.covariance_type = "unit"  # or "diag": scales are estimated too
+  config.tasks.covariance_type = "unit"  # or another of the tasks' types
 
   config.evaluation = ml_collections.ConfigDict()
   config.evaluation.dims = (2, 8, 32, 128)  # d of the cells

@@ -85,7 +85,8 @@ def test_ragged_batch_is_its_problems_one_at_a_time():
   mapped = read_out(jax.vmap(module), hidden, is_point, counts)
   for index in (0, 3):
     alone = read_out(module, hidden[index], is_point[index], counts[index])
-    for one, other, third in zip(alone, together, mapped, strict=True):
+    leaves = map(jax.tree.leaves, (alone, together, mapped))
+    for one, other, third in zip(*leaves, strict=True):
       np.testing.assert_allclose(one, other[index], atol=2e-6)
       np.testing.assert_allclose(one, third[index], atol=2e-6)
 
