@@ -40,7 +40,10 @@ VARIANTS = ("", "quick", "smoke")
 NETWORK = "shipped network"
 ERROR = "l2_error"
 # What knowing the truth gives, drawn as lines.
-_LIMITS = ("EM started at the truth", "true clusters")
+_REFERENCES = (
+  "EM started at the truth (reference)",
+  "true clusters (reference)",
+)
 # Tasks in a call of one program.
 _BATCH_SIZE = 128
 
@@ -239,7 +242,7 @@ def _limit_rows(study, batch, times, key):
   labels = jax.jit(jax.vmap(reference.label_limit))(batch)
   return [
     results.mean_point(study, ERROR, name, spent, _errors(result, batch))
-    for name, result in zip(_LIMITS, (start, labels), strict=True)
+    for name, result in zip(_REFERENCES, (start, labels), strict=True)
     for spent in (min(times), max(times))
   ]
 
@@ -264,7 +267,7 @@ def _tabulate(rows):
   """A line for each point, by its time."""
   table = {}
   for row in sorted(rows, key=lambda row: (row.study, row.series, row.x)):
-    if row.series not in _LIMITS:
+    if row.series not in _REFERENCES:
       table[f"{row.study}: {row.series}, {row.x:.3g} ms"] = {
         "error": f"{row.value:.4f} ± {row.standard_error:.4f}"
       }

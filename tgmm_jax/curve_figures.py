@@ -54,9 +54,10 @@ def draw(
 ) -> mpl_figure.Figure:
   """Draws panels side by side with one legend below.
 
-  A series whose name ends in `(predicted)`, `(fit)` or `(Bayes)` is a thin
-  dashed line in the colour of the series of the same name without it, or grey
-  if there is none; all others have markers and, where known, standard errors.
+  A series whose name ends in `(predicted)`, `(fit)`, `(Bayes)` or
+  `(reference)` is a thin dashed line in the colour of the series of the same
+  name without it, or grey if there is none; all others have markers and, where
+  known, standard errors.
 
   Args:
     rows: of any studies; those of the panels are drawn.
@@ -147,7 +148,7 @@ def _styles(series):
 
 
 def _is_reference(name):
-  return name.endswith(("(predicted)", "(fit)", "(Bayes)"))
+  return name.endswith(("(predicted)", "(fit)", "(Bayes)", "(reference)"))
 
 
 def _draw_panel(axis, panel, rows, styles):

@@ -27,16 +27,16 @@ def test_frontier_has_every_solver_for_one_task_and_for_a_batch(
         found.setdefault(row.series, []).append(row)
     assert set(found) == {
       *(frontier.NETWORK, "EM, k-means++ starts", "EM, N(0, I) starts"),
-      *frontier._LIMITS,
+      *frontier._REFERENCES,
     }
     # A point for each effort, and lines for the limits.
     for series, part in found.items():
-      assert len(part) == (2 if series in frontier._LIMITS else 1)
+      assert len(part) == (2 if series in frontier._REFERENCES else 1)
     for row in sum(found.values(), []):
       assert row.x > 0
       assert np.isfinite(row.value)
     # The error of a limit does not depend on the time.
-    for name in frontier._LIMITS:
+    for name in frontier._REFERENCES:
       assert len({row.value for row in found[name]}) == 1
   assert (workdir / "figures" / "d2.png").exists()
 
