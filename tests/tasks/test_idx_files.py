@@ -39,8 +39,8 @@ def test_an_empty_array_and_one_above_a_piece_are_read(tmp_path):
 
 
 GOOD = idx(np.zeros((10, 2, 2)))
-# Packed at no time: names of tests are made of these bytes, and all workers must
-# give them the same.
+# Without the time: names of tests are made of these bytes, and all workers
+# must give them the same.
 PACKED = gzip.compress(
   idx(np.random.default_rng(0).integers(0, 256, (99, 9))), mtime=0
 )
