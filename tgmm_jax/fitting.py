@@ -18,7 +18,8 @@ from tgmm_jax.tasks import trained_range
 
 # The largest K that "auto" tries where the caller names none.
 _MAX_COMPONENTS = 5
-# The networks that propose for a type, the first that covers the problem.
+# The networks that propose for a type; they share the views. Data that are
+# unlike one network's tasks are often like the other's.
 _NETWORKS = {
   "unit": ("unit",),
   "tied_spherical": ("tied_spherical", "unit"),
@@ -133,10 +134,10 @@ def _first(found, covariance_type):
   return found._replace(mixture=mixture, candidates=candidates)
 
 
-def network_for(
+def networks_for(
   covariance_type: str, dim: int, num_components: Sequence[int]
-) -> str | None:
-  """The shipped network that proposes for such problems, or None.
+) -> tuple[str, ...]:
+  """The shipped networks that propose for such problems.
 
   Args:
     covariance_type: one of `gmm.COVARIANCE_TYPES`.
@@ -144,6 +145,7 @@ def network_for(
     num_components: all K of a batch.
   """
   cards = pretrained.available()
+  names = ()
   for name in _NETWORKS[covariance_type]:
     card = cards.get(name)
     is_covered = (
@@ -152,8 +154,8 @@ def network_for(
       and set(num_components) <= set(card.num_components)
     )
     if is_covered:
-      return name
-  return None
+      names += (name,)
+  return names
 
 
 def _fit(
@@ -172,7 +174,7 @@ def _fit(
   )
   num_problems, _, dim = points.shape
   counts = sorted(set(np.asarray(num_components).tolist()))
-  name = network_for(covariance_type, dim, counts)
+  names = networks_for(covariance_type, dim, counts)
   fit_batch = functools.partial(
     em.fit_batch,
     sample_weight=sample_weight,
@@ -181,7 +183,7 @@ def _fit(
   )
   keys = jax.random.split(key, 3)
   results, labels = [], []
-  if name is not None:
+  for index, name in enumerate(names[:num_views]):
     card, params = _loaded(name)
     start = proposals.best(
       keys[0],
@@ -189,12 +191,13 @@ def _fit(
       config=card.config,
       params=params,
       covariance_type=covariance_type,
-      num_views=num_views,
+      # Dealt out in turn, the first network's own first.
+      num_views=len(range(index, num_views, len(names))),
       max_components=size,
     )
     results.append(fit_batch(keys[1], points, num_components, init=start))
     labels.append(f"network {name}")
-  if name is None or num_restarts:
+  if not names or num_restarts:
     results.append(
       fit_batch(keys[2], points, num_components, num_init=num_restarts or 10)
     )
@@ -213,7 +216,7 @@ def _fit(
     status=result.status,
     method=np.asarray(labels)[np.asarray(choice)],
     is_outside_range=_is_outside(
-      name, covariance_type, points, sample_weight, result.status
+      names, covariance_type, points, sample_weight, result.status
     ),
   )
 
@@ -284,12 +287,12 @@ def _labels(points, sample_weight, mixture, covariance_type):
   return jnp.where(sample_weight > 0, jax.vmap(predict)(points, mixture), -1)
 
 
-def _is_outside(name, covariance_type, points, sample_weight, status):
-  """Which problems look unlike those of training; warns if any does."""
+def _is_outside(names, covariance_type, points, sample_weight, status):
+  """Which are unlike the tasks of the first network; warns if any is."""
   is_outside = np.zeros(len(points), bool)
-  if name is None:
+  if not names:
     return is_outside
-  card, _ = _loaded(name)
+  card, _ = _loaded(names[0])
   if covariance_type != "unit" and not card.config.is_scale_free:
     # The network saw several guesses of the scale.
     return is_outside
