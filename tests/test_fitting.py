@@ -150,7 +150,7 @@ def test_the_likelier_of_both_is_kept():
   }
   alone = tgmm_jax.fit(batch.points, 5, num_views=2, **options)
   both = tgmm_jax.fit(batch.points, 5, num_views=2, num_restarts=10, **options)
-  assert set(both.method) == {"network full", "EM"}
+  assert set(both.method) == {"network full", "network unit", "EM"}
   is_em = both.method == "EM"
   # What is degenerate stands below everything else, however likely.
   is_good = alone.status < types.Status.DEGENERATE
