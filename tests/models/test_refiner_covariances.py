@@ -61,12 +61,23 @@ def shares_of(prediction, points, covariances, count=3):
 def test_an_uncorrected_layer_with_full_covariances_is_an_em_step():
   problem = problem_of("full", num_points=24, dim=3)
   params = with_second_layer("full")
+  # Components that differ: else each has the covariance of all points, which
+  # are whitened.
+  first = params["layers"]["0"]
+  bias = first["to_scale"]["bias"] - 1.0
+  params["layers"]["0"] = {
+    **first,
+    "to_mean": jax.tree.map(lambda leaf: 2.0 * leaf, first["to_mean"]),
+    "to_scale": {**first["to_scale"], "bias": bias},
+  }
+  params["slots"] = jax.tree.map(lambda leaf: 5.0 * leaf, params["slots"])
   prediction = answer("full", problem, params)
   points = np.asarray(problem.points, float)
   first = [
     np.diag(np.asarray(scales, float) ** 2) for scales in prediction.scales[0]
   ]
   share = shares_of(prediction, points, first)
+  largest = 0.0
   for k in range(3):
     mean = np.average(points, axis=0, weights=share[k])
     covariance = np.cov(points.T, aweights=share[k], ddof=0)
@@ -77,10 +88,12 @@ def test_an_uncorrected_layer_with_full_covariances_is_an_em_step():
     mass = share[k].sum()
     correlation = covariance / np.outer(scales, scales)
     expected = correlation * mass / (mass + 5.0)
+    largest = max(largest, np.abs(np.triu(expected, 1)).max())
     np.fill_diagonal(expected, 1.0)
     np.testing.assert_allclose(
       prediction.correlations[1, k], expected, atol=2e-3
     )
+  assert largest > 0.1
 
 
 @pytest.mark.parametrize("dim", [2, 8])
