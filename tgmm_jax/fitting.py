@@ -1,7 +1,7 @@
 """Fits mixtures without a thought: the shipped networks, then EM.
 
-A network proposes means (`proposals`), EM goes on from the likeliest until it
-converges. What no network covers is fitted by EM with restarts.
+Networks propose means (`proposals`), EM goes on from the likeliest of each
+until it converges. What no network covers is fitted by EM with restarts.
 """
 
 import functools
@@ -43,7 +43,7 @@ class Fit(NamedTuple):
     status: `[B]` int32, a `types.Status`.
     method: `[B]` strings, where the fit comes from: "network NAME" or "EM".
     is_outside_range: `[B]` bool, whether the points look unlike those that the
-      network was trained on, where it does not guess their scale.
+      type's first network was trained on, where it does not guess their scale.
     candidates: `[R]` int32, the K that were tried, or None.
     probabilities: `[B, R]` of each of them, or None; too sure where
       components overlap.
@@ -85,7 +85,7 @@ def fit(
     sample_weight: `[N]` or `[B, N]`, or None for ones; 0 is padding.
     max_components: the largest K of "auto"; above what the network answers
       all K are fitted by EM with restarts.
-    num_views: of the network, each with EM after it.
+    num_views: of the networks together, each with EM after it.
     num_restarts: EM from so many k-means++ starts as well, and the likelier of
       both is kept; 0: only where no network covers the problem (10 starts).
     seed: of views and starts; the same seed gives the same fit.

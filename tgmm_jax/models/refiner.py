@@ -193,8 +193,9 @@ class _Layer(nnx.Module):
       `[..., K, r, r]`; the last two None where the type has none.
     """
     bias = shared.log_weight[..., None, None, :]
-    step = self._first_step(queries, shared)
-    if estimate is not None:
+    if estimate is None:
+      step = self._first_step(queries, shared)
+    else:
       step = refiner_steps.step(
         estimate,
         shared,
