@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from experiments import pretrained_full, pretrained_tied_spherical, prior_rules
-from tgmm_jax import checkpoints, pretrained, results, train
+from tgmm_jax import checkpoints, pretrained, results, train, types
 from tgmm_jax.tasks import mixtures
 
 pytestmark = pytest.mark.slow
@@ -118,3 +118,32 @@ def test_rules_of_the_law_are_given_to_both(tmp_path):
   assert set(found) == expected | {prior_rules._LIMIT}
   assert all(np.isfinite(row.value) for row in rows)
   assert (tmp_path / "figures" / "rules.png").exists()
+
+
+def test_each_rule_chooses_among_the_same_tries():
+  law = mixtures.TaskConfig(
+    dim=2, num_components=(2,), min_points=32, max_points=32
+  )
+  batch = jax.jit(mixtures.sample_batch, static_argnums=(1, 2))(
+    jax.random.key(0), law, 3
+  )
+  inside = np.array([[3.0, 0.0], [0.0, 3.0]], np.float32)
+
+  def solve(key, points, count, *, sample_weight):
+    """Likelier outside of the box than inside."""
+    del points, count, sample_weight
+    is_outside = jax.random.bernoulli(key)
+    return types.SolverResult(
+      mixture=types.Mixture(
+        np.full(2, 0.5, np.float32), inside * (1.0 + 2.0 * is_outside)
+      ),
+      log_likelihood=-1.0 + 0.5 * is_outside,
+      num_iters=np.int32(0),
+      status=np.int32(types.Status.CONVERGED),
+    )
+
+  answer = prior_rules._answers(solve, law, 16)
+  likeliest, allowed, mean = answer(jax.random.key(1), batch)
+  np.testing.assert_allclose(likeliest.means, np.stack([3.0 * inside] * 3))
+  np.testing.assert_allclose(allowed.means, np.stack([inside] * 3))
+  np.testing.assert_allclose(mean.means, np.stack([inside] * 3), atol=1e-5)
