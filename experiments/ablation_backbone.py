@@ -16,7 +16,8 @@ from typing import NamedTuple
 import ml_collections
 
 from experiments import jobs, mixture_base, variants
-from tgmm_jax import curve_figures, results
+from tgmm_jax.evaluation import results
+from tgmm_jax.figures import curves as curve_figures
 
 VARIANTS = ("", "quick", "smoke")
 

@@ -12,7 +12,8 @@ from typing import Any
 import ml_collections
 from ml_collections import config_dict
 
-from tgmm_jax import optim, train_step
+from tgmm_jax.training import optim
+from tgmm_jax.training import step as train_step
 
 # What may change between two starts of one run: it does not touch the training;
 # tables are made anew where the evaluation is another.

@@ -26,10 +26,11 @@ import rich.table
 from absl import app
 
 from experiments import mixture_base, rq1, timing
-from tgmm_jax import sharding, train_step
-from tgmm_jax.learners import learner
-from tgmm_jax.learners import mixtures as mixture_learner
 from tgmm_jax.models import factory
+from tgmm_jax.training import sharding
+from tgmm_jax.training import step as train_step
+from tgmm_jax.training.learners import learner
+from tgmm_jax.training.learners import mixtures as mixture_learner
 
 _PEER_PACKAGES = ("torch", "transformers")
 

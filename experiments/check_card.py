@@ -17,7 +17,8 @@ import rich.table
 from absl import app, flags
 
 from experiments import jobs
-from tgmm_jax import pretrained, results
+from tgmm_jax import pretrained
+from tgmm_jax.evaluation import results
 
 _NAME = flags.DEFINE_string("name", None, "Of the network.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the evaluation.")

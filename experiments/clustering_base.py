@@ -16,17 +16,14 @@ import ml_collections
 import numpy as np
 
 from experiments import base, clustering_figures, curves, pca_base
-from tgmm_jax import (
-  clustering_evaluation,
-  interrupts,
-  results,
-  train,
-  train_step,
-)
-from tgmm_jax.learners import labels
-from tgmm_jax.learners import learner as learner_lib
+from tgmm_jax.evaluation import labels as label_evaluation
+from tgmm_jax.evaluation import results
 from tgmm_jax.models import factory, set_transformer
-from tgmm_jax.tasks import covariances, images, mixtures
+from tgmm_jax.tasks import images, mixtures, spectra
+from tgmm_jax.training import interrupts, loop
+from tgmm_jax.training import step as train_step
+from tgmm_jax.training.learners import labels as label_learner
+from tgmm_jax.training.learners import learner as learner_lib
 
 # Where problems are mixtures and no images.
 TWO_CLASSES, MIXTURES = "two-class", "mixtures"
@@ -117,8 +114,8 @@ class Run(NamedTuple):
   name: str
   source: str
   model: set_transformer.SetTransformerConfig
-  problems: tuple[labels.Law, ...] | images.ImageConfig
-  tests: dict[float, labels.Law]
+  problems: tuple[label_learner.Law, ...] | images.ImageConfig
+  tests: dict[float, label_learner.Law]
   batch_size: int
   train: train_step.TrainConfig
 
@@ -180,7 +177,7 @@ def _make_run(config, name):
   )
   problems, tests = _problems(config, field, run)
   if run.source in SYNTHETIC:
-    base.named(field, labels.check_laws, model, problems, run.batch_size)
+    base.named(field, label_learner.check_laws, model, problems, run.batch_size)
   return Run(
     name=name,
     source=run.source,
@@ -228,7 +225,7 @@ def _law(field, run, low, high):
   if run.source == TWO_CLASSES:
     return base.named(
       field,
-      covariances.TwoClassConfig,
+      spectra.TwoClassConfig,
       min_separation=low,
       max_separation=high,
       **sizes,
@@ -262,8 +259,10 @@ def learner_of(run: Run) -> learner_lib.Learner:
   model = factory.build_set(run.model)
   if isinstance(run.problems, images.ImageConfig):
     split = pca_base.prepared(run.problems).train
-    return labels.make_on_images(model, split, run.problems, run.batch_size)
-  return labels.make(model, run.problems, run.batch_size)
+    return label_learner.make_on_images(
+      model, split, run.problems, run.batch_size
+    )
+  return label_learner.make(model, run.problems, run.batch_size)
 
 
 def measure(
@@ -274,19 +273,19 @@ def measure(
 ) -> curves.Rows:
   """Accuracies of a run and of what stands beside it."""
   if stop.is_requested():
-    raise train.StoppedError(f"stopped by a signal before {run.name} is scored")
+    raise loop.StoppedError(f"stopped by a signal before {run.name} is scored")
   settings = config.evaluation
   is_synthetic = run.source in SYNTHETIC
   labellers = {
-    clustering_evaluation.NETWORK: clustering_evaluation.network(
+    label_evaluation.NETWORK: label_evaluation.network(
       factory.build_set(run.model), params
     )
   }
-  labellers |= clustering_evaluation.references(
+  labellers |= label_evaluation.references(
     run.model.num_targets, run.model.dim, has_unit_covariance=is_synthetic
   )
   score = functools.partial(
-    clustering_evaluation.score,
+    label_evaluation.score,
     labellers,
     num_classes=run.model.num_targets,
     seed=settings.seed,
@@ -294,17 +293,18 @@ def measure(
   if not is_synthetic:
     return _measure_images(run, score, settings.num_instances)
   samples = {x: _sampler(law) for x, law in run.tests.items()}
-  rows = clustering_evaluation.rows(
+  rows = label_evaluation.rows(
     score(samples, num_instances=settings.num_instances), study=run.name
   )
   if run.source == TWO_CLASSES:
-    rows += clustering_evaluation.bayes_rows(run.tests, study=run.name)
+    rows += label_evaluation.bayes_rows(run.tests, study=run.name)
   return rows
 
 
 def _sampler(law):
   draw = jax.jit(
-    lambda key, size: labels.sample_batch(key, law, size), static_argnums=1
+    lambda key, size: label_learner.sample_batch(key, law, size),
+    static_argnums=1,
   )
   return lambda key, first, size: draw(key, size)
 
@@ -326,17 +326,17 @@ def _measure_images(run, score, num_instances):
 
   num_instances = max(num_instances, len(pairs))
   values = score({"": sample}, num_instances=num_instances)[""]
-  rows = clustering_evaluation.rows(
+  rows = label_evaluation.rows(
     {float(run.model.num_points): values}, study=run.name
   )
   by_pair = {
     pair: {name: array[place :: len(pairs)] for name, array in values.items()}
     for place, pair in enumerate(pairs)
   }
-  limit = clustering_evaluation.CLASS_MOMENTS
+  limit = label_evaluation.CLASS_MOMENTS
   order = sorted(pairs, key=lambda pair: np.mean(by_pair[pair][limit]))
   study = run.name + clustering_figures.PAIRS
-  rows += clustering_evaluation.rows(
+  rows += label_evaluation.rows(
     {float(x): by_pair[pair] for x, pair in enumerate(order, 1)}, study=study
   )
   rows += [
@@ -351,7 +351,7 @@ def _measure_images(run, score, num_instances):
 
 def draw(runs: Sequence[Run], rows: curves.Rows) -> curves.Figures:
   """A figure for each kind of mixtures, and one of the pairs of classes."""
-  rows = [row for row in rows if row.metric == clustering_evaluation.METRIC]
+  rows = [row for row in rows if row.metric == label_evaluation.METRIC]
   studies = {row.study for row in rows}
   found = {}
   for source, (axis, caption) in _SHOWN.items():

@@ -8,17 +8,18 @@ import numpy as np
 from matplotlib import figure as mpl_figure
 
 from experiments import curves
-from tgmm_jax import clustering_evaluation, curve_figures
+from tgmm_jax.evaluation import labels as label_evaluation
+from tgmm_jax.figures import curves as curve_figures
 
 # What the rows of the pairs of classes add to the name of their run.
 PAIRS = " by pair"
 _ERROR = "share of wrong labels"
 # More curves of 45 pairs nobody could follow; all are in the table.
 _BY_PAIR = (
-  clustering_evaluation.NETWORK,
+  label_evaluation.NETWORK,
   "k-means",
   "em/full-x10",
-  clustering_evaluation.CLASS_MOMENTS,
+  label_evaluation.CLASS_MOMENTS,
 )
 
 
@@ -44,7 +45,7 @@ def over_distance(
     curve_figures.Panel(run.name, _ERROR, run.title, x_label, _ERROR)
     for run in runs
   ]
-  shown = [row for row in rows if row.series != clustering_evaluation.CHANCE]
+  shown = [row for row in rows if row.series != label_evaluation.CHANCE]
   shown += [_error_of(row) for row in shown]
   return _draw(shown, panels, num_columns=min(len(runs), 3))
 
@@ -65,7 +66,7 @@ def by_pair(rows: curves.Rows, runs: Sequence[Run]) -> mpl_figure.Figure:
 
 
 _draw = functools.partial(
-  curve_figures.draw, emphasised=clustering_evaluation.NETWORK
+  curve_figures.draw, emphasised=label_evaluation.NETWORK
 )
 
 
@@ -74,14 +75,14 @@ def _panel(rows, study, title, *, x_label):
   chance = [
     row.value
     for row in rows
-    if (row.study, row.series) == (study, clustering_evaluation.CHANCE)
+    if (row.study, row.series) == (study, label_evaluation.CHANCE)
   ]
   return curve_figures.Panel(
     study,
-    clustering_evaluation.METRIC,
+    label_evaluation.METRIC,
     title,
     x_label,
-    clustering_evaluation.METRIC,
+    label_evaluation.METRIC,
     is_log_y=False,
     lines={"chance": float(np.mean(chance))},
   )

@@ -19,7 +19,6 @@ from experiments import (
   constructed_spectral,
   studies,
 )
-from tgmm_jax import evaluate, solver_groups
 from tgmm_jax.constructed import (
   em,
   em_network,
@@ -27,6 +26,8 @@ from tgmm_jax.constructed import (
   primitives,
   tensor_power,
 )
+from tgmm_jax.evaluation import contenders
+from tgmm_jax.evaluation import mixtures as mixture_evaluation
 from tgmm_jax.tasks import mixtures
 
 VARIANTS = ("", "quick", "smoke")
@@ -200,14 +201,14 @@ def _measure_sizes(settings, seed, on_step):
 
 def _measure_solvers(settings, seed, on_step):
   """The constructed solvers in a table beside EM, spectral and the limits."""
-  baselines = solver_groups.baselines()
+  baselines = contenders.baselines()
   wanted = ("em/k-means++", "spectral", "em/oracle", "labels")
   groups = {name: baselines[name] for name in wanted}
-  groups |= solver_groups.constructed(
+  groups |= contenders.constructed(
     max(settings.dims), max(settings.num_components)
   )
   # Two classes are K = 2 alone.
-  two = {solver_groups.TWO_CLASSES: groups.pop(solver_groups.TWO_CLASSES)}
+  two = {contenders.TWO_CLASSES: groups.pop(contenders.TWO_CLASSES)}
   law = mixtures.TaskConfig(
     dim=min(settings.dims),
     num_components=settings.num_components,
@@ -216,7 +217,7 @@ def _measure_solvers(settings, seed, on_step):
   )
   rows = []
   for part, counts in ((groups, settings.num_components), (two, (2,))):
-    config = evaluate.EvaluationConfig(
+    config = mixture_evaluation.EvaluationConfig(
       tasks=law,
       dims=settings.dims,
       num_components=counts,

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tgmm_jax import curve_figures
+from tgmm_jax.figures import curves as curve_figures
 
 
 def _panel(study, metric, title, x_label, y_label, **options):

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from experiments import studies
-from tgmm_jax import results
+from tgmm_jax.evaluation import results
 
 # Problems at a time: hidden layers of more would not fit the caches.
 BATCH_SIZE = 8

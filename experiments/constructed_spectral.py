@@ -8,7 +8,6 @@ import numpy as np
 from scipy import stats
 
 from experiments import constructed_rows
-from tgmm_jax import results
 from tgmm_jax.constructed import (
   clustering,
   eigenvectors,
@@ -16,6 +15,7 @@ from tgmm_jax.constructed import (
   primitives,
   tensor_power,
 )
+from tgmm_jax.evaluation import results
 
 
 @constructed_rows.in_float64

@@ -18,15 +18,12 @@ import rich.text
 from matplotlib import figure as mpl_figure
 
 from experiments import trainings
-from tgmm_jax import (
-  figure_style,
-  figures,
-  interrupts,
-  report,
-  results,
-  run_folder,
-)
-from tgmm_jax.learners import learner as learner_lib
+from tgmm_jax.evaluation import results
+from tgmm_jax.figures import cells as cell_figures
+from tgmm_jax.figures import report
+from tgmm_jax.figures import style as figure_style
+from tgmm_jax.training import files, interrupts
+from tgmm_jax.training.learners import learner as learner_lib
 
 CURVES = "curves.csv"
 # Of a table that fits into a terminal.
@@ -76,7 +73,7 @@ class Experiment(trainings.Trainings):
       return
     rows = self._measure(run, params, stop)
     results.write_csv(table, rows, results.CurveRow)
-    run_folder.write_json(kept, settings)
+    files.write_json(kept, settings)
 
   def _report(self):
     """Joins the runs' tables into one, draws it and writes the page."""
@@ -91,7 +88,10 @@ class Experiment(trainings.Trainings):
     drawn = dict(self._draw(rows)) if rows else {}
     logged = self._read_curves()
     if logged:
-      drawn["Training"] = ("learning_curves", figures.learning_curves(logged))
+      drawn["Training"] = (
+        "learning_curves",
+        cell_figures.learning_curves(logged),
+      )
     folder = self._workdir / "figures"
     tables = {}
     if missing:

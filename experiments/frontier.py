@@ -24,16 +24,12 @@ import ml_collections
 import numpy as np
 
 from experiments import studies, variants
-from tgmm_jax import (
-  curve_figures,
-  evaluate,
-  metrics,
-  pretrained,
-  results,
-  types,
-)
+from tgmm_jax import metrics, pretrained, types
+from tgmm_jax.evaluation import mixtures as mixture_evaluation
+from tgmm_jax.evaluation import references, results
+from tgmm_jax.figures import curves as curve_figures
 from tgmm_jax.models import factory
-from tgmm_jax.solvers import combine, em, reference
+from tgmm_jax.solvers import combine, em
 from tgmm_jax.tasks import mixtures
 
 VARIANTS = ("", "quick", "smoke")
@@ -189,7 +185,7 @@ def _measure(settings, seed, on_step):
       min_points=settings.num_points,
       max_points=settings.num_points,
     )
-    batch, _ = evaluate.sample_tasks(law, settings.num_tasks, seed)
+    batch, _ = mixture_evaluation.sample_tasks(law, settings.num_tasks, seed)
     key = jax.random.fold_in(jax.random.key(seed), count)
     studies_of = {
       size: f"d = {settings.dim}, K = {count}, {label}"
@@ -239,7 +235,7 @@ def _milliseconds(solve, key, batch, size, settings):
 def _limit_rows(study, batch, times, key):
   """Lines from the shortest to the longest time."""
   start = _em(init=batch.mixture)(key, batch)
-  labels = jax.jit(jax.vmap(reference.label_limit))(batch)
+  labels = jax.jit(jax.vmap(references.label_limit))(batch)
   return [
     results.mean_point(study, ERROR, name, spent, _errors(result, batch))
     for name, result in zip(_REFERENCES, (start, labels), strict=True)

@@ -12,20 +12,16 @@ import rich.console
 from absl import logging
 
 from experiments import mixture_base, trainings
-from tgmm_jax import (
-  evaluate,
-  figure_style,
-  figures,
-  pretrained,
-  report,
-  results,
-  run_folder,
-  solver_groups,
-  train,
-)
-from tgmm_jax.learners import mixtures as mixture_learner
+from tgmm_jax import pretrained
+from tgmm_jax.evaluation import contenders, results
+from tgmm_jax.evaluation import mixtures as mixture_evaluation
+from tgmm_jax.figures import cells as cell_figures
+from tgmm_jax.figures import report
+from tgmm_jax.figures import style as figure_style
 from tgmm_jax.models import factory
 from tgmm_jax.tasks import shifts
+from tgmm_jax.training import files, loop, run_folder
+from tgmm_jax.training.learners import mixtures as mixture_learner
 
 RESULTS = "results.csv"
 SETTINGS = "evaluation.json"
@@ -67,7 +63,7 @@ class Experiment(trainings.Trainings):
   def _evaluate_run(self, run, params, folder, stop):
     dims = [d for d in self._plan.evaluation.dims if d in run.tasks.dims]
     model = factory.build(run.model)
-    group = solver_groups.network(run.solver, model, params)
+    group = contenders.network(run.solver, model, params)
     self._evaluate(folder, {run.solver: group}, dims, stop)
 
   def _evaluate_rest(self, stop):
@@ -83,15 +79,15 @@ class Experiment(trainings.Trainings):
     """The solvers of the table that nobody trains, by group."""
     config, groups = self._plan.evaluation, {}
     if self._config.evaluation.with_baselines:
-      groups |= solver_groups.baselines(config.tasks.covariance_type)
+      groups |= contenders.baselines(config.tasks.covariance_type)
     if self._config.evaluation.with_constructed:
-      groups |= solver_groups.constructed(
+      groups |= contenders.constructed(
         max(config.dims), config.tasks.padded_components
       )
     name = self._config.evaluation.with_pretrained
     if name:
       card, params = pretrained.load_params(name)
-      groups[mixture_base.PRETRAINED] = solver_groups.network(
+      groups[mixture_base.PRETRAINED] = contenders.network(
         mixture_base.PRETRAINED, factory.build(card.config), params
       )
     return groups
@@ -107,16 +103,18 @@ class Experiment(trainings.Trainings):
     def on_group(name):
       # Under `jax.distributed` all processes must ask; only this one is here.
       if jax.process_count() == 1 and stop.is_requested():
-        raise train.StoppedError("stopped by a signal during the evaluation")
-      label = figure_style.setting_label(evaluate.setting_of(law), cells)
+        raise loop.StoppedError("stopped by a signal during the evaluation")
+      label = figure_style.setting_label(
+        mixture_evaluation.setting_of(law), cells
+      )
       logging.info("evaluating %s at %s", name, label)
 
     rows = []
     config = self._plan.evaluation
-    cells = [evaluate.setting_of(law) for law in config.laws()]
+    cells = [mixture_evaluation.setting_of(law) for law in config.laws()]
     for law in config.laws():
       if law.dim in dims:
-        rows += evaluate.evaluate(
+        rows += mixture_evaluation.evaluate(
           groups,
           law,
           config.num_tasks,
@@ -125,11 +123,11 @@ class Experiment(trainings.Trainings):
           on_group=on_group,
         )
         if with_range:
-          rows += evaluate.range_rows(
+          rows += mixture_evaluation.range_rows(
             config.tasks, law, config.num_tasks, config.seed
           )
     results.write_csv(table, rows)
-    run_folder.write_json(kept, settings)
+    files.write_json(kept, settings)
 
   def _report(self):
     """Joins the runs' tables into one, draws it and writes the page."""
@@ -165,7 +163,10 @@ class Experiment(trainings.Trainings):
     if rows:
       drawn |= dict(draw_tables(rows)) | self._draw_more(self._config, rows)
     if curves:
-      drawn["Training"] = ("learning_curves", figures.learning_curves(curves))
+      drawn["Training"] = (
+        "learning_curves",
+        cell_figures.learning_curves(curves),
+      )
     folder = self._workdir / "figures"
     folder.mkdir(exist_ok=True)
     return {
@@ -178,7 +179,7 @@ class Experiment(trainings.Trainings):
     config = self._plan.evaluation
     dims = {}  # where each solver has cells
     for run in self._plan.runs:
-      for name in solver_groups.network_names(run.solver, run.model):
+      for name in contenders.network_names(run.solver, run.model):
         dims.setdefault(name, set()).update(run.tasks.dims)
     for name in mixture_base.classical_names(self._config):
       dims[name] = set(config.dims)
@@ -186,18 +187,18 @@ class Experiment(trainings.Trainings):
     if config.tasks.covariance_type != "unit":
       metrics += ("scale_error",)
     return [
-      (name, evaluate.setting_of(law), num_components, metric)
+      (name, mixture_evaluation.setting_of(law), num_components, metric)
       for name, served in dims.items()
       for law in config.laws()
       if law.dim in served
-      for num_components in evaluate.counts_of(law)
+      for num_components in mixture_evaluation.counts_of(law)
       for metric in metrics
     ]
 
 
 def draw_tables(rows):
   """Captions, names and figures of the settings that a table has."""
-  kept = [row for row in rows if row.solver != evaluate.TASKS]
+  kept = [row for row in rows if row.solver != mixture_evaluation.TASKS]
   # All of them, where every task of the table is shifted.
   plain = [row for row in kept if row.shift == 0] or kept
   sizes = sorted({row.num_points for row in plain})
@@ -207,16 +208,16 @@ def draw_tables(rows):
   caption = "Error of the means against the number of components"
   if len(sizes) > 1:
     caption += f", N = {usual}"
-  yield caption, ("error", figures.error_against_components(base_rows))
+  yield caption, ("error", cell_figures.error_against_components(base_rows))
   if len(sizes) > 1:
-    figure = figures.error_against(
+    figure = cell_figures.error_against(
       plain, "num_points", label="N", is_log_x=True
     )
     yield "Error of the means against N", ("num_points", figure)
   kinds = sorted({row.shift_kind for row in kept if row.shift})
   for kind in kinds:
     here = [row for row in kept if row.shift_kind == kind or not row.shift]
-    figure = figures.error_against(
+    figure = cell_figures.error_against(
       here, "shift", label=f"shift of {kind}", title=shifts.KINDS[kind]
     )
     yield f"Error of the means, shift of {kind}", (f"shift_{kind}", figure)
@@ -224,6 +225,6 @@ def draw_tables(rows):
   if released and not kinds and len(sizes) == 1:
     yield (
       "The same under the published evaluation's alignment",
-      ("alignment", figures.alignment_contrast(base_rows)),
+      ("alignment", cell_figures.alignment_contrast(base_rows)),
     )
-    yield "The finding", ("front", figures.front_picture(base_rows))
+    yield "The finding", ("front", cell_figures.front_picture(base_rows))

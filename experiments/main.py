@@ -17,7 +17,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from experiments import command_line
-from tgmm_jax import checkpoints, interrupts, run_folder, train
+from tgmm_jax.training import checkpoints, interrupts, loop, run_folder
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config", None, "File of the experiment, with :VARIANT behind it."
@@ -40,7 +40,7 @@ _ERRORS = (
   ImportError,
   run_folder.RunFolderError,
   checkpoints.CheckpointError,
-  train.NonFiniteError,
+  loop.NonFiniteError,
 )
 
 
@@ -52,7 +52,7 @@ def main(argv):
     jax.distributed.initialize()
   try:
     _resolve().run(_MODE.value)
-  except train.StoppedError as stopped:
+  except loop.StoppedError as stopped:
     logging.warning("%s; start again with the same command", stopped)
     return interrupts.EXIT_STOPPED
   except _ERRORS as error:

@@ -16,7 +16,8 @@ import functools
 import ml_collections
 
 from experiments import jobs, mixture_base, rq1, variants
-from tgmm_jax import evaluate, figures
+from tgmm_jax.evaluation import mixtures as mixture_evaluation
+from tgmm_jax.figures import cells as cell_figures
 
 VARIANTS = ("", "quick", "smoke")
 METRICS = {
@@ -52,9 +53,12 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
 def _draw(config, rows):
   """A figure for each metric."""
   del config
-  kept = [row for row in rows if row.solver != evaluate.TASKS]
+  kept = [row for row in rows if row.solver != mixture_evaluation.TASKS]
   return {
-    caption: (metric, figures.error_against_components(kept, metric=metric))
+    caption: (
+      metric,
+      cell_figures.error_against_components(kept, metric=metric),
+    )
     for metric, caption in METRICS.items()
   }
 

@@ -6,10 +6,13 @@ import ml_collections
 import numpy as np
 
 from experiments import base
-from tgmm_jax import evaluate, pretrained, solver_groups, train_step
-from tgmm_jax.learners import mixtures as mixture_learner
+from tgmm_jax import pretrained
+from tgmm_jax.evaluation import contenders
+from tgmm_jax.evaluation import mixtures as mixture_evaluation
 from tgmm_jax.models import factory
 from tgmm_jax.tasks import mixtures
+from tgmm_jax.training import step as train_step
+from tgmm_jax.training.learners import mixtures as mixture_learner
 
 # The only run of an experiment that trains nothing.
 BASELINES = "baselines"
@@ -122,7 +125,7 @@ class Plan(NamedTuple):
   """A whole experiment, checked."""
 
   runs: tuple[Run, ...]
-  evaluation: evaluate.EvaluationConfig
+  evaluation: mixture_evaluation.EvaluationConfig
 
 
 def make_plan(config: ml_collections.ConfigDict) -> Plan:
@@ -144,7 +147,7 @@ def make_plan(config: ml_collections.ConfigDict) -> Plan:
   )
   evaluation = base.named(
     "config.evaluation",
-    evaluate.EvaluationConfig,
+    mixture_evaluation.EvaluationConfig,
     tasks=_law(config, "config.evaluation", config.evaluation.dims)[0],
     **cells,
   )
@@ -203,12 +206,12 @@ def classical_names(config: ml_collections.ConfigDict) -> tuple[str, ...]:
   """The solvers of a table that nobody trains."""
   names = ()
   if config.evaluation.with_baselines:
-    names += solver_groups.baseline_names(config.tasks.covariance_type)
+    names += contenders.baseline_names(config.tasks.covariance_type)
   if config.evaluation.with_constructed:
-    names += solver_groups.CONSTRUCTED_NAMES
+    names += contenders.CONSTRUCTED_NAMES
   if config.evaluation.with_pretrained:
     card = pretrained.read_card(config.evaluation.with_pretrained)
-    names += solver_groups.network_names(PRETRAINED, card.config)
+    names += contenders.network_names(PRETRAINED, card.config)
   return names
 
 
@@ -246,7 +249,7 @@ def _check_solvers(config, runs):
   seen = set(classical_names(config))
   for run in runs:
     for tasks in run.tasks.tasks:
-      for name in solver_groups.network_names(run.solver, run.model):
+      for name in contenders.network_names(run.solver, run.model):
         if name in seen or (name, tasks.dim) in seen:
           raise ValueError(
             f"config.runs.{run.name}.solver is {run.solver!r}, takes a name"

@@ -38,7 +38,9 @@ import numpy as np
 from experiments import num_components_figures as figures
 from experiments import num_components_ways as ways
 from experiments import real_data, studies, variants
-from tgmm_jax import evaluate, metrics, results, types
+from tgmm_jax import metrics, types
+from tgmm_jax.evaluation import mixtures as mixture_evaluation
+from tgmm_jax.evaluation import results
 from tgmm_jax.tasks import mixtures
 
 VARIANTS = ("", "quick", "smoke")
@@ -199,7 +201,7 @@ def _measure(settings, seed, on_step):
     max_points=settings.num_points,
     covariance_type=settings.covariance_type,
   )
-  batch, _ = evaluate.sample_tasks(law, settings.num_tasks, seed)
+  batch, _ = mixture_evaluation.sample_tasks(law, settings.num_tasks, seed)
   batch = jax.tree.map(np.asarray, batch)
   own = functools.partial(score, study=label(settings))
   has_peer = settings.covariance_type in ways.PEER_TYPES

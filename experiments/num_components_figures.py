@@ -3,7 +3,8 @@
 import numpy as np
 from matplotlib import figure as mpl_figure
 
-from tgmm_jax import figure_style, results
+from tgmm_jax.evaluation import results
+from tgmm_jax.figures import style as figure_style
 
 FIT = "fit"
 PEER = "scikit-learn, 1 start, BIC"

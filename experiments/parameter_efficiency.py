@@ -15,7 +15,8 @@ import jax
 import ml_collections
 
 from experiments import studies, variants
-from tgmm_jax import curve_figures, results
+from tgmm_jax.evaluation import results
+from tgmm_jax.figures import curves as curve_figures
 from tgmm_jax.models import factory, parameters, tgmm
 
 VARIANTS = ("", "quick", "smoke")

@@ -13,16 +13,13 @@ import jax
 import ml_collections
 
 from experiments import base, curves, pca_figures, pca_probe
-from tgmm_jax import (
-  interrupts,
-  spectral_evaluation,
-  train,
-  train_step,
-)
-from tgmm_jax.learners import learner as learner_lib
-from tgmm_jax.learners import spectra
+from tgmm_jax.evaluation import spectra as spectrum_evaluation
 from tgmm_jax.models import factory, set_transformer
-from tgmm_jax.tasks import covariances, images
+from tgmm_jax.tasks import images, spectra
+from tgmm_jax.training import interrupts, loop
+from tgmm_jax.training import step as train_step
+from tgmm_jax.training.learners import learner as learner_lib
+from tgmm_jax.training.learners import spectra as spectrum_learner
 
 # Where problems are random covariances and no images.
 SYNTHETIC = "covariances"
@@ -125,7 +122,7 @@ class Run(NamedTuple):
 
   Attributes:
     name: of its folder.
-    loss: a name in `spectra.LOSSES`.
+    loss: a name in `spectrum_learner.LOSSES`.
     varies: a name in `pca_figures.VARIABLES`, or "".
     x: its value.
     model: the network's sizes.
@@ -139,7 +136,7 @@ class Run(NamedTuple):
   varies: str
   x: float
   model: set_transformer.SetTransformerConfig
-  problems: covariances.CovarianceConfig | images.ImageConfig
+  problems: spectra.CovarianceConfig | images.ImageConfig
   batch_size: int
   train: train_step.TrainConfig
 
@@ -177,15 +174,16 @@ def make_runs(config: ml_collections.ConfigDict) -> tuple[Run, ...]:
 def _make_run(config, name):
   run, field = config.runs[name], f"config.runs.{name}"
   base.check_types(field, run, pca_run())
-  if run.loss not in spectra.LOSSES:
+  if run.loss not in spectrum_learner.LOSSES:
     raise ValueError(
-      f"{field}.loss is {run.loss!r}, takes one of {sorted(spectra.LOSSES)}"
+      f"{field}.loss is {run.loss!r}, takes one of"
+      f" {sorted(spectrum_learner.LOSSES)}"
     )
   x = base.varied(field, run, pca_figures.VARIABLES)
   if run.source == SYNTHETIC:
     problems = base.named(
       field,
-      covariances.CovarianceConfig,
+      spectra.CovarianceConfig,
       dim=run.dim,
       num_targets=run.num_targets,
       min_points=run.num_points,
@@ -207,7 +205,7 @@ def _make_run(config, name):
     f"{field}.model",
     set_transformer.SetTransformerConfig,
     dim=run.dim,
-    answer=spectra.LOSSES[run.loss][1],
+    answer=spectrum_learner.LOSSES[run.loss][1],
     num_targets=run.num_targets,
     num_points=run.num_points,
     **run.model,
@@ -242,14 +240,14 @@ def learner_of(run: Run) -> learner_lib.Learner:
   """What a run trains; reads its images if it has any."""
   model = factory.build_set(run.model)
   if isinstance(run.problems, images.ImageConfig):
-    return spectra.make_on_images(
+    return spectrum_learner.make_on_images(
       model,
       run.loss,
       prepared(run.problems).train,
       run.problems,
       run.batch_size,
     )
-  return spectra.make(model, run.loss, run.problems, run.batch_size)
+  return spectrum_learner.make(model, run.loss, run.problems, run.batch_size)
 
 
 # Several runs may share images, and each asks for them more than once.
@@ -258,12 +256,12 @@ prepared = functools.cache(images.prepare)
 
 def samplers(
   run: Run,
-) -> tuple[spectral_evaluation.Sample, spectral_evaluation.Sample]:
+) -> tuple[spectrum_evaluation.Sample, spectrum_evaluation.Sample]:
   """Draws problems of training and of testing, `(key, size) -> batch`."""
   law = run.problems
-  if isinstance(law, covariances.CovarianceConfig):
+  if isinstance(law, spectra.CovarianceConfig):
     sample = jax.jit(
-      lambda key, size: covariances.sample_batch(key, law, size),
+      lambda key, size: spectra.sample_batch(key, law, size),
       static_argnums=1,
     )
     return sample, sample
@@ -290,29 +288,29 @@ def measure(
 ) -> curves.Rows:
   """The curves of a run: by target, and its point over what varies."""
   if stop.is_requested():
-    raise train.StoppedError(f"stopped by a signal before {run.name} is scored")
+    raise loop.StoppedError(f"stopped by a signal before {run.name} is scored")
   settings = config.evaluation
   of_training, of_testing = samplers(run)
   model = factory.build_set(run.model)
   answers = {
-    spectral_evaluation.NETWORK: lambda batch: model.apply(
+    spectrum_evaluation.NETWORK: lambda batch: model.apply(
       params, batch.points, batch.sample_weight
     )
   }
-  answers |= spectral_evaluation.references(
+  answers |= spectrum_evaluation.references(
     run.loss,
     of_training,
     run.model.num_targets,
     num_steps=settings.num_steps,
     seed=settings.seed,
   )
-  values = spectral_evaluation.score(
+  values = spectrum_evaluation.score(
     answers, of_testing, run.loss, settings.num_instances, settings.seed
   )
-  rows = spectral_evaluation.rows(values, study=run.name, x=None)
+  rows = spectrum_evaluation.rows(values, study=run.name, x=None)
   if run.varies:
     study = study_of(run)
-    rows += spectral_evaluation.rows(values, study=study, x=run.x)
+    rows += spectrum_evaluation.rows(values, study=study, x=run.x)
   if settings.probed == run.name:
     rows += pca_probe.layer_rows(run.model, params, of_testing, settings.seed)
   if run.varies == "num_layers" and run.loss == "eigenvectors":
@@ -325,7 +323,7 @@ def measure(
 def study_of(run: Run) -> str:
   """The study of the runs that share a panel: same field, same images."""
   problems = run.problems
-  is_synthetic = isinstance(problems, covariances.CovarianceConfig)
+  is_synthetic = isinstance(problems, spectra.CovarianceConfig)
   return f"over {run.varies}" + (
     "" if is_synthetic else f" of {problems.source}"
   )

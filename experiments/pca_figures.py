@@ -3,7 +3,8 @@
 import functools
 
 from experiments import curves, pca_probe
-from tgmm_jax import curve_figures, spectral_evaluation
+from tgmm_jax.evaluation import spectra as spectrum_evaluation
+from tgmm_jax.figures import curves as curve_figures
 
 # Fields that runs may differ in, with the label of the axis.
 VARIABLES = {
@@ -57,7 +58,7 @@ def draw(rows: curves.Rows) -> curves.Figures:
 
 
 _draw = functools.partial(
-  curve_figures.draw, emphasised=spectral_evaluation.NETWORK
+  curve_figures.draw, emphasised=spectrum_evaluation.NETWORK
 )
 
 

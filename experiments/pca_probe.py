@@ -12,7 +12,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from tgmm_jax import curve_figures, probes, results, spectral_evaluation
+from tgmm_jax.evaluation import probes, results
+from tgmm_jax.evaluation import spectra as spectrum_evaluation
+from tgmm_jax.figures import curves as curve_figures
 from tgmm_jax.models import factory, set_transformer
 from tgmm_jax.solvers import pca
 
@@ -25,7 +27,7 @@ _NUM_PROBLEMS = 512
 def layer_rows(
   config: set_transformer.SetTransformerConfig,
   params: Any,
-  sample: spectral_evaluation.Sample,
+  sample: spectrum_evaluation.Sample,
   seed: int,
 ) -> list[results.CurveRow]:
   """The probes of a network's layers, beside the power method's steps.
@@ -61,7 +63,7 @@ def layer_rows(
 def depth_rows(
   config: set_transformer.SetTransformerConfig,
   params: Any,
-  sample: spectral_evaluation.Sample,
+  sample: spectrum_evaluation.Sample,
   num_instances: int,
   seed: int,
 ) -> list[results.CurveRow]:
@@ -93,7 +95,7 @@ def depth_rows(
     )[..., :1],
     "power method": power_method,
   }
-  values = spectral_evaluation.score(
+  values = spectrum_evaluation.score(
     answers, sample, "eigenvectors", num_instances, seed
   )
   return [
@@ -121,5 +123,5 @@ def draw(rows: list[results.CurveRow]):
   return curve_figures.draw(
     rows,
     [panel for panel in panels if panel.study in studies],
-    emphasised=spectral_evaluation.NETWORK,
+    emphasised=spectrum_evaluation.NETWORK,
   )

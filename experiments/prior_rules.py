@@ -23,9 +23,12 @@ import ml_collections
 import numpy as np
 
 from experiments import studies, variants
-from tgmm_jax import curve_figures, evaluate, metrics, pretrained, results
+from tgmm_jax import metrics, pretrained
+from tgmm_jax.evaluation import mixtures as mixture_evaluation
+from tgmm_jax.evaluation import posterior, results
+from tgmm_jax.figures import curves as curve_figures
 from tgmm_jax.models import factory
-from tgmm_jax.solvers import combine, em, posterior
+from tgmm_jax.solvers import combine, em
 from tgmm_jax.tasks import mixtures
 
 VARIANTS = ("", "quick", "smoke")
@@ -85,7 +88,7 @@ def _measure(settings, seed, on_step):
       max_points=settings.num_points,
     )
     size = law.padded_components
-    batch, _ = evaluate.sample_tasks(law, settings.num_tasks, seed)
+    batch, _ = mixture_evaluation.sample_tasks(law, settings.num_tasks, seed)
     key = jax.random.fold_in(jax.random.key(seed), count)
     start = em.fit_batch(
       key,

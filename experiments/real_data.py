@@ -28,8 +28,9 @@ from absl import logging
 
 import tgmm_jax
 from experiments import studies, variants
-from tgmm_jax import fitting, gmm, results
-from tgmm_jax.tasks import image_sources
+from tgmm_jax import fitting, gmm
+from tgmm_jax.evaluation import results
+from tgmm_jax.tasks.images import sources as image_sources
 
 VARIANTS = ("", "quick", "smoke")
 DATASETS = ("iris", "wine", "breast_cancer", "digits", "fashion")

@@ -18,17 +18,13 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from experiments import base, jobs, mixture_base, trainings
-from tgmm_jax import (
-  checkpoints,
-  metric_writer,
-  pretrained,
-  results,
-  train,
-  train_step,
-)
-from tgmm_jax.learners import mixtures as mixture_learner
+from tgmm_jax import pretrained
+from tgmm_jax.evaluation import results
 from tgmm_jax.models import factory
 from tgmm_jax.tasks import trained_range
+from tgmm_jax.training import checkpoints, metric_writer, run_folder
+from tgmm_jax.training import step as train_step
+from tgmm_jax.training.learners import mixtures as mixture_learner
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Of the run.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
@@ -59,7 +55,7 @@ def main(argv):
   model = factory.build(run.model)
   learner = mixture_learner.make(model, run.tasks)
   restored = checkpoints.restore(
-    workdir / run.name / train.CHECKPOINTS,
+    workdir / run.name / run_folder.CHECKPOINTS,
     train_step.abstract_state(learner, run.train).params,
     subtree="params",
     config=base.identity(config),
@@ -106,9 +102,7 @@ def _metrics():
 
 def _training(workdir, run, step):
   """How long it took, on what, and by which code."""
-  timing = metric_writer.read_metrics(
-    workdir / run.name / metric_writer.TIMING_FILE
-  )
+  timing = metric_writer.read_metrics(workdir / run.name / run_folder.TIMING)
   speeds = np.asarray(timing["steps_per_second"])
   seconds = float(np.sum(run.train.steps_per_call / speeds))
   versions = trainings.read_json(workdir / trainings.VERSIONS)

@@ -18,16 +18,11 @@ from absl import logging
 from matplotlib import figure as mpl_figure
 
 from experiments import base, progress
-from tgmm_jax import (
-  evaluate,
-  figure_style,
-  interrupts,
-  report,
-  results,
-  run_folder,
-  solver_groups,
-  train,
-)
+from tgmm_jax.evaluation import contenders, results
+from tgmm_jax.evaluation import mixtures as mixture_evaluation
+from tgmm_jax.figures import report
+from tgmm_jax.figures import style as figure_style
+from tgmm_jax.training import files, interrupts, loop, run_folder
 
 Rows = list[results.CurveRow] | list[results.Row]
 # `on_step(done, total)`, after each part of the work.
@@ -134,7 +129,7 @@ class Experiment:
         if self._config.only not in ("", name):
           continue
         if stop.is_requested():
-          raise train.StoppedError(f"stopped by a signal before {name}")
+          raise loop.StoppedError(f"stopped by a signal before {name}")
         folder = self._workdir / name
         with run_folder.lock(folder):
           self._measure(name, study, folder, stop)
@@ -150,7 +145,7 @@ class Experiment:
     def on_step(done, total):
       nonlocal logged_at
       if stop.is_requested():
-        raise train.StoppedError(f"stopped by a signal during {name}")
+        raise loop.StoppedError(f"stopped by a signal during {name}")
       now = time.monotonic()
       if done < total and now - logged_at < progress.LOG_INTERVAL:
         return
@@ -162,7 +157,7 @@ class Experiment:
     rows = study.measure(self._config.studies[name], self._config.seed, on_step)
     row_type = type(rows[0])
     results.write_csv(folder / _file_of(row_type), rows, row_type)
-    run_folder.write_json(path, settings)
+    files.write_json(path, settings)
 
   def _settings(self, name):
     """What a study's rows follow from, as JSON gives it back."""
@@ -224,14 +219,16 @@ class Experiment:
 
 
 def score(
-  groups: dict[str, solver_groups.SolverGroup],
-  config: evaluate.EvaluationConfig,
+  groups: dict[str, contenders.SolverGroup],
+  config: mixture_evaluation.EvaluationConfig,
   on_step: OnStep,
 ) -> list[results.Row]:
   """Solvers in all cells of an evaluation, a step for each law."""
   rows, laws = [], list(config.laws())
   for done, law in enumerate(laws):
-    rows += evaluate.evaluate(groups, law, config.num_tasks, config.seed)
+    rows += mixture_evaluation.evaluate(
+      groups, law, config.num_tasks, config.seed
+    )
     on_step(done + 1, len(laws))
   return rows
 

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 import transformers
 
-from tgmm_jax import optim
-from tgmm_jax.learners import mixtures as mixture_learner
 from tgmm_jax.models import factory
+from tgmm_jax.training import optim
+from tgmm_jax.training.learners import mixtures as mixture_learner
 
 # Ours in a block, and Hugging Face's.
 _BLOCK = {

@@ -17,17 +17,18 @@ import numpy as np
 from absl import logging
 
 from experiments import base, progress
-from tgmm_jax import (
+from tgmm_jax.models import parameters
+from tgmm_jax.training import (
   checkpoints,
+  files,
   interrupts,
+  loop,
   metric_writer,
   run_folder,
   sharding,
-  train,
-  train_step,
 )
-from tgmm_jax.learners import learner as learner_lib
-from tgmm_jax.models import parameters
+from tgmm_jax.training import step as train_step
+from tgmm_jax.training.learners import learner as learner_lib
 
 PARAMETERS = "parameters.json"
 VERSIONS = "versions.json"
@@ -139,7 +140,7 @@ class Trainings(abc.ABC):
     else:
       return
     for run in self._runs:
-      own = self._workdir / run.name / train.CHECKPOINTS
+      own = self._workdir / run.name / run_folder.CHECKPOINTS
       is_read = mode == "evaluate" or not own.exists()
       if is_read and self._config.only in ("", run.name):
         self._read_params(parent, run)
@@ -148,7 +149,7 @@ class Trainings(abc.ABC):
     """Parameters of the newest checkpoint of a training."""
     abstract = train_step.abstract_state(self._learner(run), run.train)
     return checkpoints.restore(
-      parent / run.name / train.CHECKPOINTS,
+      parent / run.name / run_folder.CHECKPOINTS,
       abstract.params,
       subtree="params",
       config=self._identity,
@@ -176,7 +177,7 @@ class Trainings(abc.ABC):
   def _train(self, run, folder, stop):
     restore_dir = self._config.restore_dir
     with progress.Progress() as shown:
-      params = train.run(
+      params = loop.run(
         folder,
         self._learner(run),
         run.train,
@@ -189,13 +190,13 @@ class Trainings(abc.ABC):
       )
     table = folder / PARAMETERS
     if not table.exists() and jax.process_index() == 0:
-      run_folder.write_json(table, parameters.count(params)._asdict())
+      files.write_json(table, parameters.count(params)._asdict())
     return params
 
   def _read_curves(self):
     """What was logged during the trainings, by run."""
     paths = {
-      run.name: self._workdir / run.name / metric_writer.METRICS_FILE
+      run.name: self._workdir / run.name / run_folder.METRICS
       for run in self._runs
     }
     return {
@@ -218,7 +219,7 @@ class Trainings(abc.ABC):
 
   def _training(self, run):
     folder = self._workdir / run.name
-    path = folder / metric_writer.METRICS_FILE
+    path = folder / run_folder.METRICS
     if not path.exists():
       return "missing"
     scalars = metric_writer.read_metrics(path)
@@ -227,7 +228,7 @@ class Trainings(abc.ABC):
       "loss of the last call": f"{scalars['loss'][-1]:.4g}",
       "skipped updates": int(scalars["num_skipped"][-1]),
     }
-    timing = folder / metric_writer.TIMING_FILE
+    timing = folder / run_folder.TIMING
     if timing.exists():
       speeds = metric_writer.read_metrics(timing)["steps_per_second"]
       speed = float(np.median(speeds))
@@ -259,7 +260,7 @@ class _Reporter:
     self._shown = shown
     self._is_first = True
 
-  def __call__(self, update: train.Progress) -> None:
+  def __call__(self, update: loop.Progress) -> None:
     self._shown(
       self._name,
       update.step,

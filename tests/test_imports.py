@@ -1,43 +1,48 @@
-"""Imports point one way (DESIGN.md), and each library has its place."""
+"""Imports point one way (docs/architecture.md), each library has its place."""
 
 import ast
+import importlib
 import pathlib
 
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
+LIBRARY = ROOT / "tgmm_jax"
 
-# Each may import what stands before it, and its own row.
+# Each may import what stands in the rows before it.
 ORDER = [
-  ("types",),
-  ("gmm", "linalg"),
-  ("tasks", "metrics", "spectral_metrics", "solvers"),
-  ("estimator_start", "sklearn_base", "gaussian_mixture"),
-  ("losses", "constructed", "models"),
-  ("optim", "sharding", "run_folder", "tree_digest", "step_metadata")
-  + ("checkpoints", "metric_writer", "results", "interrupts"),
-  ("pretrained", "probes", "proposals"),
-  ("solver_groups", "learners", "fitting"),
-  ("train_step",),
-  ("train", "evaluate", "spectral_evaluation", "clustering_evaluation"),
-  ("figure_style", "figure_panels", "figures", "curve_figures")
-  + ("report_tables", "report", "fit_figure"),
-  ("__init__", "__main__"),
+  {"types", "linalg"},
+  {"gmm"},
+  {"metrics", "solvers", "models", "tasks"},
+  {"constructed", "training"},
+  {"pretrained"},
+  {"fitting", "evaluation"},
+  {"figures"},
+  {"__init__", "__main__"},
 ]
-LEVELS = {name: level for level, row in enumerate(ORDER) for name in row}
-# What only some modules may import: by package, the files.
+# What only some files may import: by package, the files.
 PLACES = {
-  "orbax": ("checkpoints.py",),
-  "tensorboardX": ("metric_writer.py",),
-  "matplotlib": ("figures.py", "figure_panels.py", "figure_style.py")
-  + ("curve_figures.py", "fit_figure.py", "report.py"),
-  "safetensors": ("pretrained.py",),
-  "sklearn": ("sklearn_base.py", "image_sources.py"),
-  "mlxtend": ("image_sources.py",),
+  "orbax": ("training/checkpoints.py",),
+  "tensorboardX": ("training/metric_writer.py",),
+  "matplotlib": ("figures/cells.py", "figures/panels.py", "figures/style.py")
+  + ("figures/curves.py", "figures/fit.py", "figures/report.py"),
+  "safetensors": ("pretrained/cards.py",),
+  "sklearn": ("fitting/sklearn_base.py", "tasks/images/sources.py"),
+  "mlxtend": ("tasks/images/sources.py",),
 }
 NEVER = ("scipy", "torch", "tensorflow", "transformers", "absl")
-NEVER += ("ml_collections", "experiments", "tensorly", "pickle")
-FILES = sorted((ROOT / "tgmm_jax").rglob("*.py"))
+NEVER += ("ml_collections", "experiments", "tests", "tensorly", "pickle")
+FILES = sorted(LIBRARY.rglob("*.py"))
+IDS = [str(path.relative_to(LIBRARY)) for path in FILES]
+
+
+def module_of(path):
+  """Dotted name of a file; of a package that of its folder."""
+  parts = path.relative_to(ROOT).with_suffix("").parts
+  return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_of(path): path for path in FILES}
 
 
 def imported(path):
@@ -50,19 +55,112 @@ def imported(path):
       yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-@pytest.mark.parametrize(
-  "path", FILES, ids=[str(path.relative_to(ROOT)) for path in FILES]
-)
-def test_imports_point_one_way(path):
-  own = path.relative_to(ROOT / "tgmm_jax").parts[0].removesuffix(".py")
+def target_of(name):
+  """The module of this library that an imported name is, or stands in."""
+  return name if name in MODULES else name.rpartition(".")[0]
+
+
+def own_imports(path):
+  """The modules of this library that a file imports."""
+  return {
+    target_of(name)
+    for name in imported(path)
+    if name.split(".")[0] == "tgmm_jax"
+  }
+
+
+def top_of(module):
+  """The entry at the top of the library that a module stands in."""
+  return (module.split(".") + ["__init__"])[1]
+
+
+@pytest.mark.parametrize("path", FILES, ids=IDS)
+def test_libraries_have_their_places(path):
   for name in imported(path):
-    package, *rest = name.split(".")
+    package = name.split(".")[0]
+    own = str(path.relative_to(LIBRARY))
     assert package not in NEVER, f"imports {name}"
-    assert path.name in PLACES.get(package, (path.name,)), f"imports {name}"
-    if package != "tgmm_jax" or not rest or own == "__init__":
-      continue
-    assert LEVELS[rest[0]] <= LEVELS[own], f"{own} imports {name}"
-    assert {own, rest[0]} != {"solvers", "models"}, f"{own} imports {name}"
+    assert own in PLACES.get(package, (own,)), f"imports {name}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=IDS)
+def test_imports_point_one_way(path):
+  level_of = {name: level for level, row in enumerate(ORDER) for name in row}
+  own = top_of(module_of(path))
+  for module in own_imports(path):
+    other = top_of(module)
+    if other != own:
+      assert level_of[other] < level_of[own], f"{own} imports {module}"
+
+
+def test_every_entry_at_the_top_has_its_row():
+  entries = {path.stem for path in LIBRARY.iterdir() if path.suffix == ".py"}
+  entries |= {path.parent.name for path in LIBRARY.glob("*/__init__.py")}
+  assert entries == set().union(*ORDER)
+  assert len(entries - {"__init__", "__main__"}) <= 13
+
+
+def levels(graph):
+  """The longest way down from each node of a graph without circles."""
+  found = {}
+
+  def visit(node, above):
+    assert node not in above, " -> ".join((*above, node))
+    if node not in found:
+      below = [visit(other, (*above, node)) for other in graph[node]]
+      found[node] = 1 + max(below, default=0)
+    return found[node]
+
+  for node in graph:
+    visit(node, ())
+  return found
+
+
+def graph_of(folder):
+  """Imports among the entries of a folder, by their names."""
+  prefix = module_of(folder / "__init__.py").count(".") + 1
+  graph = {}
+  for path in folder.rglob("*.py"):
+    parts = module_of(path).split(".")
+    if len(parts) == prefix:
+      continue  # the face
+    others = graph.setdefault(parts[prefix], set())
+    for module in own_imports(path):
+      below = module.split(".")
+      inside = below[:prefix] == parts[:prefix] and len(below) > prefix
+      if inside and below[prefix] != parts[prefix]:
+        others.add(below[prefix])
+  return graph
+
+
+FOLDERS = sorted({path.parent for path in FILES if path.name == "__init__.py"})
+
+
+@pytest.mark.parametrize(
+  "folder", FOLDERS, ids=[str(path.relative_to(ROOT)) for path in FOLDERS]
+)
+def test_no_folder_has_a_circle(folder):
+  found = levels(graph_of(folder))
+  most = {"tgmm_jax": 8, "solvers": 5}.get(folder.name, 7)
+  assert max(found.values(), default=0) <= most, found
+  if folder.name == "solvers":
+    assert len(found) <= 10
+
+
+def test_a_folder_with_a_face_is_entered_through_it():
+  faces = {
+    module
+    for module, path in MODULES.items()
+    if path.name == "__init__.py"
+    and module != "tgmm_jax"
+    and hasattr(importlib.import_module(module), "__all__")
+  }
+  assert {"tgmm_jax.solvers.em", "tgmm_jax.pretrained"} <= faces
+  for module, path in MODULES.items():
+    for other in own_imports(path):
+      package = other.rpartition(".")[0]
+      is_inside = f"{module}.".startswith(f"{package}.")
+      assert package not in faces or is_inside, f"{module} imports {other}"
 
 
 def test_library_does_not_print_and_has_no_module_named_utils():

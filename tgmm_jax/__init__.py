@@ -2,14 +2,22 @@
 
 from typing import Any
 
-__version__ = "0.1.0"
-__all__ = ["fit"]
+__all__ = ["GaussianMixture", "fit", "load"]
 
 
 def __getattr__(name: str) -> Any:
-  """`tgmm_jax.fit`, imported at its first use: the package itself is light."""
-  if name == "fit":
-    from tgmm_jax import fitting
+  """The front door, imported at its first use: the package itself is light."""
+  match name:
+    case "fit" | "GaussianMixture":
+      from tgmm_jax import fitting
 
-    return fitting.fit
+      return getattr(fitting, name)
+    case "load":
+      from tgmm_jax import pretrained
+
+      return pretrained.load
+    case "__version__":
+      import importlib.metadata
+
+      return importlib.metadata.version("tgmm_jax")
   raise AttributeError(f"module 'tgmm_jax' has no attribute {name!r}")

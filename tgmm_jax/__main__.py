@@ -7,6 +7,7 @@ Exit status: 0 done, 1 what was given cannot be used (one line says why).
 """
 
 import argparse
+import importlib.metadata
 import json
 import pathlib
 import sys
@@ -17,8 +18,8 @@ import rich.box
 import rich.console
 import rich.table
 
-import tgmm_jax
-from tgmm_jax import gmm, pretrained, results, types
+from tgmm_jax import fitting, gmm, pretrained, types
+from tgmm_jax.training import files
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -75,7 +76,7 @@ def _fit(arguments, console):
     if not count.isdecimal():
       raise ValueError(f"--components is {count!r}, takes an integer or auto")
     count = int(count)
-  found = tgmm_jax.fit(
+  found = fitting.fit(
     points,
     count,
     covariance_type=arguments.covariance,
@@ -89,11 +90,11 @@ def _fit(arguments, console):
     console.print("probabilities of K: " + ", ".join(texts))
   if arguments.output:
     text = json.dumps(_as_json(found, arguments.covariance), indent=1)
-    results.write_file(arguments.output, f"{text}\n".encode())
+    files.write(arguments.output, f"{text}\n".encode())
     console.print(f"fit: {arguments.output}")
   if arguments.plot:
     # Only here: matplotlib takes its time.
-    from tgmm_jax import fit_figure
+    from tgmm_jax.figures import fit as fit_figure
 
     path = fit_figure.save(
       points,
@@ -202,7 +203,7 @@ def _as_json(found, covariance_type):
     "is_outside_range": bool(found.is_outside_range),
     "candidates": listed(found.candidates),
     "probabilities": listed(found.probabilities),
-    "version": tgmm_jax.__version__,
+    "version": importlib.metadata.version("tgmm_jax"),
   }
 
 

@@ -87,12 +87,7 @@ def component_log_density(
       diagonal = jnp.diagonal(factors, axis1=-2, axis2=-1)
       log_det = -2.0 * jnp.sum(jnp.log(diagonal), axis=-1)
       factors = jnp.broadcast_to(factors, (*difference.shape[1:], dim))
-      whitened = jnp.einsum(
-        "kij,nkj->nki",
-        factors,
-        difference,
-        precision=jax.lax.Precision.HIGHEST,
-      )
+      whitened = linalg.einsum("kij,nkj->nki", factors, difference)
       distance = jnp.sum(whitened**2, axis=-1)
     case _:
       raise ValueError(
@@ -228,8 +223,4 @@ def sample(
 def _cholesky(covariances):
   """By elimination: see `linalg.inverse_cholesky` for what LAPACK would do."""
   inverse = linalg.inverse_cholesky(covariances)
-  return jnp.matmul(
-    covariances,
-    jnp.swapaxes(inverse, -1, -2),
-    precision=jax.lax.Precision.HIGHEST,
-  )
+  return linalg.matmul(covariances, jnp.swapaxes(inverse, -1, -2))

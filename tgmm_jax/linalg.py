@@ -1,9 +1,8 @@
-"""Weighted moments and leading directions of one set of points.
+"""Products, weighted moments, leading directions, signs, factors.
 
 What both the classical solvers and the networks need, below both.
 """
 
-import functools
 from typing import NamedTuple
 
 import jax
@@ -14,6 +13,20 @@ import jax.numpy as jnp
 _MAX_DENSE_DIM = 16
 _NUM_SUBSPACE_ITERS = 8
 _EXTRA_COLUMNS = 12
+
+# In full float32 also where the device would take fewer bits: squared distances
+# and moments are differences of numbers much larger than they are.
+PRECISION = jax.lax.Precision.HIGHEST
+
+
+def matmul(left: jax.Array, right: jax.Array) -> jax.Array:
+  """`jnp.matmul` in the full precision of its inputs."""
+  return jnp.matmul(left, right, precision=PRECISION)
+
+
+def einsum(subscripts: str, *operands: jax.Array) -> jax.Array:
+  """`jnp.einsum` in the full precision of its inputs."""
+  return jnp.einsum(subscripts, *operands, precision=PRECISION)
 
 
 def weighted_mean(points: jax.Array, sample_weight: jax.Array) -> jax.Array:
@@ -95,7 +108,7 @@ def leading_directions(
   dim = rows.shape[-1]
   kept = min(rank, dim)
   if dim <= _MAX_DENSE_DIM:
-    eigenvalues, vectors = jnp.linalg.eigh(_matmul(rows.T, rows))
+    eigenvalues, vectors = jnp.linalg.eigh(matmul(rows.T, rows))
     eigenvalues = eigenvalues[::-1][:kept]
     directions = vectors[:, ::-1][:, :kept]
   else:
@@ -113,19 +126,19 @@ def _subspace_iteration(rows, rank):
   # eigenvalue after the block to its own, and noise eigenvalues are dense.
   block = min(rank + _EXTRA_COLUMNS, dim)
   basis = jax.random.normal(jax.random.key(0), (dim, block), rows.dtype)
-  gram = _matmul(rows.T, rows) if dim <= num_rows else None
+  gram = matmul(rows.T, rows) if dim <= num_rows else None
 
   def iterate(_, basis):
     if gram is None:
-      product = _matmul(rows.T, _matmul(rows, basis))
+      product = matmul(rows.T, matmul(rows, basis))
     else:
-      product = _matmul(gram, basis)
+      product = matmul(gram, basis)
     return jnp.linalg.qr(product)[0]
 
   basis = jax.lax.fori_loop(0, _NUM_SUBSPACE_ITERS, iterate, basis)
-  projected = _matmul(rows, basis)
-  eigenvalues, vectors = jnp.linalg.eigh(_matmul(projected.T, projected))
-  directions = _matmul(basis, vectors[:, ::-1][:, :rank])
+  projected = matmul(rows, basis)
+  eigenvalues, vectors = jnp.linalg.eigh(matmul(projected.T, projected))
+  directions = matmul(basis, vectors[:, ::-1][:, :rank])
   return eigenvalues[::-1][:rank], directions
 
 
@@ -184,4 +197,24 @@ def _inverse_cholesky_scan(matrices):
   return rows[..., dim:]
 
 
-_matmul = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
+def orthonormal(columns: jax.Array) -> jax.Array:
+  """Orthonormal factor `[d, k]` of columns, the other's diagonal positive.
+
+  Of a standard normal matrix it is uniform over rotations and reflections.
+
+  Args:
+    columns: `[d, k]`, k at most d.
+  """
+  basis, triangle = jnp.linalg.qr(columns)
+  return jnp.where(jnp.diagonal(triangle) < 0, -basis, basis)
+
+
+def fix_signs(vectors: jax.Array) -> jax.Array:
+  """Makes the entry of largest size in each column positive.
+
+  Of entries of exactly the same size the first counts; of entries that differ
+  by rounding only, either may. `[d, k]` to `[d, k]`.
+  """
+  largest = jnp.argmax(jnp.abs(vectors), axis=0)
+  entries = jnp.take_along_axis(vectors, largest[None], axis=0)
+  return jnp.where(entries < 0, -vectors, vectors)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from constructed import results
+from tests.constructed import results
 from tgmm_jax import types
 from tgmm_jax.constructed import clustering, power_method
 

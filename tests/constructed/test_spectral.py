@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from constructed import results
+from tests.constructed import results
 from tgmm_jax import gmm, metrics, types
 from tgmm_jax.constructed import spectral, tensor_power
 from tgmm_jax.solvers import spectral as classical

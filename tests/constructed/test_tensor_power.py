@@ -9,7 +9,7 @@ import pytest
 
 from tgmm_jax import types
 from tgmm_jax.constructed import primitives, tensor_power
-from tgmm_jax.solvers import tensor_power as classical
+from tgmm_jax.solvers.spectral import tensor_power as classical
 
 ITERATE = jax.jit(tensor_power.iterate, static_argnames="num_steps")
 APPLY = jax.jit(primitives.apply, static_argnames=("schedule", "return_states"))

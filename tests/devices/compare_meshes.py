@@ -6,10 +6,11 @@ import json
 import jax
 import numpy as np
 
-from tgmm_jax import sharding, train_step
-from tgmm_jax.learners import mixtures as mixture_learner
 from tgmm_jax.models import factory, tgmm
 from tgmm_jax.tasks import mixtures
+from tgmm_jax.training import sharding
+from tgmm_jax.training import step as train_step
+from tgmm_jax.training.learners import mixtures as mixture_learner
 
 NUM_STEPS = 5
 LAW = mixtures.TaskConfig(

@@ -1,4 +1,4 @@
-"""Runs a script of this folder where a CPU counts as eight devices."""
+"""Runs a module of this folder where a CPU counts as eight devices."""
 
 import json
 import os
@@ -6,21 +6,15 @@ import pathlib
 import subprocess
 import sys
 
-HERE = pathlib.Path(__file__).parent
-# The repository, and what tests of solvers share.
-PATHS = (HERE.parents[1], HERE.parent / "solvers")
+ROOT = pathlib.Path(__file__).parents[2]
 
 
-def run(script):
-  """What the script prints, as JSON."""
+def run(name):
+  """What the module prints, as JSON."""
   ended = subprocess.run(
-    [sys.executable, HERE / script],
-    env=os.environ
-    | {
-      "JAX_PLATFORMS": "cpu",
-      "PYTHONPATH": os.pathsep.join(map(str, PATHS)),
-      "JAX_NUM_CPU_DEVICES": "8",
-    },
+    [sys.executable, "-m", f"tests.devices.{name}"],
+    cwd=ROOT,
+    env=os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "8"},
     capture_output=True,
     text=True,
     timeout=600,

@@ -4,12 +4,14 @@ import functools
 import json
 import re
 
-import em_problems
 import jax
 import numpy as np
 
-from tgmm_jax import gmm, sharding
-from tgmm_jax.solvers import em, large
+from tests.solvers.em import problems as em_problems
+from tgmm_jax import gmm
+from tgmm_jax.solvers import em
+from tgmm_jax.solvers.em import sharded
+from tgmm_jax.training import sharding
 
 NUM_POINTS, NUM_COMPONENTS = 203, 3
 BLOCK_SIZE = 8
@@ -83,8 +85,8 @@ def message_of(function, *args, **options):
 
 def every_type(points, weight):
   """A fixed number of steps from a given start, for every type."""
-  results, spy = {}, Spy(large._fit_sharded)
-  large._fit_sharded, real = spy, large._fit_sharded
+  results, spy = {}, Spy(sharded._fit_sharded)
+  sharded._fit_sharded, real = spy, sharded._fit_sharded
   for covariance_type in gmm.COVARIANCE_TYPES:
     options = {
       "covariance_type": covariance_type,
@@ -95,7 +97,7 @@ def every_type(points, weight):
     }
     args = (jax.random.key(0), points, NUM_COMPONENTS)
     found = {"em": as_lists(em.fit(*args, **options))}
-    result = large.fit_sharded(
+    result = sharded.fit_sharded(
       *args, **options, mesh=sharding.make_mesh(8), block_size=BLOCK_SIZE
     )
     found["8"] = as_lists(result)
@@ -105,7 +107,7 @@ def every_type(points, weight):
       for leaf in jax.tree.leaves(result)
     )
     results[covariance_type] = found
-  large._fit_sharded = real
+  sharded._fit_sharded = real
   return results
 
 
@@ -114,7 +116,7 @@ def drawn_start(points, weight):
   args = (jax.random.key(5), points, NUM_COMPONENTS)
   options = {"covariance_type": "diag", "sample_weight": weight, "tol": 1e-4}
   found = {"em": as_lists(em.fit(*args, **options))}
-  fit = functools.partial(large.fit_sharded, *args, **options)
+  fit = functools.partial(sharded.fit_sharded, *args, **options)
   for num_devices in (1, 8):
     found[str(num_devices)] = as_lists(
       fit(mesh=sharding.make_mesh(num_devices))
@@ -124,7 +126,7 @@ def drawn_start(points, weight):
   with jax.set_mesh(explicit):
     args = (jax.random.key(5), *args[1:])
     found["8, explicit"] = as_lists(
-      large.fit_sharded(*args, **options, mesh=explicit)
+      sharded.fit_sharded(*args, **options, mesh=explicit)
     )
   found["4 of 4 x 2"] = as_lists(
     fit(mesh=jax.make_mesh((4, 2), ("data", "model")))
@@ -135,11 +137,11 @@ def drawn_start(points, weight):
 def sampled_start(points, weight):
   """More points than a start is drawn from; some are sharded already."""
   points, weight = points[:200], weight[:200]
-  large.NUM_START_POINTS = 50
+  sharded.NUM_START_POINTS = 50
   found = {}
   for num_devices in (1, 8):
     mesh = sharding.make_mesh(num_devices)
-    result = large.fit_sharded(
+    result = sharded.fit_sharded(
       jax.random.key(6),
       jax.device_put(points, sharding.over_tasks(mesh)),
       NUM_COMPONENTS,
@@ -159,7 +161,7 @@ def refused(points, weight):
   poisoned[150, 1] = np.nan
   negative = weight.copy()
   negative[44] = -1.0
-  fit = large.fit_sharded
+  fit = sharded.fit_sharded
   given = {"mesh": mesh, "sample_weight": weight}
   return {
     "nan": message_of(fit, key, poisoned, 3, **given),

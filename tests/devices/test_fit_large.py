@@ -1,9 +1,9 @@
 """One problem over 8 devices: the fit of one device, one reduction a step."""
 
-import eight_devices
 import numpy as np
 import pytest
 
+from tests.devices import eight_devices
 from tgmm_jax import gmm, types
 
 pytestmark = pytest.mark.slow
@@ -11,7 +11,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def fits():
-  return eight_devices.run("fit_large.py")
+  return eight_devices.run("fit_large")
 
 
 def assert_same(found, expected, atol=1e-5):

@@ -1,15 +1,16 @@
 """On 1 and on 8 devices: the same tasks, and losses that agree."""
 
-import eight_devices
 import numpy as np
 import pytest
+
+from tests.devices import eight_devices
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
 def meshes():
-  return eight_devices.run("compare_meshes.py")
+  return eight_devices.run("compare_meshes")
 
 
 @pytest.mark.parametrize("name", ["8", "8 sharded"])

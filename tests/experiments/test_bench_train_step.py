@@ -3,10 +3,11 @@ import jax.numpy as jnp
 import pytest
 
 from experiments import bench_train_step, mixture_base, rq1
-from tgmm_jax import sharding, train_step
-from tgmm_jax.learners import mixtures as mixture_learner
 from tgmm_jax.models import tgmm
 from tgmm_jax.tasks import mixtures
+from tgmm_jax.training import sharding
+from tgmm_jax.training import step as train_step
+from tgmm_jax.training.learners import mixtures as mixture_learner
 
 
 def flops(function, *arguments):

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from experiments import bench_networks, check_card
-from tgmm_jax import evaluate, metrics, pretrained, results, solver_groups
+from tgmm_jax import metrics, pretrained
+from tgmm_jax.evaluation import contenders, results
+from tgmm_jax.evaluation import mixtures as mixture_evaluation
 from tgmm_jax.models import factory
 from tgmm_jax.tasks import mixtures
 
@@ -59,7 +61,7 @@ def test_a_number_on_the_card_is_that_of_other_tasks(name):
     # As the config of the network has them.
     **({"min_weight": 0.05, "max_cosine": 1.0} if name == "full" else {}),
   )
-  batch, _ = evaluate.sample_tasks(law, 256, 1)
+  batch, _ = mixture_evaluation.sample_tasks(law, 256, 1)
   solve = factory.solver(factory.build(card.config), params)
   keys = jax.random.split(jax.random.key(5), 256)
 
@@ -90,7 +92,7 @@ def test_the_cards_name_what_gives_their_numbers():
   for name, card in pretrained.available().items():
     solvers = {entry["solver"] for entry in card.metrics}
     assert solvers == set(
-      solver_groups.network_names("pretrained", card.config)
+      contenders.network_names("pretrained", card.config)
     ), name
     assert "shipped" in card.training["evaluation"], name
 

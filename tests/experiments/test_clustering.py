@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from experiments import clustering, clustering_base, clustering_real
-from tgmm_jax import clustering_evaluation, results
-from tgmm_jax.learners import labels
+from tgmm_jax.evaluation import labels as label_evaluation
+from tgmm_jax.evaluation import results
+from tgmm_jax.training.learners import labels as label_learner
 
 COMMON = {"transformer", "spectral", "k-means", "random labels"}
 STARTS = {"em/k-means++", "em/k-means++-x10"}
@@ -24,7 +25,7 @@ def run_smoke(start, name, tmp_path):
   rows = results.read_csv(workdir / "curves.csv", results.CurveRow)
   table = {}
   for row in rows:
-    if row.metric == clustering_evaluation.METRIC:
+    if row.metric == label_evaluation.METRIC:
       assert 0.0 <= row.value <= 1.0
       assert row.failures == 0
       curves = table.setdefault(row.study, {})
@@ -50,7 +51,7 @@ def test_every_curve_of_mixtures(start, tmp_path):
 def test_every_pair_of_images(start, tmp_path):
   rows, table, drawn = run_smoke(start, "clustering_real", tmp_path)
   assert drawn == {"by_pair", "learning_curves"}
-  limit = clustering_evaluation.CLASS_MOMENTS
+  limit = label_evaluation.CLASS_MOMENTS
   every = COMMON | {"constructed", limit}
   every |= {f"em/{kind}-x10" for kind in ("tied", "diag", "full")}
   assert set(table["digits"]) == set(table["digits by pair"]) == every
@@ -77,7 +78,7 @@ def test_problems_are_those_that_the_names_say(variant):
     assert run.model.num_targets == (2 if is_two else int(run.name[1]))
     laws = [*run.problems, *run.tests.values()]
     for law in laws:
-      assert labels.num_classes_of(law) == run.model.num_targets
+      assert label_learner.num_classes_of(law) == run.model.num_targets
       if variant != "smoke":
         sizes = f"d{law.dim}-n{law.max_points}"
         assert run.name.endswith(sizes)

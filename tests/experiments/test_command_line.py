@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from experiments import base, command_line, rq1
-from tgmm_jax import run_folder
+from tgmm_jax.training import run_folder
 
 ROOT = pathlib.Path(__file__).parents[2]
 SMOKE = "--config=experiments/rq1.py:smoke"

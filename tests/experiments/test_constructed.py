@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from experiments import constructed, constructed_em, constructed_spectral
-from tgmm_jax import results
+from tgmm_jax.evaluation import results
 
 VARIANTS = constructed.VARIANTS
 

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from experiments import curves, pca_base, pca_eigenvalues
-from tgmm_jax import curve_figures, results, train_step
-from tgmm_jax.learners import learner as learner_lib
+from tgmm_jax.evaluation import results
+from tgmm_jax.figures import curves as curve_figures
+from tgmm_jax.training import step as train_step
+from tgmm_jax.training.learners import learner as learner_lib
 
 METRIC = "error"
 

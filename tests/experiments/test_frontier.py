@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from experiments import frontier, real_data
-from tgmm_jax import results
+from tgmm_jax.evaluation import results
 
 pytestmark = pytest.mark.slow
 

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from experiments import base, jobs, rq1
-from tgmm_jax import run_folder, train
+from tgmm_jax.training import run_folder
 
 pytestmark = pytest.mark.slow
 
@@ -85,7 +85,7 @@ def test_versions(workdir):
 
 def test_checkpoints_are_the_last_three(workdir):
   for name in ("refiner", "tgmm-d2"):
-    folder = workdir / name / train.CHECKPOINTS
+    folder = workdir / name / run_folder.CHECKPOINTS
     steps = {int(path.parent.name) for path in folder.glob("*/commit_*")}
     assert steps == {20, 30, 40}
     assert {path.name for path in folder.iterdir()} == {"20", "30", "40"}

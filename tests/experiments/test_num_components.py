@@ -12,7 +12,8 @@ from experiments import (
   num_components_ways,
   real_data,
 )
-from tgmm_jax import results, types
+from tgmm_jax import types
+from tgmm_jax.evaluation import results
 
 SERIES = {
   *("fit", "fit, evidence", "EM, 1 start, BIC", "scikit-learn, 1 start, BIC"),

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from experiments import pca_base, pca_figures
-from tgmm_jax import results, train_step
-from tgmm_jax.tasks import covariances, images
+from tgmm_jax.evaluation import results
+from tgmm_jax.tasks import images, spectra
+from tgmm_jax.training import step as train_step
 
 FOLDER = pathlib.Path(pca_base.__file__).parent
 EXPERIMENTS = {
@@ -74,7 +75,7 @@ def test_papers_settings():
     assert run.train.optimizer.learning_rate == 1e-3
     assert run.train.optimizer.weight_decay == 0.0
     assert (run.model.width, run.model.num_heads) == (64, 2)
-    assert isinstance(run.problems, covariances.CovarianceConfig)
+    assert isinstance(run.problems, spectra.CovarianceConfig)
   assert runs["top10"].model.num_layers == 3
   over_dim = [run for run in runs.values() if run.varies == "dim"]
   assert {sizes(run)[1] for run in over_dim} == {10}

@@ -1,7 +1,7 @@
 import pytest
 
 from experiments import mixture_base, rq1
-from tgmm_jax import solver_groups
+from tgmm_jax.evaluation import contenders
 
 SOLVERS = {"tgmm", "tgmm+em5", "refiner", "refiner+em5", "refiner-x8+em5"}
 
@@ -16,7 +16,7 @@ def solvers_of(plan):
   return {
     name
     for run in plan.runs
-    for name in solver_groups.network_names(run.solver, run.model)
+    for name in contenders.network_names(run.solver, run.model)
   }
 
 

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from experiments import pretrained_full, pretrained_tied_spherical, prior_rules
-from tgmm_jax import checkpoints, pretrained, results, train, types
+from tgmm_jax import pretrained, types
+from tgmm_jax.evaluation import results
 from tgmm_jax.tasks import mixtures
+from tgmm_jax.training import checkpoints, run_folder
 
 pytestmark = pytest.mark.slow
 
@@ -51,7 +53,7 @@ def test_released_files_are_the_trained_network(released):
   config = pretrained_full.get_config("smoke")
   assert card.training["num_steps"] == config.runs.refiner.num_steps == 40
   trained = checkpoints.restore(
-    workdir / "refiner" / train.CHECKPOINTS,
+    workdir / "refiner" / run_folder.CHECKPOINTS,
     jax.tree.map(
       lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), params
     ),

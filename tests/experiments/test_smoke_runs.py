@@ -5,7 +5,8 @@ import importlib
 import pytest
 
 from experiments import mixture_base
-from tgmm_jax import evaluate, results, solver_groups
+from tgmm_jax.evaluation import contenders, results
+from tgmm_jax.evaluation import mixtures as mixture_evaluation
 
 pytestmark = pytest.mark.slow
 
@@ -48,14 +49,16 @@ def test_table_page_and_figures_are_whole(run):
   networks = {
     solver
     for own in plan.runs
-    for solver in solver_groups.network_names(own.solver, own.model)
+    for solver in contenders.network_names(own.solver, own.model)
   }
   if name == "rq2_shift":
-    networks |= {*solver_groups.BASELINE_NAMES, "tasks"}
+    networks |= {*contenders.BASELINE_NAMES, "tasks"}
   assert {row.solver for row in rows} == networks
   cells = {(results.setting_of(row), row.num_components) for row in rows}
   laws = list(plan.evaluation.laws())
-  assert len(cells) == sum(len(evaluate.counts_of(law)) for law in laws)
+  assert len(cells) == sum(
+    len(mixture_evaluation.counts_of(law)) for law in laws
+  )
   drawn = {path.stem for path in (workdir / "figures").glob("*.png")}
   assert drawn == FIGURES[name]
   page = (workdir / "report.html").read_text()

@@ -6,7 +6,8 @@ import pathlib
 import pytest
 
 from experiments import jobs, mixture_base, variants
-from tgmm_jax import evaluate, results
+from tgmm_jax.evaluation import mixtures as mixture_evaluation
+from tgmm_jax.evaluation import results
 
 ROOT = pathlib.Path(__file__).parents[2]
 NAMES = sorted(
@@ -105,7 +106,7 @@ def test_shift_has_the_papers_and_those_of_users():
   # A K that is stated wrong must still be one that the networks serve.
   for law in plan.evaluation.laws():
     if law.shift_kind == "stated_components":
-      counts = evaluate.counts_of(law)
+      counts = mixture_evaluation.counts_of(law)
       assert len(counts) == 3
       assert {count + law.shift for count in counts} <= {2, 3, 4, 5}
 

@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import small_refiner
 from flax import nnx
 
+from tests.models import small_refiner
 from tgmm_jax.models import refiner
 
 

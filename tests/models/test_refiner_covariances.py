@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import small_refiner
 from scipy import stats
 
+from tests.models import small_refiner
 from tgmm_jax import gmm, types
 from tgmm_jax.models import factory, refiner
 

@@ -6,10 +6,11 @@ import numpy as np
 import optax
 import pytest
 
-from tgmm_jax import optim, sharding, train_step
-from tgmm_jax.learners import mixtures as mixture_learner
 from tgmm_jax.models import factory, tgmm
 from tgmm_jax.tasks import mixtures
+from tgmm_jax.training import optim, sharding
+from tgmm_jax.training import step as train_step
+from tgmm_jax.training.learners import mixtures as mixture_learner
 
 _NAN_STEP, _INF_STEP, _LAST_GOOD_STEP, _NUM_STEPS = 2, 4, 6, 9
 

@@ -6,9 +6,9 @@ Points, weights, numbers of components and shapes of no use.
 import jax
 import jax.numpy as jnp
 import numpy as np
-import odd_data
 import pytest
 
+from tests.solvers import odd_data
 from tgmm_jax import types
 from tgmm_jax.solvers import em
 

@@ -5,9 +5,9 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-import odd_data
 import pytest
 
+from tests.solvers import odd_data
 from tgmm_jax import gmm, types
 from tgmm_jax.solvers import em
 

@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
-import odd_data
 import pytest
 import scipy.optimize
 import scipy.sparse
 
+from tests.solvers import odd_data
 from tgmm_jax import types
 from tgmm_jax.solvers import em
 

@@ -5,9 +5,9 @@ All in one file, so that one worker fits the table, once for each way.
 
 import jax
 import numpy as np
-import odd_data
 import scipy.optimize
 
+from tests.solvers import odd_data
 from tgmm_jax import types
 
 Status = types.Status

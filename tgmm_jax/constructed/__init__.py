@@ -1,0 +1,1 @@
+"""Transformers whose weights are written down instead of trained."""

@@ -8,7 +8,6 @@ more than Bayes by the angle between mu and the leading direction of the
 sample: at N = 512, d = 16 hardly any from |mu| = 2 on.
 """
 
-import functools
 from typing import NamedTuple
 
 import jax
@@ -17,8 +16,6 @@ import jax.numpy as jnp
 from tgmm_jax import linalg, types
 from tgmm_jax.constructed import eigenvectors, power_method, primitives
 from tgmm_jax.solvers import problem as problem_lib
-
-_matmul = functools.partial(jnp.matmul, precision=primitives.PRECISION)
 
 
 class Clusters(NamedTuple):
@@ -80,7 +77,7 @@ def cluster(
   direction = direction.astype(data.dtype)
   norm = jnp.sqrt(jnp.sum(direction**2))
   direction = direction / jnp.where(norm > 0, norm, 1.0)
-  mapped = _matmul(data.T, _matmul(data, direction))
+  mapped = linalg.matmul(data.T, linalg.matmul(data, direction))
   value = jnp.sum(direction * mapped)
   error = jnp.sqrt(jnp.sum((mapped - value * direction) ** 2))
   labels = (sides > 0).astype(jnp.int32)
@@ -170,7 +167,7 @@ def _mixture_of(labels, problem, max_components):
   is_split = jnp.all((totals > 0) | ~is_component)
   # About the centre, so that points far from the origin lose nothing.
   safe = jnp.where(totals > 0, totals, 1.0)[:, None]
-  means = problem.centre + _matmul(weights, problem.columns.T) / safe
+  means = problem.centre + linalg.matmul(weights, problem.columns.T) / safe
   mean = linalg.weighted_mean(data, problem.sample_weight)
   means = jnp.where(is_split, means, mean)
   return types.Mixture(

@@ -1,6 +1,5 @@
 """Leading eigenpairs of points by the constructed power method."""
 
-import functools
 import math
 from typing import NamedTuple
 
@@ -10,8 +9,6 @@ import jax.numpy as jnp
 from tgmm_jax import linalg, types
 from tgmm_jax.constructed import power_method, primitives
 from tgmm_jax.solvers import pca
-
-_matmul = functools.partial(jnp.matmul, precision=primitives.PRECISION)
 
 
 class Scaled(NamedTuple):
@@ -135,7 +132,7 @@ def fit(
   )
   values, vectors = power_method.decode(network, state, dim, num_directions)
   values, vectors = values.astype(data.dtype), vectors.astype(data.dtype)
-  residuals = _residuals(_matmul(data.T, data), values, vectors)
+  residuals = _residuals(linalg.matmul(data.T, data), values, vectors)
   status = _status(values, residuals, tol)
   values = values * scaled.scale * scaled.scale
   limits = jnp.finfo(data.dtype)
@@ -157,7 +154,7 @@ def _residuals(matrix, values, vectors):
 
   def take_off(matrix, pair):
     value, vector = pair
-    error = _matmul(matrix, vector) - value * vector
+    error = linalg.matmul(matrix, vector) - value * vector
     return pca.deflate(matrix, value, vector), jnp.sqrt(jnp.sum(error**2))
 
   _, errors = jax.lax.scan(take_off, matrix, (values, vectors.T))

@@ -15,9 +15,11 @@ import numpy as np
 
 from tgmm_jax import types
 from tgmm_jax.constructed import em_network, primitives
-from tgmm_jax.solvers import checks, em_runs, em_steps
+from tgmm_jax.solvers import checks
 from tgmm_jax.solvers import problem as problem_lib
-from tgmm_jax.solvers import start as start_lib
+from tgmm_jax.solvers.em import runs as em_runs
+from tgmm_jax.solvers.em import starts as em_starts
+from tgmm_jax.solvers.em import steps as em_steps
 
 EmNetwork = em_network.EmNetwork
 build = em_network.build
@@ -140,7 +142,7 @@ def fit(
     ValueError: for d or K (`max_components`) above what the network was built
       for, and for options that no data could make right.
   """
-  given, options = start_lib.options(
+  given, options = em_starts.options(
     points, num_components, max_components=max_components, init=init
   )
   check_sizes(network, points.shape[1], options["max_components"])
@@ -255,7 +257,7 @@ def _fit(
   **options,
 ):
   limits = em_runs.make_limits(num_steps, 0.0)
-  problem, starts = start_lib.set_up(
+  problem, starts = em_starts.set_up(
     key, points, num_components, sample_weight, given, limits, **options
   )
   start = jax.tree.map(lambda leaf: leaf[0], starts)
@@ -301,8 +303,8 @@ def _fit(
 
 
 def _move_into_range(
-  problem: problem_lib.Problem, start: start_lib.Start, network: EmNetwork
-) -> tuple[problem_lib.Problem, start_lib.Start, jax.Array]:
+  problem: problem_lib.Problem, start: em_starts.Start, network: EmNetwork
+) -> tuple[problem_lib.Problem, em_starts.Start, jax.Array]:
   """Centre of the box about the points, and what is beyond the range as 0."""
   is_point = problem.sample_weight > 0
   low = jnp.min(problem.columns, axis=1, where=is_point, initial=jnp.inf)

@@ -21,12 +21,11 @@ the eigenvalue; `T1` ... `Tk` store the pair and load the next start; `R`
 removes the pair; `L` labels the points by the side on which they lie.
 """
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tgmm_jax import linalg
 from tgmm_jax.constructed import piecewise_linear, primitives
 
 # Squared lengths that the curve covers: eigenvalues from 1e-4 to 1e4.
@@ -39,8 +38,6 @@ LABEL_WIDTH = 2.0**-14
 _SYMMETRISE, _MULTIPLY, _RESCALE, _CURVE, _NEWTON, _LABEL = range(6)
 _ESTIMATE = (6, 7)
 _REMOVE, _FIRST_STORE = 8, 9
-
-_matmul = functools.partial(jnp.matmul, precision=primitives.PRECISION)
 
 
 def build(
@@ -313,8 +310,8 @@ def decode(
   """Eigenvalues `[k]` and vectors `[d, k]` in a last state, either layout."""
   slots = network.slots
   places = slots.read(state, "fl").T
-  values = _matmul(slots.read(state, "lo"), places)[0, :num_vectors]
-  vectors = _matmul(slots.read(state, "out"), places)
+  values = linalg.matmul(slots.read(state, "lo"), places)[0, :num_vectors]
+  vectors = linalg.matmul(slots.read(state, "out"), places)
   return values, vectors[:dim, :num_vectors]
 
 
@@ -324,4 +321,4 @@ def read_vector(
   """The vector in work, `[..., d]`, of states `[..., D, T]`."""
   slots = network.slots
   work = jnp.swapaxes(slots.read(states, "fw"), -1, -2)
-  return _matmul(slots.read(states, "v"), work)[..., :dim, 0]
+  return linalg.matmul(slots.read(states, "v"), work)[..., :dim, 0]

@@ -17,10 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tgmm_jax import linalg
 from tgmm_jax.constructed import blueprint
-
-# Logits of 1e3 and piecewise-linear sums lose everything in bfloat16 or TF32.
-PRECISION = jax.lax.Precision.HIGHEST
 
 ACTIVATIONS = ("softmax", "relu")
 
@@ -190,14 +188,17 @@ def attend(layer: Layer, state: jax.Array, activation: str) -> jax.Array:
     activation: one of `ACTIVATIONS`.
   """
   total = state
+  # In full precision: logits of 1e3 lose everything in bfloat16 or TF32.
   for head in layer.heads:
-    scores = _matmul(_matmul(head.keys, state).T, _matmul(head.queries, state))
+    scores = linalg.matmul(
+      linalg.matmul(head.keys, state).T, linalg.matmul(head.queries, state)
+    )
     if activation == "softmax":
       shares = jax.nn.softmax(scores, axis=0)
     else:
       shares = jax.nn.relu(scores)
-    read = _matmul(_matmul(head.reads, state), shares)
-    total = total + _matmul(head.writes, read)
+    read = linalg.matmul(linalg.matmul(head.reads, state), shares)
+    total = total + linalg.matmul(head.writes, read)
   return total
 
 
@@ -210,8 +211,8 @@ def feed_forward(layer: Layer, state: jax.Array) -> jax.Array:
   """
   if not layer.hidden.shape[0]:
     return state
-  hidden = jax.nn.relu(_matmul(layer.hidden, state))
-  return state + _matmul(layer.output, hidden)
+  hidden = jax.nn.relu(linalg.matmul(layer.hidden, state))
+  return state + linalg.matmul(layer.output, hidden)
 
 
 def apply(
@@ -318,7 +319,3 @@ def sizes(network: ConstructedTransformer, schedule: Iterable[Run]) -> Sizes:
     num_distinct=sum(count_parameters(layer) for _, layer in used),
     nonzero_share=nonzero / max(stored, 1),
   )
-
-
-def _matmul(left, right):
-  return jnp.matmul(left, right, precision=PRECISION)

@@ -9,14 +9,12 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from tgmm_jax import types
+from tgmm_jax import linalg, types
 from tgmm_jax.constructed import primitives, tensor_power
-from tgmm_jax.solvers import moments
 from tgmm_jax.solvers import problem as problem_lib
 from tgmm_jax.solvers import spectral as classical
-from tgmm_jax.solvers import tensor_power as power
-
-_matmul = functools.partial(jnp.matmul, precision=primitives.PRECISION)
+from tgmm_jax.solvers.spectral import moments
+from tgmm_jax.solvers.spectral import tensor_power as power
 
 
 def fit(
@@ -89,7 +87,7 @@ def fit(
     max_components,
     (num_restarts, num_passes, steps_per_pass),
   )
-  mean = _matmul(problem.columns, problem.sample_weight) + problem.centre
+  mean = linalg.matmul(problem.columns, problem.sample_weight) + problem.centre
   mixture, status = classical.recover(
     values,
     vectors,
@@ -133,8 +131,8 @@ def _whitened_tokens(data, whitened, variance, problem):
   """Tokens whose tensor is the whitened third moment without the noise."""
   squares = jnp.sum(whitened.unwhitening**2, axis=0)
   safe = jnp.where(squares > 0, squares, 1.0)
-  rows = _matmul(data, whitened.unwhitening / safe)
-  mean = _matmul(problem.sample_weight, rows)
+  rows = linalg.matmul(data, whitened.unwhitening / safe)
+  mean = linalg.matmul(problem.sample_weight, rows)
   scales = jnp.where(squares > 0, jnp.sqrt(variance / safe), 0.0)
   return jnp.concatenate(
     [
@@ -171,9 +169,9 @@ def _decompose(key, network, tokens, num_components, max_components, counts):
       )
 
     vector = jax.lax.fori_loop(0, num_passes, advance, vector)
-    projections = _matmul(tokens, vector)
+    projections = linalg.matmul(tokens, vector)
     value = jnp.sum(projections**3)
-    error = _matmul(projections**2, tokens) - value * vector
+    error = linalg.matmul(projections**2, tokens) - value * vector
     sign = jnp.where(value < 0, -1.0, 1.0).astype(value.dtype)
     is_settled = jnp.sqrt(jnp.sum(error**2)) <= eps**0.5 * jnp.abs(value)
     return sign * value, sign * vector, is_settled

@@ -1,0 +1,1 @@
+"""Transformers that are trained, as pure functions over a params pytree."""

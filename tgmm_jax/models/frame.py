@@ -19,9 +19,6 @@ import jax.numpy as jnp
 
 from tgmm_jax import linalg
 
-# Products with 0 and 1 are exact where no bits are dropped first.
-_PRECISION = jax.lax.Precision.HIGHEST
-
 # Of the largest variance: directions with less are not blown up to 1. Nor is
 # what has hardly any at all: covariances that come back must have an inverse.
 _LEAST_SHARE = 1e-6
@@ -210,6 +207,5 @@ def _is_empty(frame):
 
 
 def _matmul(*factors):
-  return functools.reduce(
-    functools.partial(jnp.matmul, precision=_PRECISION), factors
-  )
+  # Products with 0 and 1 are exact where no bits are dropped first.
+  return functools.reduce(linalg.matmul, factors)

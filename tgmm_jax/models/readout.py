@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from tgmm_jax import linalg
 from tgmm_jax.models import layers
 from tgmm_jax.models import prediction as prediction_lib
 
@@ -112,5 +113,5 @@ def _select(choice, stacked):
     choice.astype(stacked.dtype),
     stacked,
     axes=1,
-    precision=jax.lax.Precision.HIGHEST,
+    precision=linalg.PRECISION,
   )

@@ -1,0 +1,1 @@
+"""Classical algorithms as pure functions of one problem."""

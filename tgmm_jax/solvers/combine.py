@@ -129,9 +129,7 @@ def whitened(solve: types.Solver, covariance: jax.Array) -> types.Solver:
 
 def _rows(matrix, rows):
   """The matrix applied to each row `[..., N, d]`; NaN stays in its row."""
-  return jnp.einsum(
-    "ij,...nj->...ni", matrix, rows, precision=jax.lax.Precision.HIGHEST
-  )
+  return linalg.einsum("ij,...nj->...ni", matrix, rows)
 
 
 def clip_to_range(means, points, sample_weight):

@@ -13,9 +13,6 @@ import jax.numpy as jnp
 
 from tgmm_jax import linalg
 
-# In full float32 also where the device would take fewer bits.
-_PRECISION = jax.lax.Precision.HIGHEST
-
 # A variance of less than this many ridges is hardly more than the ridge.
 _COLLAPSED = 2.0
 
@@ -50,7 +47,7 @@ def distances(
   # Broadcast where tied: under vmap, XLA on CPU first copies what a product
   # contracts or keeps over two axes (8.7 against 5.0 us for K = 4, d = 8).
   factors = jnp.broadcast_to(factors, (len(differences), *factors.shape[-2:]))
-  whitened = jnp.matmul(factors, differences, precision=_PRECISION)
+  whitened = linalg.matmul(factors, differences)
   return jnp.sum(whitened**2, axis=1), -2.0 * jnp.sum(jnp.log(diagonal), -1)
 
 
@@ -99,14 +96,9 @@ def scatter(
     case "tied_spherical":
       return jnp.sum(share * jnp.sum(differences**2, axis=1))
     case "diag":
-      return jnp.einsum(
-        "kn,kdn->kd", share, differences**2, precision=_PRECISION
-      )
-  products = jnp.einsum(
-    "kin,kjn->kij",
-    differences * share[:, None, :],
-    differences,
-    precision=_PRECISION,
+      return linalg.einsum("kn,kdn->kd", share, differences**2)
+  products = linalg.einsum(
+    "kin,kjn->kij", differences * share[:, None, :], differences
   )
   return jnp.sum(products, axis=0) if covariance_type == "tied" else products
 
@@ -140,7 +132,7 @@ def estimate(
     case "full":
       moved = shifts[:, :, None] * shifts[:, None, :]
       return scatters / mass[:, None, None] - moved + jnp.diag(ridge)
-  moved = jnp.matmul((shifts * mass[:, None]).T, shifts, precision=_PRECISION)
+  moved = linalg.matmul((shifts * mass[:, None]).T, shifts)
   return (scatters - moved) / jnp.sum(mass) + jnp.diag(ridge)
 
 
@@ -201,9 +193,7 @@ def raise_to(
   root = jnp.sqrt(lowest)
   values, vectors = jnp.linalg.eigh(covariances / (root[:, None] * root))
   raised = jnp.maximum(values, 1.0)[..., None, :]
-  product = jnp.einsum(
-    "...ij,...kj->...ik", vectors * raised, vectors, precision=_PRECISION
-  )
+  product = linalg.einsum("...ij,...kj->...ik", vectors * raised, vectors)
   return product * (root[:, None] * root)
 
 

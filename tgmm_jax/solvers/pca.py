@@ -9,7 +9,6 @@ A step shrinks the tangent of the angle to the j-th eigenvector by
 block of k + e, the error of the eigenvalue by the square of that.
 """
 
-import functools
 from typing import NamedTuple
 
 import jax
@@ -28,8 +27,6 @@ _STEPS_PER_CHECK = 4
 _NUM_ZERO_ROUNDINGS = 16.0
 _NUM_GAP_ROUNDINGS = 1000.0
 
-_matmul = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
-
 
 class Eigenpairs(NamedTuple):
   """The k leading eigenpairs of a positive semidefinite matrix; finite.
@@ -37,7 +34,7 @@ class Eigenpairs(NamedTuple):
   Attributes:
     eigenvalues: `[k]`, not negative; descending where CONVERGED.
     vectors: `[d, k]`, a unit vector in each column with the sign of
-      `fix_signs`; orthogonal as far as they have converged.
+      `linalg.fix_signs`; orthogonal as far as they have converged.
     residuals: `[k]`, `|A v - value v|` over the largest eigenvalue, A with
       deflation the deflated matrix. Some eigenvalue is within that (times the
       largest), and the angle is about that over the relative gap.
@@ -66,7 +63,7 @@ def power_step(matrix: jax.Array, vector: jax.Array) -> jax.Array:
       that their squares leave the range of the dtype.
     vector: `[d]`.
   """
-  return _normalise(_matmul(matrix, vector), vector, 0.0)
+  return _normalise(linalg.matmul(matrix, vector), vector, 0.0)
 
 
 def deflate(
@@ -82,18 +79,7 @@ def block_step(matrix: jax.Array, basis: jax.Array) -> jax.Array:
   A `[d, d]` is symmetric, the columns of Q `[d, k]` orthonormal. The first j
   columns of the result are those of the first j columns of Q alone.
   """
-  return _orthonormal(_matmul(matrix, basis))
-
-
-def fix_signs(vectors: jax.Array) -> jax.Array:
-  """Makes the entry of largest size in each column positive.
-
-  Of entries of exactly the same size the first counts; of entries that differ
-  by rounding only, either may. `[d, k]` to `[d, k]`.
-  """
-  largest = jnp.argmax(jnp.abs(vectors), axis=0)
-  entries = jnp.take_along_axis(vectors, largest[None], axis=0)
-  return jnp.where(entries < 0, -vectors, vectors)
+  return linalg.orthonormal(linalg.matmul(matrix, basis))
 
 
 def covariance(
@@ -217,7 +203,7 @@ def leading_eigenpairs(
   largest = jnp.maximum(jnp.max(values), limits.tiny)
   return Eigenpairs(
     eigenvalues=jnp.maximum(values[:num_directions], 0.0) * scale,
-    vectors=fix_signs(vectors[:, :num_directions]),
+    vectors=linalg.fix_signs(vectors[:, :num_directions]),
     residuals=residuals[:num_directions] / largest,
     num_iters=num_iters,
     status=_or_invalid(is_valid & is_start, status),
@@ -263,12 +249,14 @@ def _full_start(key, matrix, start, width):
   """Starting vectors `[d, width]` of norm 1, and whether those given were."""
   random = jax.random.normal(key, (matrix.shape[0], width), matrix.dtype)
   if start is None:
-    return _orthonormal(random), jnp.asarray(True)
+    return linalg.orthonormal(random), jnp.asarray(True)
   extra = random[:, start.shape[1] :]
   start = jnp.concatenate([start.astype(matrix.dtype), extra], axis=1)
   norms = jnp.linalg.norm(start, axis=0)
   is_valid = jnp.all((norms > 0) & (norms < jnp.inf))
-  return jnp.where(is_valid, start / norms, _orthonormal(random)), is_valid
+  return jnp.where(
+    is_valid, start / norms, linalg.orthonormal(random)
+  ), is_valid
 
 
 def _deflation(matrix, start, num_directions, zero, max_iter, tol):
@@ -278,11 +266,11 @@ def _deflation(matrix, start, num_directions, zero, max_iter, tol):
     matrix, found, largest = carry
     index, vector = inputs
     vector, num_iters = _iterate(matrix, vector, zero, largest, max_iter, tol)
-    value = jnp.sum(vector * _matmul(matrix, vector))
+    value = jnp.sum(vector * linalg.matmul(matrix, vector))
     # What is left is what the earlier pairs are off by: it has no direction.
     is_zero = value <= jnp.maximum(zero, tol * largest)
     vector = jnp.where(is_zero, _complement(found), vector)
-    mapped = _matmul(matrix, vector)
+    mapped = linalg.matmul(matrix, vector)
     value = jnp.where(value < 0, value, jnp.sum(vector * mapped))
     residual = jnp.linalg.norm(mapped - value * vector)
     matrix = deflate(matrix, value, vector)
@@ -311,9 +299,9 @@ def _iterate(matrix, vector, zero, largest, max_iter, tol):
   def step(state):
     vector, mapped, num_iters = state
     vector = _normalise(mapped, vector, zero)
-    return vector, _matmul(matrix, vector), num_iters + 1
+    return vector, linalg.matmul(matrix, vector), num_iters + 1
 
-  state = (vector, _matmul(matrix, vector), jnp.zeros((), jnp.int32))
+  state = (vector, linalg.matmul(matrix, vector), jnp.zeros((), jnp.int32))
   vector, _, num_iters = jax.lax.while_loop(is_going, step, state)
   return vector, num_iters
 
@@ -323,11 +311,11 @@ def _block(matrix, start, num_directions, zero, max_iter, tol):
   del zero  # An orthonormal basis has a direction for every eigenvalue.
 
   def ritz(basis):
-    mapped = _matmul(matrix, basis)
-    values, rotation = jnp.linalg.eigh(_matmul(basis.T, mapped))
+    mapped = linalg.matmul(matrix, basis)
+    values, rotation = jnp.linalg.eigh(linalg.matmul(basis.T, mapped))
     values, rotation = values[::-1], rotation[:, ::-1]
-    vectors = _matmul(basis, rotation)
-    errors = _matmul(mapped, rotation) - values * vectors
+    vectors = linalg.matmul(basis, rotation)
+    errors = linalg.matmul(mapped, rotation) - values * vectors
     return values, vectors, jnp.linalg.norm(errors, axis=0)
 
   def is_going(state):
@@ -343,7 +331,7 @@ def _block(matrix, start, num_directions, zero, max_iter, tol):
     )
     return basis, ritz(basis), num_iters + num_steps
 
-  basis = _orthonormal(start)
+  basis = linalg.orthonormal(start)
   state = (basis, ritz(basis), jnp.zeros((), jnp.int32))
   _, found, num_iters = jax.lax.while_loop(is_going, advance, state)
   return *found, num_iters
@@ -383,15 +371,9 @@ def _complement(vectors):
   least = jnp.argmin(jnp.sum(vectors**2, axis=1))
   vector = jnp.zeros(len(vectors), vectors.dtype).at[least].set(1.0)
   for _ in range(2):  # The second time takes off what rounding left.
-    vector -= _matmul(vectors, _matmul(vectors.T, vector))
+    vector -= linalg.matmul(vectors, linalg.matmul(vectors.T, vector))
     vector /= jnp.linalg.norm(vector)
   return vector
-
-
-def _orthonormal(columns):
-  """Orthonormal factor, the diagonal of the other made positive."""
-  basis, triangle = jnp.linalg.qr(columns)
-  return jnp.where(jnp.diagonal(triangle) < 0, -basis, basis)
 
 
 def _normalise(mapped, vector, zero):

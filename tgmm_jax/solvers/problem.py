@@ -15,10 +15,6 @@ import jax.numpy as jnp
 from tgmm_jax import gmm, linalg, types
 from tgmm_jax.solvers import checks
 
-# In full float32 also where the device would take fewer bits: the terms of a
-# squared distance are much larger than the distance.
-PRECISION = jax.lax.Precision.HIGHEST
-
 
 class Problem(NamedTuple):
   """One problem made ready, in the coordinates of a frame.
@@ -105,8 +101,8 @@ def prepare(
   log_density = -0.5 * points.shape[-1] * math.log(2.0 * math.pi)
   log_density -= jnp.sum(jnp.log(scale))
   if directions is not None:
-    columns = jnp.matmul(directions.T, columns, precision=PRECISION)
-    rest = points - jnp.matmul(columns.T, directions.T, precision=PRECISION)
+    columns = linalg.matmul(directions.T, columns)
+    rest = points - linalg.matmul(columns.T, directions.T)
     log_density -= 0.5 * jnp.sum(sample_weight * jnp.sum(rest**2, axis=-1))
   return Problem(
     columns=columns,
@@ -238,13 +234,13 @@ def to_frame(problem: Problem, means: jax.Array) -> jax.Array:
   means = (means - problem.centre) / problem.scale
   if problem.directions is None:
     return means
-  return jnp.matmul(means, problem.directions, precision=PRECISION)
+  return linalg.matmul(means, problem.directions)
 
 
 def from_frame(problem: Problem, means: jax.Array) -> jax.Array:
   """Means `[K, r]` in the coordinates of the points; padding is 0."""
   if problem.directions is not None:
-    means = jnp.matmul(means, problem.directions.T, precision=PRECISION)
+    means = linalg.matmul(means, problem.directions.T)
   is_component = jnp.arange(means.shape[0]) < problem.num_components
   means = means * problem.scale + problem.centre
   return jnp.where(is_component[:, None], means, 0.0)

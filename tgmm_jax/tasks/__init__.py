@@ -1,0 +1,1 @@
+"""What is to be solved: laws of problems, drawn on the device."""

@@ -1,0 +1,289 @@
+"""Scores every solver on the same tasks.
+
+Tasks come from a seed and the cell (d, N, shift, K), never from the solver.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tgmm_jax import metrics, types
+from tgmm_jax.evaluation import contenders, results
+from tgmm_jax.tasks import mixtures, trained_range
+
+# The name under which tables say something of the tasks themselves.
+TASKS = "tasks"
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationConfig:
+  """The cells of a table.
+
+  Attributes:
+    tasks: the law of the tasks; dim, N, K and shift are replaced cell by cell.
+    dims: d of the cells.
+    num_components: K of the cells.
+    num_points: N of the cells.
+    shifts: sigma_p of the cells.
+    other_shifts: further cells, each with a kind of `shifts.KINDS` and a size.
+    num_tasks: tasks in each cell.
+    seed: of the tasks and of the solvers' own draws.
+  """
+
+  tasks: mixtures.TaskConfig
+  dims: tuple[int, ...]
+  num_components: tuple[int, ...] = (2, 3, 4, 5)
+  num_points: tuple[int, ...] = (128,)
+  shifts: tuple[float, ...] = (0.0,)
+  other_shifts: tuple[tuple[str, float], ...] = ()
+  num_tasks: int = 1280
+  seed: int = 0
+
+  def __post_init__(self):
+    """Refuses cells that cannot be sampled."""
+    for name in ("dims", "num_components", "num_points", "shifts"):
+      values = getattr(self, name)
+      if not values:
+        raise ValueError(f"{name} is empty, takes at least one value")
+      if len(set(values)) < len(values):
+        raise ValueError(f"{name} is {values}, takes each value once")
+    if self.num_tasks < 2:
+      raise ValueError(f"num_tasks is {self.num_tasks}, takes >= 2")
+    if not 0 <= self.seed < 2**32:
+      raise ValueError(f"seed is {self.seed}, takes 0 to 2**32 - 1")
+    for law in self.laws():
+      _sampling_law(law)
+
+  def laws(self) -> Iterator[mixtures.TaskConfig]:
+    """The law of the tasks for each d, N and shift; K is still a set."""
+    for dim in self.dims:
+      for num_points in self.num_points:
+        for kind, shift in self._all_shifts():
+          yield dataclasses.replace(
+            self.tasks,
+            dim=dim,
+            num_components=self.num_components,
+            min_points=num_points,
+            max_points=num_points,
+            shift=shift,
+            shift_kind=kind,
+            max_components=max(
+              self.tasks.padded_components, *self.num_components
+            ),
+          )
+
+  def padded_points(self, num_points: int) -> int:
+    """To what N is padded, so that several N of a table share programs.
+
+    The largest N over a power of 4: a program for each N would be compiled
+    longer than it runs, and attention among 512 points where there are 16
+    would run longer.
+    """
+    padded = max(self.num_points)
+    while padded % 4 == 0 and padded // 4 >= num_points:
+      padded //= 4
+    return padded
+
+  def _all_shifts(self):
+    return [("means", size) for size in self.shifts] + list(self.other_shifts)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 3))
+def sample_tasks(
+  law: mixtures.TaskConfig,
+  num_tasks: int,
+  seed: jax.Array | int,
+  max_points: int | None = None,
+) -> tuple[types.TaskBatch, jax.Array]:
+  """The tasks of the cells of one law, and fresh points of each task.
+
+  Args:
+    law: one of `EvaluationConfig.laws`.
+    num_tasks: tasks for each K.
+    seed: of the tasks.
+    max_points: to which N is padded, so that all N of a table share their
+      programs; None does not pad.
+
+  Returns:
+    A `TaskBatch` of `num_tasks` for each K in turn, and `max_points` fresh
+    points of each, `[B, max_points, d]`.
+  """
+  key = jax.random.split(_cell_key(seed, law), 2)[0]
+  num_points = law.max_points
+  max_points = max_points or num_points
+  # Fresh points are drawn together with the others: all go through one shift.
+  num_drawn = num_points + max_points
+  together = dataclasses.replace(
+    _sampling_law(law), min_points=num_drawn, max_points=num_drawn
+  )
+  index = jnp.arange(num_tasks)
+  counts = jnp.repeat(jnp.asarray(law.num_components, jnp.int32), num_tasks)
+
+  def sample_one(index, num_components):
+    own_key = jax.random.fold_in(jax.random.fold_in(key, num_components), index)
+    task = mixtures.sample_task(own_key, together, num_components)
+    is_point = jnp.arange(max_points) < num_points
+    # What is beyond N is padding, whatever stands there.
+    points = jnp.where(is_point[:, None], task.points[:max_points], 0.0)
+    own = task._replace(
+      points=points,
+      sample_weight=is_point.astype(points.dtype),
+      labels=jnp.where(is_point, task.labels[:max_points], -1),
+    )
+    return own, task.points[num_points:]
+
+  indices = jnp.tile(index, len(law.num_components))
+  return jax.vmap(sample_one)(indices, counts)
+
+
+def counts_of(law: mixtures.TaskConfig) -> tuple[int, ...]:
+  """The K of a law that have cells: all, or those whose stated K is one too."""
+  if law.shift_kind != "stated_components":
+    return law.num_components
+  served = law.num_components
+  return tuple(count for count in served if count + law.shift in served)
+
+
+def setting_of(law: mixtures.TaskConfig) -> results.Setting:
+  """The setting of the cells of a law of `EvaluationConfig.laws`."""
+  return results.Setting(law.dim, law.max_points, law.shift_kind, law.shift)
+
+
+def evaluate(
+  groups: dict[str, contenders.SolverGroup],
+  law: mixtures.TaskConfig,
+  num_tasks: int,
+  seed: int,
+  *,
+  max_points: int | None = None,
+  on_group: Callable[[str], None] = lambda name: None,
+) -> list[results.Row]:
+  """Rows of all solvers in the cells of one law.
+
+  Args:
+    groups: what to score, by name.
+    law: one of `EvaluationConfig.laws`.
+    num_tasks: tasks for each K.
+    seed: of the tasks and of the solvers' own draws.
+    max_points: as in `sample_tasks`.
+    on_group: called before each group with its name.
+
+  Returns:
+    For each solver, K and metric a row.
+  """
+  batch, fresh = sample_tasks(law, num_tasks, seed, max_points)
+  stated = batch
+  if law.shift_kind == "stated_components":
+    # The clipped ones have no cell: one shape for all laws, not one more for
+    # these.
+    count = batch.num_components + int(law.shift)
+    count = jnp.clip(count, min(law.num_components), max(law.num_components))
+    stated = batch._replace(num_components=count)
+  key = jax.random.fold_in(_cell_key(seed, law), 2)
+  rows = []
+  for group_name, group in groups.items():
+    on_group(group_name)
+    is_reference = group_name in contenders.REFERENCES
+    told = batch.num_components if is_reference else stated.num_components
+    for name, result in group(key, stated).items():
+      scores = _score(
+        result.mixture, batch, fresh, told, covariance_type=law.covariance_type
+      )
+      values = jax.device_get(scores)._asdict()
+      if law.covariance_type == "unit":
+        del values["scale_error"]
+      has_failed = values.pop("failure") > 0
+      values["num_iters"] = np.asarray(result.num_iters)
+      values["degenerate"] = (
+        np.asarray(result.status) >= types.Status.DEGENERATE
+      )
+      rows += _rows_by_count(name, law, num_tasks, values, has_failed)
+  return rows
+
+
+def range_rows(
+  trained: mixtures.TaskConfig,
+  law: mixtures.TaskConfig,
+  num_tasks: int,
+  seed: int,
+) -> list[results.Row]:
+  """How many tasks of the cells of one law are outside the trained range.
+
+  Args:
+    trained: the law of training; its dimension is replaced.
+    law: one of `EvaluationConfig.laws`.
+    num_tasks: as in `evaluate`.
+    seed: as in `evaluate`.
+
+  Returns:
+    A row for each K, under the name `TASKS`.
+  """
+  limits = _trained_range(dataclasses.replace(trained, dim=law.dim), seed)
+  batch, _ = sample_tasks(law, num_tasks, seed)
+  is_outside = jax.vmap(trained_range.is_outside, in_axes=(None, 0, 0))(
+    limits, batch.points, batch.sample_weight
+  )
+  values = {"outside_range": np.asarray(is_outside, float)}
+  has_failed = np.zeros(is_outside.shape, bool)
+  return _rows_by_count(TASKS, law, num_tasks, values, has_failed)
+
+
+# All shifts of a dimension are held against one range.
+@functools.cache
+def _trained_range(law, seed):
+  key = jax.random.fold_in(_cell_key(seed, law), 3)
+  return trained_range.measure(key, law)
+
+
+def _rows_by_count(name, law, num_tasks, values, has_failed):
+  """Rows of one solver from values of the tasks, K by K."""
+  rows = []
+  for index, num_components in enumerate(law.num_components):
+    if num_components not in counts_of(law):
+      continue
+    part = slice(index * num_tasks, (index + 1) * num_tasks)
+    rows += results.summarise(
+      {metric: value[part] for metric, value in values.items()},
+      solver=name,
+      dim=law.dim,
+      num_components=num_components,
+      num_points=law.max_points,
+      shift=law.shift,
+      shift_kind=law.shift_kind,
+      failed=has_failed[part],
+    )
+  return rows
+
+
+def _sampling_law(law):
+  """The same law with proposals for the means that no cell has a say in."""
+  return dataclasses.replace(law, num_components=(law.padded_components,))
+
+
+def _cell_key(seed, law):
+  """Streams of a law; its shift moves the same tasks, so it takes no part."""
+  key = jax.random.fold_in(jax.random.key(seed), law.dim)
+  return jax.random.fold_in(key, law.max_points)
+
+
+@functools.partial(jax.jit, static_argnames="covariance_type")
+def _score(estimates, batch, fresh, num_estimated, *, covariance_type):
+  def score_one(inputs):
+    estimate, task, fresh, count = inputs
+    return metrics.score(
+      estimate,
+      task,
+      fresh,
+      num_estimated=count,
+      covariance_type=covariance_type,
+    )
+
+  return jax.lax.map(
+    score_one,
+    (estimates, batch, fresh, num_estimated),
+    batch_size=contenders.BATCH_SIZE,
+  )

@@ -1,0 +1,1 @@
+"""Pictures and pages, made from tables alone: nothing here runs a model."""

@@ -1,0 +1,6 @@
+"""For people with data: nothing to train, nothing to choose but K."""
+
+from tgmm_jax.fitting.fits import Fit, fit, networks_for
+from tgmm_jax.fitting.gaussian_mixture import GaussianMixture
+
+__all__ = ["Fit", "GaussianMixture", "fit", "networks_for"]

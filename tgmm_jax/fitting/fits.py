@@ -1,0 +1,314 @@
+"""Fits mixtures without a thought: the shipped networks, then EM.
+
+Networks propose means (`proposals`), EM goes on from the likeliest of each
+until it converges. What no network covers is fitted by EM with restarts.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tgmm_jax import gmm, pretrained, types
+from tgmm_jax.fitting import proposals
+from tgmm_jax.solvers import checks, combine, em, selection
+from tgmm_jax.tasks import trained_range
+
+# The largest K that "auto" tries where the caller names none.
+_MAX_COMPONENTS = 5
+# The networks that propose for a type; they share the views. Data that are
+# unlike one network's tasks are often like the other's.
+_NETWORKS = {
+  "unit": ("unit",),
+  "tied_spherical": ("tied_spherical", "unit"),
+  "spherical": ("unit",),
+  "diag": ("diag", "unit"),
+  "tied": ("full", "unit"),
+  "full": ("full", "unit"),
+}
+# Types whose covariances have an axis of components.
+_PER_COMPONENT = ("spherical", "diag", "full")
+
+
+class Fit(NamedTuple):
+  """What `fit` returns; one problem without the axis B.
+
+  Attributes:
+    mixture: the fit, components by ascending weight; padded to the largest K.
+    num_components: `[B]` int32, K of each problem: as asked for, or as found.
+    log_likelihood: `[B]`, mean log density per unit of weight.
+    labels: `[B, N]` int32, the most probable component; -1 on padding.
+    status: `[B]` int32, a `types.Status`.
+    method: `[B]` strings, where the fit comes from: "network NAME" or "EM".
+    is_outside_range: `[B]` bool, whether the points look unlike those that the
+      type's first network was trained on, where it does not guess their scale.
+    candidates: `[R]` int32, the K that were tried, or None.
+    probabilities: `[B, R]` of each of them, or None; too sure where
+      components overlap.
+  """
+
+  mixture: types.Mixture
+  num_components: jax.Array
+  log_likelihood: jax.Array
+  labels: jax.Array
+  status: jax.Array
+  method: np.ndarray
+  is_outside_range: np.ndarray
+  candidates: np.ndarray | None = None
+  probabilities: jax.Array | None = None
+
+
+def fit(
+  points: Any,
+  num_components: Any = "auto",
+  *,
+  covariance_type: str = "full",
+  sample_weight: Any = None,
+  max_components: int = _MAX_COMPONENTS,
+  num_views: int = 8,
+  num_restarts: int = 0,
+  seed: int = 0,
+) -> Fit:
+  """Fits one mixture, or a batch of them.
+
+  The first call of a shape compiles for some seconds.
+
+  Args:
+    points: `[N, d]` or `[B, N, d]`, of NumPy or JAX.
+    num_components: K, `[B]` of them, or "auto": the K from 1 to
+      `max_components` of highest probability: that by BIC, times K! for the
+      orders of the components.
+    covariance_type: one of `gmm.COVARIANCE_TYPES`; "unit" is the known
+      identity.
+    sample_weight: `[N]` or `[B, N]`, or None for ones; 0 is padding.
+    max_components: the largest K of "auto"; above what the network answers
+      all K are fitted by EM with restarts.
+    num_views: of the networks together, each with EM after it.
+    num_restarts: EM from so many k-means++ starts as well, and the likelier of
+      both is kept; 0: only where no network covers the problem (10 starts).
+    seed: of views and starts; the same seed gives the same fit.
+
+  Returns:
+    A `Fit`; arrays without the axis B for one problem.
+
+  Raises:
+    ValueError: wrong shapes or names, K out of range, no good problem.
+  """
+  is_single = np.ndim(points) == 2
+  if is_single:
+    points = jnp.asarray(points)[None]
+    if sample_weight is not None:
+      sample_weight = jnp.asarray(sample_weight)[None]
+  checks.name("covariance_type", covariance_type, gmm.COVARIANCE_TYPES)
+  checks.integer("num_views", num_views, lowest=1)
+  checks.integer("num_restarts", num_restarts, lowest=0)
+  checks.integer("max_components", max_components, lowest=1)
+  key = jax.random.key(seed)
+  options = {
+    "covariance_type": covariance_type,
+    "sample_weight": sample_weight,
+    "num_views": num_views,
+    "num_restarts": num_restarts,
+  }
+  if isinstance(num_components, str):
+    checks.name("num_components", num_components, ("auto",), "or an integer")
+    found = _fit_auto(key, points, max_components, **options)
+  else:
+    found = _fit(key, points, num_components, **options)
+  if is_single:
+    found = _first(found, covariance_type)
+  return found
+
+
+def _first(found, covariance_type):
+  """The fit of one problem, without padded components."""
+  candidates = found.candidates
+  found = jax.tree.map(lambda leaf: leaf[0], found._replace(candidates=None))
+  size = int(found.num_components)
+  weights, means, covariances = found.mixture
+  if covariance_type in _PER_COMPONENT:
+    covariances = covariances[:size]
+  mixture = types.Mixture(weights[:size], means[:size], covariances)
+  return found._replace(mixture=mixture, candidates=candidates)
+
+
+def networks_for(
+  covariance_type: str, dim: int, num_components: Sequence[int]
+) -> tuple[str, ...]:
+  """The shipped networks that propose for such problems.
+
+  Args:
+    covariance_type: one of `gmm.COVARIANCE_TYPES`.
+    dim: d.
+    num_components: all K of a batch.
+  """
+  cards = pretrained.available()
+  names = ()
+  for name in _NETWORKS[covariance_type]:
+    card = cards.get(name)
+    is_covered = (
+      card is not None
+      and (card.max_dim is None or dim <= card.max_dim)
+      and set(num_components) <= set(card.num_components)
+    )
+    if is_covered:
+      names += (name,)
+  return names
+
+
+def _fit(
+  key,
+  points,
+  num_components,
+  *,
+  covariance_type,
+  sample_weight,
+  num_views,
+  num_restarts,
+):
+  """`fit` of a batch whose K is given."""
+  points, num_components, sample_weight, size = checks.batch(
+    points, num_components, sample_weight, None
+  )
+  num_problems, _, dim = points.shape
+  counts = sorted(set(np.asarray(num_components).tolist()))
+  names = networks_for(covariance_type, dim, counts)
+  fit_batch = functools.partial(
+    em.fit_batch,
+    sample_weight=sample_weight,
+    max_components=size,
+    covariance_type=covariance_type,
+  )
+  keys = jax.random.split(key, 3)
+  results, labels = [], []
+  for index, name in enumerate(names[:num_views]):
+    card, params = _loaded(name)
+    start = proposals.best(
+      keys[0],
+      (points, num_components, sample_weight),
+      config=card.config,
+      params=params,
+      covariance_type=covariance_type,
+      # Dealt out in turn, the first network's own first.
+      num_views=len(range(index, num_views, len(names))),
+      max_components=size,
+    )
+    results.append(fit_batch(keys[1], points, num_components, init=start))
+    labels.append(f"network {name}")
+  if not names or num_restarts:
+    results.append(
+      fit_batch(keys[2], points, num_components, num_init=num_restarts or 10)
+    )
+    labels.append("EM")
+  stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *results)
+  choice = jax.vmap(combine.most_likely, in_axes=1)(stacked)
+  result = jax.tree.map(
+    lambda leaf: leaf[choice, jnp.arange(num_problems)], stacked
+  )
+  mixture = _sort(result.mixture, covariance_type)
+  return Fit(
+    mixture=mixture,
+    num_components=num_components,
+    log_likelihood=result.log_likelihood,
+    labels=_labels(points, sample_weight, mixture, covariance_type),
+    status=result.status,
+    method=np.asarray(labels)[np.asarray(choice)],
+    is_outside_range=_is_outside(
+      names, covariance_type, points, sample_weight, result.status
+    ),
+  )
+
+
+def _fit_auto(key, points, max_components, **options):
+  """`fit` for K = 1 ... R; of each problem the most probable one."""
+  covariance_type = options["covariance_type"]
+  points, _, sample_weight, _ = checks.batch(
+    points, 1, options.pop("sample_weight"), None
+  )
+  num_problems, num_points, _ = points.shape
+  candidates = np.arange(1, min(max_components, num_points) + 1, dtype=np.int32)
+  size = len(candidates)
+
+  def repeat(leaf):
+    return jnp.repeat(leaf, size, axis=0)
+
+  repeated = repeat(points)
+  weights = repeat(sample_weight)
+  counts = jnp.tile(jnp.asarray(candidates), num_problems)
+  found = _fit(key, repeated, counts, sample_weight=weights, **options)
+  bic = jax.vmap(functools.partial(_bic, covariance_type=covariance_type))(
+    repeated, found.mixture, counts, weights
+  )
+  # BIC is of one order of the components; all K! are the same mixture.
+  cost = bic - 2.0 * jax.scipy.special.gammaln(counts + 1.0)
+  is_good = found.status < types.Status.DEGENERATE
+  cost = jnp.where(is_good, cost, jnp.inf).reshape(num_problems, size)
+  # Where every fit is degenerate one component is what is left.
+  cost = jnp.where(jnp.all(jnp.isinf(cost), axis=1, keepdims=True), 0.0, cost)
+  choice = jnp.argmin(cost, axis=1)
+  rows = jnp.arange(num_problems) * size + choice
+  chosen = jax.tree.map(lambda leaf: leaf[rows], found)
+  return chosen._replace(
+    candidates=candidates,
+    probabilities=jax.nn.softmax(-0.5 * cost, axis=1),
+  )
+
+
+def _bic(points, mixture, count, sample_weight, *, covariance_type):
+  return selection.bic(
+    points,
+    mixture,
+    count,
+    covariance_type=covariance_type,
+    sample_weight=sample_weight,
+  )
+
+
+def _sort(mixture, covariance_type):
+  """Components by ascending weight, padding last."""
+  is_padding = mixture.weights == 0
+  order = jnp.argsort(jnp.where(is_padding, jnp.inf, mixture.weights), axis=-1)
+
+  def take(leaf):
+    shape = order.shape + (1,) * (leaf.ndim - order.ndim)
+    return jnp.take_along_axis(leaf, order.reshape(shape), axis=1)
+
+  covariances = mixture.covariances
+  if covariance_type in _PER_COMPONENT:
+    covariances = take(covariances)
+  return types.Mixture(take(mixture.weights), take(mixture.means), covariances)
+
+
+@functools.partial(jax.jit, static_argnames="covariance_type")
+def _labels(points, sample_weight, mixture, covariance_type):
+  predict = functools.partial(gmm.predict, covariance_type=covariance_type)
+  return jnp.where(sample_weight > 0, jax.vmap(predict)(points, mixture), -1)
+
+
+def _is_outside(names, covariance_type, points, sample_weight, status):
+  """Which are unlike the tasks of the first network; warns if any is."""
+  is_outside = np.zeros(len(points), bool)
+  if not names:
+    return is_outside
+  card, _ = _loaded(names[0])
+  if covariance_type != "unit" and not card.config.is_scale_free:
+    # The network saw several guesses of the scale.
+    return is_outside
+  check = functools.partial(
+    trained_range.is_outside,
+    card.range_of(points.shape[-1]),
+    about=pretrained.about(card.config),
+  )
+  is_valid = np.asarray(status) != types.Status.INVALID_INPUT
+  is_outside = is_valid & np.asarray(jax.vmap(check)(points, sample_weight))
+  pretrained.warn_if_outside(card, is_outside)
+  return is_outside
+
+
+@functools.cache
+def _loaded(name):
+  card, params = pretrained.load_params(name)
+  return card, jax.tree.map(jnp.asarray, params)

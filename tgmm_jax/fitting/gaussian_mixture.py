@@ -1,0 +1,381 @@
+"""`GaussianMixture`: EM behind scikit-learn's interface, for one data set.
+
+For many problems at once, or inside `jit`, take `solvers.em`.
+"""
+
+import functools
+import logging
+import warnings
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from tgmm_jax import gmm, types
+from tgmm_jax.fitting import estimator_start, sklearn_base
+from tgmm_jax.solvers import checks, em, selection
+
+# Numbers of rows are rounded up to a multiple of this, and of an eighth to a
+# quarter of themselves where that is more.
+_NUM_ROWS = 32
+_LOGGER = logging.getLogger(__name__)
+
+
+class _Posterior(NamedTuple):
+  """What a mixture says of points."""
+
+  labels: np.ndarray  # [N]
+  shares: np.ndarray  # [N, K]
+  log_density: np.ndarray  # [N]
+
+
+class GaussianMixture(sklearn_base.DensityMixin, sklearn_base.BaseEstimator):
+  """A Gaussian mixture fitted by EM, as `sklearn.mixture.GaussianMixture`.
+
+  From the same weights, means and precisions it takes the same steps as
+  scikit-learn. It also takes `sample_weight`. float32 data is fitted in
+  float32, all other in float64.
+
+  What differs: starts that are drawn come from other random numbers, with equal
+  weights and one covariance for all components (`solvers.em.start`); a result
+  with a component that has lost its points, is the same as another or has
+  hardly any variance but `reg_covar` does not count as converged; the steps
+  run as one compiled loop, so that `verbose` has one line for each start to
+  tell, to the logger of this module, and `verbose_interval` has no effect;
+  `lower_bounds_` is not kept. The first fit of data of a new size compiles,
+  which takes a second or two.
+
+  scikit-learn's `check_estimator` passes. With more than one component
+  `check_sample_weight_equivalence_on_dense_data` cannot: a draw from weighted
+  points is another than that from repeated points in another order.
+
+  Args:
+    n_components: K.
+    covariance_type: "full", "tied", "diag", "spherical", "tied_spherical" (one
+      variance for all) or "unit" (known identity).
+    tol: the fit stops when a step changes the mean log-likelihood by less.
+    reg_covar: added to every variance.
+    max_iter: steps at most.
+    n_init: starts; the result of the largest likelihood is kept, one that is
+      not degenerate before one that is.
+    init_params: "kmeans", "k-means++", "random_from_data" or "random".
+    weights_init: `[K]` or None; replaces what is drawn.
+    means_init: `[K, d]` or None; with it nothing is drawn, weights that are not
+      given are equal, and covariances that are not given are all the one of
+      the points about their nearest means.
+    precisions_init: inverse covariances, shaped as `covariances_`, or None.
+    random_state: an int, a NumPy generator or `RandomState`, which moves on,
+      or None for a fresh draw.
+    warm_start: a further `fit` begins where the last one ended.
+    verbose: 0 is silent.
+    verbose_interval: not used.
+
+  Attributes:
+    weights_: `[K]`.
+    means_: `[K, d]`.
+    covariances_: full `[K, d, d]`, tied `[d, d]`, diag `[K, d]`, spherical
+      `[K]`, tied_spherical and unit `[]`.
+    precisions_: their inverses.
+    precisions_cholesky_: upper triangular factors `U` with `U U^T` the
+      precisions; for the other types their square roots.
+    converged_: whether the fit is one that stopped by `tol`.
+    status_: the `types.Status` of the fit.
+    n_iter_: steps taken from the start that is kept.
+    lower_bound_: mean log-likelihood before the last step; -inf without steps.
+    n_features_in_: d.
+
+  Raises:
+    ValueError: from `fit` for parameters and data that cannot be; one line
+      that names the argument, what it is and what is taken. Degenerate data
+      and too few steps are a `ConvergenceWarning`.
+  """
+
+  def __init__(
+    self,
+    n_components=1,
+    *,
+    covariance_type="full",
+    tol=1e-3,
+    reg_covar=1e-6,
+    max_iter=100,
+    n_init=1,
+    init_params="kmeans",
+    weights_init=None,
+    means_init=None,
+    precisions_init=None,
+    random_state=None,
+    warm_start=False,
+    verbose=0,
+    verbose_interval=10,
+  ):
+    """Keeps the parameters; `fit` checks them."""
+    self.n_components = n_components
+    self.covariance_type = covariance_type
+    self.tol = tol
+    self.reg_covar = reg_covar
+    self.max_iter = max_iter
+    self.n_init = n_init
+    self.init_params = init_params
+    self.weights_init = weights_init
+    self.means_init = means_init
+    self.precisions_init = precisions_init
+    self.random_state = random_state
+    self.warm_start = warm_start
+    self.verbose = verbose
+    self.verbose_interval = verbose_interval
+
+  def fit(self, X, y=None, sample_weight=None):
+    """Fits the mixture to `X [N, d]` and returns the estimator.
+
+    Args:
+      X: `[N, d]`, N at least K and 2.
+      y: not used.
+      sample_weight: `[N]`, a number for all, or None for ones.
+    """
+    self._fit(X, sample_weight)
+    return self
+
+  def fit_predict(self, X, y=None, sample_weight=None):
+    """Fits the mixture and returns the labels `[N]` of X.
+
+    Args:
+      X: as in `fit`.
+      y: not used.
+      sample_weight: as in `fit`.
+    """
+    self._fit(X, sample_weight)
+    return self._posterior(X).labels
+
+  def predict(self, X):
+    """The most probable component of each point of `X [N, d]`, `[N]`."""
+    return self._posterior(X).labels
+
+  def predict_proba(self, X):
+    """The probability of each component at each point, `[N, K]`."""
+    return self._posterior(X).shares
+
+  def score_samples(self, X):
+    """Log density of the mixture at each point of `X [N, d]`, `[N]`."""
+    return self._posterior(X).log_density
+
+  def score(self, X, y=None, sample_weight=None):
+    """Mean log density per unit of weight.
+
+    Args:
+      X: `[N, d]`.
+      y: not used.
+      sample_weight: as in `fit`.
+    """
+    values = self.score_samples(X)
+    if sample_weight is not None:
+      sample_weight = sklearn_base.check_sample_weight(sample_weight, values)
+    return float(np.average(values, weights=sample_weight))
+
+  def sample(self, n_samples=1):
+    """Draws points `[n_samples, d]` and their labels, by ascending label."""
+    sklearn_base.check_is_fitted(self, "weights_")
+    checks.integer("n_samples", n_samples, lowest=1)
+    mixture = self._mixture()
+    with jax.enable_x64(self.means_.dtype == np.float64):
+      # Not the draws of `fit`, whose key it is as well.
+      key = jax.random.fold_in(estimator_start.key_of(self.random_state), 1)
+      points, labels = _SAMPLE(
+        key, mixture, int(n_samples), covariance_type=self.covariance_type
+      )
+    order = np.argsort(labels, kind="stable")
+    return np.asarray(points)[order], np.asarray(labels, np.int64)[order]
+
+  def bic(self, X, sample_weight=None):
+    """The Bayesian information criterion on `X [N, d]`; lower is better."""
+    return float(self._criteria(X, sample_weight).bic)
+
+  def aic(self, X, sample_weight=None):
+    """Akaike's information criterion on `X [N, d]`; lower is better."""
+    return float(self._criteria(X, sample_weight).aic)
+
+  def icl(self, X, sample_weight=None):
+    """The integrated completed likelihood on `X [N, d]`; lower is better."""
+    return float(self._criteria(X, sample_weight).icl)
+
+  def _fit(self, X, sample_weight):
+    X = sklearn_base.check_points(self, X, ensure_min_samples=2)
+    sample_weight = sklearn_base.check_sample_weight(sample_weight, X)
+    self._check_parameters(len(X))
+    given = estimator_start.given(
+      self.weights_init,
+      self.means_init,
+      self.precisions_init,
+      shape=(int(self.n_components), X.shape[1]),
+      dtype=X.dtype,
+      covariance_type=self.covariance_type,
+    )
+    num_init = self.n_init
+    if self.warm_start and hasattr(self, "converged_"):
+      given, num_init = self._mixture(), 1
+    X, sample_weight = _padded(X), _padded(sample_weight)
+    with jax.enable_x64(X.dtype == np.float64):
+      keys = jax.random.split(
+        estimator_start.key_of(self.random_state), num_init
+      )
+      runs = [self._run(key, X, sample_weight, given) for key in keys]
+      result, fit = max(runs, key=lambda run: _rank(run[0]))
+      if result.status == types.Status.INVALID_INPUT:
+        raise ValueError(
+          f"X has values from {X.min()} to {X.max()}, takes numbers whose"
+          f" squares are within the range of {X.dtype}, as those of their"
+          " differences"
+        )
+      self._keep(result, fit)
+    if self.max_iter > 0 and not self.converged_:
+      self._warn()
+
+  def _check_parameters(self, num_points):
+    """Refuses parameters that cannot be, alone or with so many points."""
+    checks.integer("n_components", self.n_components, lowest=1)
+    if self.n_components > num_points:
+      raise ValueError(
+        f"n_components is {self.n_components}, takes no more than n_samples,"
+        f" {num_points}"
+      )
+    checks.name("covariance_type", self.covariance_type, gmm.COVARIANCE_TYPES)
+    checks.name("init_params", self.init_params, tuple(estimator_start.INITS))
+    checks.number("tol", self.tol, lowest=0.0)
+    checks.number("reg_covar", self.reg_covar, lowest=0.0)
+    checks.integer("max_iter", self.max_iter, lowest=0)
+    checks.integer("n_init", self.n_init, lowest=1)
+    if not isinstance(self.verbose, bool):
+      checks.integer("verbose", self.verbose, lowest=0)
+    checks.integer("verbose_interval", self.verbose_interval, lowest=1)
+    if not isinstance(self.warm_start, bool | np.bool_):
+      raise ValueError(f"warm_start is {self.warm_start!r}, takes a bool")
+
+  def _run(self, key, X, sample_weight, given):
+    """The fit from one start, and what repeats it with other limits."""
+    num_components = int(self.n_components)
+    options = {
+      "covariance_type": self.covariance_type,
+      "sample_weight": sample_weight,
+      "reg_covar": float(self.reg_covar),
+      "reg_share": 0.0,
+    }
+    start = estimator_start.begin(
+      key, X, num_components, given, self.init_params, **options
+    )
+    fit = functools.partial(
+      em.fit, key, X, num_components, init=start, **options
+    )
+    result = fit(max_iter=int(self.max_iter), tol=float(self.tol))
+    if self.verbose:
+      _LOGGER.info(
+        "%d steps, log-likelihood %.6g, %s",
+        result.num_iters,
+        result.log_likelihood,
+        types.Status(int(result.status)).name,
+      )
+    return result, fit
+
+  def _keep(self, result, fit):
+    """Sets the attributes."""
+    mixture = result.mixture
+    self.weights_ = np.array(mixture.weights)
+    self.means_ = np.array(mixture.means)
+    if mixture.covariances is None:
+      self.covariances_ = np.ones((), self.means_.dtype)
+    else:
+      self.covariances_ = np.array(mixture.covariances)
+    if self.covariance_type in ("full", "tied"):
+      inverse = np.linalg.inv(np.linalg.cholesky(self.covariances_))
+      factor = np.triu(np.swapaxes(inverse, -1, -2))
+      self.precisions_cholesky_ = factor
+      self.precisions_ = factor @ np.swapaxes(factor, -1, -2)
+    else:
+      self.precisions_ = np.asarray(1.0 / self.covariances_)
+      self.precisions_cholesky_ = np.asarray(np.sqrt(self.precisions_))
+    self.status_ = types.Status(int(result.status))
+    self.converged_ = self.status_ == types.Status.CONVERGED
+    self.n_iter_ = int(result.num_iters)
+    self.lower_bound_ = -np.inf
+    if self.n_iter_ > 0:
+      before = fit(max_iter=self.n_iter_ - 1, tol=0.0)
+      self.lower_bound_ = float(before.log_likelihood)
+
+  def _warn(self):
+    if self.status_ == types.Status.DEGENERATE:
+      message = (
+        f"The data does not determine n_components = {self.n_components}: a"
+        " component has lost its points, is the same as another or has hardly"
+        f" any variance but reg_covar = {self.reg_covar:g}. Take fewer, or a"
+        " simpler covariance_type."
+      )
+    else:
+      message = (
+        f"{self.n_iter_} steps were not enough. Take a larger max_iter, a"
+        " larger tol or another start."
+      )
+    warnings.warn(message, sklearn_base.ConvergenceWarning, stacklevel=4)
+
+  def _mixture(self):
+    is_unit = self.covariance_type == "unit"
+    return types.Mixture(
+      self.weights_, self.means_, None if is_unit else self.covariances_
+    )
+
+  def _evaluated(self, X):
+    """X and the mixture, in the wider of their dtypes."""
+    sklearn_base.check_is_fitted(self, "weights_")
+    X = sklearn_base.check_points(self, X, reset=False)
+    dtype = np.result_type(X, self.means_)
+    mixture = jax.tree.map(lambda leaf: leaf.astype(dtype), self._mixture())
+    return X.astype(dtype), mixture
+
+  def _posterior(self, X):
+    X, mixture = self._evaluated(X)
+    with jax.enable_x64(X.dtype == np.float64):
+      values = _evaluate(
+        _padded(X), mixture, covariance_type=self.covariance_type
+      )
+    labels, shares, log_density = (
+      np.array(value[: len(X)]) for value in values
+    )
+    return _Posterior(labels.astype(np.int64), shares, log_density)
+
+  def _criteria(self, X, sample_weight):
+    X, mixture = self._evaluated(X)
+    sample_weight = sklearn_base.check_sample_weight(sample_weight, X)
+    with jax.enable_x64(X.dtype == np.float64):
+      return _CRITERIA(
+        _padded(X),
+        mixture,
+        covariance_type=self.covariance_type,
+        sample_weight=_padded(sample_weight),
+      )
+
+
+_SAMPLE = jax.jit(
+  gmm.sample, static_argnums=2, static_argnames="covariance_type"
+)
+_CRITERIA = jax.jit(selection.criteria, static_argnames="covariance_type")
+
+
+@functools.partial(jax.jit, static_argnames="covariance_type")
+def _evaluate(points, mixture, *, covariance_type):
+  """Labels, responsibilities and log densities: one compilation for all."""
+  options = {"covariance_type": covariance_type}
+  return (
+    gmm.predict(points, mixture, **options),
+    gmm.responsibilities(points, mixture, **options),
+    gmm.log_density(points, mixture, **options),
+  )
+
+
+def _rank(result):
+  """Sound results before degenerate ones, then by likelihood."""
+  is_sound = result.status <= types.Status.MAX_ITER
+  return bool(is_sound), float(result.log_likelihood)
+
+
+def _padded(rows):
+  """Rows of 0 below, so that data of about the same size compiles once."""
+  step = max(_NUM_ROWS, 2 ** (len(rows).bit_length() - 3))
+  padding = -len(rows) % step
+  return np.pad(rows, [(0, padding)] + [(0, 0)] * (rows.ndim - 1))

@@ -1,0 +1,311 @@
+"""EM for one very large problem: sharded over devices, or read in blocks.
+
+Both take the start from a sample of the points and then pass over all of them
+once in every iteration, block by block, so that nothing of the size `K d N` is
+ever held.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+from jax.sharding import AxisType, Mesh, NamedSharding
+
+from tgmm_jax import types
+from tgmm_jax.solvers import checks
+from tgmm_jax.solvers import problem as problem_lib
+from tgmm_jax.solvers.em import runs as em_runs
+from tgmm_jax.solvers.em import starts as em_starts
+from tgmm_jax.solvers.em import steps as em_steps
+
+# From how many points a start is drawn: k-means++ on all of them would cost
+# one pass for each component.
+NUM_START_POINTS = 16_384
+
+
+def fit_sharded(
+  key: jax.Array,
+  points: jax.Array,
+  num_components: int,
+  *,
+  mesh: Mesh,
+  axis: str = "data",
+  covariance_type: str = "unit",
+  sample_weight: jax.Array | None = None,
+  init: str | types.Mixture = "k-means++",
+  max_iter: int = 100,
+  tol: float = 1e-7,
+  reg_share: float = 1e-6,
+  reg_covar: float = 0.0,
+  min_variance: float | None = None,
+  block_size: int = 4096,
+) -> types.SolverResult:
+  """Fits one problem whose points are dealt out over the devices of a mesh.
+
+  The same mixture as on one device, up to rounding. An iteration costs one
+  pass over the points of a device and one reduction of the sums over devices
+  (1 + K (1 + d) + the size of the covariances, in one vector).
+
+  Args:
+    key: consumed; the sample from which a start is drawn, and the start.
+    points: `[N, d]`, on the host, on one device or sharded over `axis`; what
+      is not sharded must fit the memory of one device.
+    num_components: K.
+    mesh: the devices; its axes may be of any type.
+    axis: the axis of the mesh over which points are dealt out.
+    covariance_type: as in `em.fit`.
+    sample_weight: `[N]`, or None for ones.
+    init: as in `em.fit`; drawn from at most `NUM_START_POINTS` points, from
+      all of them as by `em.fit` where there are no more.
+    max_iter: as in `em.fit`.
+    tol: as in `em.fit`.
+    reg_share: as in `em.fit`.
+    reg_covar: as in `em.fit`.
+    min_variance: as in `em.fit`.
+    block_size: points of a device at a time.
+
+  Returns:
+    A `SolverResult`, replicated; statuses as in `em.fit`.
+
+  Raises:
+    ValueError: for wrong shapes and dtypes, NaN or inf, fewer points than
+      components, weights that cannot be used, unknown names and options.
+  """
+  points = checks.array("points", points, ("N", "d"))
+  num_points = points.shape[0]
+  checks.integer("num_components", num_components, lowest=1, highest=num_points)
+  if sample_weight is None:
+    sample_weight = jnp.ones(num_points, points.dtype)
+  sample_weight = checks.array("sample_weight", sample_weight, ("N",))
+  if sample_weight.shape != (num_points,):
+    raise ValueError(
+      f"sample_weight has shape {sample_weight.shape}, takes {(num_points,)}"
+    )
+  checks.name("axis", axis, mesh.axis_names)
+  checks.integer("block_size", block_size, lowest=1)
+  given, options = em_starts.options(
+    points, int(num_components), covariance_type=covariance_type, init=init
+  )
+  limits = em_runs.make_limits(
+    max_iter, tol, reg_share, reg_covar, min_variance
+  )
+  # Drawing a start fails under JAX's default, Explicit.
+  automatic = (AxisType.Auto,) * len(mesh.axis_names)
+  mesh = Mesh(mesh.devices, mesh.axis_names, axis_types=automatic)
+  points, sample_weight = _deal_out(points, sample_weight, mesh, axis)
+  key, given = jax.device_put((key, given), NamedSharding(mesh, jax.P()))
+  with jax.set_mesh(mesh):
+    is_good, row = _first_bad(points, sample_weight)
+    if not is_good:
+      row = int(row)
+      checks.values(points[row : row + 1], sample_weight[row : row + 1], row)
+      checks.problem(points[:num_points], sample_weight[:num_points])
+    return _fit_sharded(
+      key,
+      points,
+      sample_weight,
+      given,
+      limits,
+      num_components=int(num_components),
+      num_points=num_points,
+      covariance_type=covariance_type,
+      init=options["init"],
+      mesh=mesh,
+      axis=axis,
+      block_size=block_size,
+    )
+
+
+def _deal_out(points, sample_weight, mesh, axis):
+  """Points and weights over the devices, padded by weight 0."""
+  missing = -points.shape[0] % mesh.shape[axis]
+  if missing:
+    points = jnp.pad(points, ((0, missing), (0, 0)))
+    sample_weight = jnp.pad(sample_weight, (0, missing))
+  over_points = NamedSharding(mesh, jax.P(axis))
+  return jax.device_put((points, sample_weight), over_points)
+
+
+@jax.jit
+def _first_bad(points, sample_weight):
+  """Whether the values can be fitted, and the first row that cannot be."""
+  is_point = (sample_weight > 0)[:, None]
+  is_good = jnp.all(jnp.isfinite(points) | ~is_point, axis=-1)
+  is_good &= (sample_weight >= 0) & (sample_weight < jnp.inf)
+  return jnp.all(is_good) & jnp.any(is_point), jnp.argmin(is_good)
+
+
+@functools.partial(
+  jax.jit,
+  static_argnames=(
+    "num_components",
+    "num_points",
+    "covariance_type",
+    "init",
+    "mesh",
+    "axis",
+    "block_size",
+  ),
+)
+def _fit_sharded(
+  key,
+  points,
+  sample_weight,
+  given,
+  limits,
+  *,
+  num_components,
+  num_points,
+  covariance_type,
+  init,
+  mesh,
+  axis,
+  block_size,
+):
+  problem = problem_lib.prepare(
+    points,
+    num_components,
+    sample_weight,
+    num_components,
+    covariance_type=covariance_type,
+    reg_share=limits.reg_share,
+    reg_covar=limits.reg_covar,
+  )
+  replicated = NamedSharding(mesh, jax.P())
+  sample = jax.lax.with_sharding_constraint(
+    _sample(key, problem, num_points), replicated
+  )
+  problem, start = begin(
+    key, problem, sample, given, num_components, init, covariance_type
+  )
+  run = jax.shard_map(
+    functools.partial(
+      _run_shard,
+      limits=limits,
+      covariance_type=covariance_type,
+      axis=axis,
+      block_size=block_size,
+    ),
+    mesh=mesh,
+    in_specs=(jax.P(None, axis), jax.P(axis), jax.P(), jax.P()),
+    out_specs=jax.P(),
+  )
+  frame = problem._replace(columns=None, sample_weight=None)
+  ended, log_likelihood = run(
+    problem.columns, problem.sample_weight, frame, start
+  )
+  return conclude(problem, ended, log_likelihood, covariance_type)
+
+
+def _sample(key, problem, num_points):
+  """Columns and weights of the points that a start is drawn from."""
+  columns, weight = problem.columns, problem.sample_weight
+  if num_points <= NUM_START_POINTS:
+    return columns[:, :num_points], weight[:num_points]
+  index = jax.random.randint(
+    jax.random.fold_in(key, 1), (NUM_START_POINTS,), 0, num_points
+  )
+  columns, weight = columns[:, index], weight[index]
+  total = jnp.sum(weight)
+  uniform = jnp.full_like(weight, 1.0 / NUM_START_POINTS)
+  return columns, jnp.where(total > 0, weight / total, uniform)
+
+
+def begin(key, problem, sample, given, num_components, init, covariance_type):
+  """The problem, marked where a given start cannot be used, and the start."""
+  columns, weight = sample
+  part = problem._replace(columns=columns, sample_weight=weight)
+  if given is None:
+    (draw_key,) = jax.random.split(key, 1)
+    return problem, em_starts.draw(
+      draw_key, part, init, num_components, covariance_type
+    )
+  part, start = em_starts.check(part, given, covariance_type)
+  return problem._replace(is_valid=part.is_valid), start
+
+
+def conclude(problem, run, log_likelihood, covariance_type):
+  """The result of the run."""
+  is_degenerate = em_steps.is_degenerate(
+    run.mixture,
+    problem.num_components,
+    covariance_type=covariance_type,
+    ridge=problem.ridge,
+  )
+  return em_runs.conclude(
+    problem,
+    run,
+    log_likelihood,
+    is_degenerate,
+    covariance_type=covariance_type,
+  )
+
+
+def _run_shard(
+  columns,
+  sample_weight,
+  frame,
+  start,
+  *,
+  limits,
+  covariance_type,
+  axis,
+  block_size,
+):
+  """All steps on the points of one device."""
+  block_size = min(block_size, columns.shape[1])
+  missing = -columns.shape[1] % block_size
+  columns = jnp.pad(columns, ((0, 0), (0, missing)))
+  columns = columns.reshape(columns.shape[0], -1, block_size).swapaxes(0, 1)
+  sample_weight = jnp.pad(sample_weight, (0, missing)).reshape(-1, block_size)
+
+  blocks = (columns, sample_weight)
+  e_step = functools.partial(em_steps.e_step, covariance_type=covariance_type)
+
+  def advance(run):
+    def add(sums, block):
+      statistics = e_step(*block, run.mixture)
+      sums = jax.tree.map(jnp.add, sums, statistics._replace(log_density=None))
+      return sums, statistics.log_density
+
+    shapes = jax.eval_shape(e_step, columns[0], sample_weight[0], run.mixture)
+    nothing = jax.tree.map(
+      # Each device has sums of its own until they are reduced.
+      lambda leaf: jax.lax.pcast(
+        jnp.zeros(leaf.shape, leaf.dtype), axis, to="varying"
+      ),
+      shapes._replace(log_density=None),
+    )
+    sums, log_density = jax.lax.scan(add, nothing, blocks)
+    change = jnp.sum(sample_weight * (log_density - run.log_density))
+    # One vector, one reduction.
+    vector, unravel = ravel_pytree((sums, change))
+    sums, change = unravel(jax.lax.psum(vector, axis))
+    return em_runs.update(
+      frame,
+      run,
+      sums._replace(log_density=log_density),
+      change,
+      limits=limits,
+      covariance_type=covariance_type,
+    )
+
+  run = jax.lax.while_loop(
+    lambda run: ~em_runs.is_done(run, limits=limits),
+    advance,
+    em_runs.begin(frame._replace(sample_weight=sample_weight), start),
+  )
+  log_likelihood = _log_likelihood(blocks, run.mixture, covariance_type)
+  return run._replace(log_density=None), jax.lax.psum(log_likelihood, axis)
+
+
+def _log_likelihood(blocks, mixture, covariance_type):
+  def add_up(block):
+    columns, sample_weight = block
+    log_density = em_steps.log_density(
+      columns, mixture, covariance_type=covariance_type
+    )
+    return jnp.sum(sample_weight * log_density)
+
+  return jnp.sum(jax.lax.map(add_up, blocks))

@@ -1,0 +1,234 @@
+"""The two steps of EM, for one problem and every covariance type.
+
+Points are columns `[d, N]` and everything per point has N as its last axis:
+under `vmap` a step then costs little more than its K N exponentials and, with
+estimated covariances, a few passes over K d N differences.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from tgmm_jax import linalg, types
+from tgmm_jax.solvers import covariance as covariance_lib
+
+# A mean over less than this share of the weight says nothing.
+MIN_MASS = 1e-9
+
+# A component of less weight has lost its points; two means that are closer,
+# in standard deviations, are one component.
+_MIN_WEIGHT = 1e-6
+_MIN_DISTANCE = 1e-3
+
+
+class Statistics(NamedTuple):
+  """What the E-step hands to the M-step: sums over the points.
+
+  Attributes:
+    mass: `[K]`, weight of the points that each component answers for.
+    sums: `[K, d]`, weighted sum of these points.
+    scatter: their squares and products about the means of the E-step, shaped
+      as the covariances; None for unit covariance.
+    log_density: `[N]`, of the mixture at each point, without the terms that
+      are the same for every mixture: -d/2 log(2 pi) and, for unit
+      covariance, -|x|^2 / 2.
+  """
+
+  mass: jax.Array
+  sums: jax.Array
+  scatter: jax.Array | None
+  log_density: jax.Array
+
+
+def e_step(
+  columns: jax.Array,
+  sample_weight: jax.Array,
+  mixture: types.Mixture,
+  *,
+  covariance_type: str = "unit",
+) -> Statistics:
+  """Responsibilities, summed up (one exponential per point and component).
+
+  Args:
+    columns: `[d, N]` points, centred: with unit covariance, squared norms are
+      subtracted from each other, so float32 loses what is small beside them.
+    sample_weight: `[N]`.
+    mixture: the parameters; a component of weight 0 takes no points.
+    covariance_type: one of `gmm.COVARIANCE_TYPES`.
+  """
+  means, log_weights = mixture.means, _log_weights(mixture.weights)
+  if covariance_type == "unit":
+    bias = log_weights - 0.5 * jnp.sum(means**2, axis=-1)
+    product = linalg.matmul(means, columns)
+    log_joint = product + bias[:, None]
+  else:
+    differences = columns[None] - means[:, :, None]
+    distances, log_det = covariance_lib.distances(
+      differences, mixture.covariances, covariance_type
+    )
+    log_joint = (log_weights - 0.5 * log_det)[:, None] - 0.5 * distances
+  highest = jnp.max(log_joint, axis=0)
+  joint = jnp.exp(log_joint - highest)
+  total = jnp.sum(joint, axis=0)
+  share = joint * (sample_weight / total)
+  scatter = None
+  if covariance_type != "unit":
+    scatter = covariance_lib.scatter(share, differences, covariance_type)
+  return Statistics(
+    mass=jnp.sum(share, axis=-1),
+    sums=linalg.matmul(share, columns.T),
+    scatter=scatter,
+    log_density=highest + jnp.log(total),
+  )
+
+
+def m_step(
+  statistics: Statistics,
+  mixture: types.Mixture,
+  anchor: types.Mixture,
+  *,
+  covariance_type: str = "unit",
+  ridge: jax.Array | None = None,
+  lowest: jax.Array | None = None,
+) -> types.Mixture:
+  """The most likely parameters, where there are points to tell them.
+
+  A component of less than `MIN_MASS` of the weight falls back to its anchor
+  and keeps that much, so that it can come to life again; one of weight 0
+  stays without.
+
+  Args:
+    statistics: from the E-step.
+    mixture: the parameters before.
+    anchor: means and covariances to fall back to.
+    covariance_type: one of `gmm.COVARIANCE_TYPES`.
+    ridge: `[d]`, added to the variances; not used for unit covariance.
+    lowest: `[d]`, floor of the variances, or None.
+  """
+  mass = statistics.mass / jnp.sum(statistics.mass)
+  has_mass = mass >= MIN_MASS
+  safe = jnp.where(has_mass, statistics.mass, 1.0)
+  means = statistics.sums / safe[:, None]
+  weights = jnp.where(mixture.weights > 0, jnp.maximum(mass, MIN_MASS), 0.0)
+  covariances = None
+  if covariance_type != "unit":
+    shifts = jnp.where(has_mass[:, None], means - mixture.means, 0.0)
+    if "tied" in covariance_type:
+      safe = statistics.mass
+    covariances = covariance_lib.estimate(
+      statistics.scatter, safe, shifts, ridge, covariance_type
+    )
+    if lowest is not None:
+      covariances = covariance_lib.raise_to(
+        covariances, lowest, covariance_type
+      )
+    if "tied" not in covariance_type:
+      shape = (-1,) + (1,) * (covariances.ndim - 1)
+      covariances = jnp.where(
+        has_mass.reshape(shape), covariances, anchor.covariances
+      )
+  return types.Mixture(
+    weights=weights / jnp.sum(weights),
+    means=jnp.where(has_mass[:, None], means, anchor.means),
+    covariances=covariances,
+  )
+
+
+def step(
+  points: jax.Array,
+  mixture: types.Mixture,
+  *,
+  covariance_type: str = "unit",
+  sample_weight: jax.Array | None = None,
+  reg_covar: jax.Array | float = 0.0,
+) -> types.Mixture:
+  """One EM step: Dempster, Laird and Rubin 1977, section 4.3.
+
+  Args:
+    points: `[N, d]`, near the origin (see `e_step`).
+    mixture: the parameters before; components without points stay.
+    covariance_type: one of `gmm.COVARIANCE_TYPES`.
+    sample_weight: `[N]`, or None for ones.
+    reg_covar: added to the variances.
+  """
+  if sample_weight is None:
+    sample_weight = jnp.ones(points.shape[0], points.dtype)
+  statistics = e_step(
+    points.T, sample_weight, mixture, covariance_type=covariance_type
+  )
+  return m_step(
+    statistics,
+    mixture,
+    mixture,
+    covariance_type=covariance_type,
+    ridge=jnp.full(points.shape[1], reg_covar, points.dtype),
+  )
+
+
+def log_density(
+  columns: jax.Array,
+  mixture: types.Mixture,
+  *,
+  covariance_type: str = "unit",
+) -> jax.Array:
+  """Log density of the mixture at each point, `[N]`, without -d/2 log(2 pi).
+
+  By distances for every type: the value is reported, and the terms of the
+  E-step with unit covariance may be much larger than it.
+  """
+  differences = columns[None] - mixture.means[:, :, None]
+  if covariance_type == "unit":
+    distances, log_det = jnp.sum(differences**2, axis=1), jnp.zeros(1)
+  else:
+    distances, log_det = covariance_lib.distances(
+      differences, mixture.covariances, covariance_type
+    )
+  bias = _log_weights(mixture.weights) - 0.5 * log_det
+  return jax.nn.logsumexp(bias[:, None] - 0.5 * distances, axis=0)
+
+
+def is_degenerate(
+  mixture: types.Mixture,
+  num_components: jax.Array,
+  *,
+  covariance_type: str = "unit",
+  ridge: jax.Array | None = None,
+) -> jax.Array:
+  """Whether a component is empty, twice there, or collapsed, `[]`.
+
+  Args:
+    mixture: the parameters.
+    num_components: how many components are not padding.
+    covariance_type: one of `gmm.COVARIANCE_TYPES`.
+    ridge: `[d]`, as in `m_step`.
+  """
+  weights, means = mixture.weights, mixture.means
+  is_component = jnp.arange(weights.size) < num_components
+  is_empty = is_component & (weights < _MIN_WEIGHT)
+  gaps = jnp.sum((means[:, None] - means[None]) ** 2, axis=-1)
+  variances = jnp.ones(())
+  is_alike = jnp.ones((1, 1), bool)
+  if covariance_type != "unit":
+    variances = covariance_lib.mean_variance(
+      mixture.covariances, covariance_type
+    )
+    is_alike = covariance_lib.is_alike(mixture.covariances, covariance_type)
+  is_near = gaps < _MIN_DISTANCE**2 * variances
+  is_later = jnp.tril(jnp.ones_like(gaps, dtype=bool), -1)
+  is_double = is_component[:, None] & is_later & is_near & is_alike
+  result = jnp.any(is_empty) | jnp.any(is_double)
+  if covariance_type != "unit":
+    collapsed = covariance_lib.is_collapsed(
+      mixture.covariances, ridge, covariance_type
+    )
+    result |= jnp.any(collapsed & (is_component | (collapsed.ndim == 0)))
+  return result
+
+
+def _log_weights(weights):
+  """-inf for 0, without an infinite slope."""
+  is_present = weights > 0
+  return jnp.where(
+    is_present, jnp.log(jnp.where(is_present, weights, 1.0)), -jnp.inf
+  )

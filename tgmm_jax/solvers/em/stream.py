@@ -1,0 +1,401 @@
+"""EM for points that never fit in memory: one pass over blocks an iteration.
+
+The host reads a block, takes it into the frame and hands it to the device; the
+sums come back and are added up in float64. While the device works on a block
+the host prepares the next.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tgmm_jax import types
+from tgmm_jax.solvers import checks
+from tgmm_jax.solvers import problem as problem_lib
+from tgmm_jax.solvers.em import runs as em_runs
+from tgmm_jax.solvers.em import sharded
+from tgmm_jax.solvers.em import starts as em_starts
+from tgmm_jax.solvers.em import steps as em_steps
+
+# `[n, d]` points, or a pair of them and their weights `[n]`.
+Block = Any
+
+
+def fit_stream(
+  key: jax.Array,
+  blocks: np.ndarray | Iterable[Block] | Callable[[], Iterable[Block]],
+  num_components: int,
+  *,
+  covariance_type: str = "unit",
+  init: str | types.Mixture = "k-means++",
+  max_iter: int = 100,
+  tol: float = 1e-6,
+  reg_share: float = 1e-6,
+  reg_covar: float = 0.0,
+  min_variance: float | None = None,
+  block_size: int = 16_384,
+  on_step: Callable[[int, float], None] = lambda num_iters, value: None,
+) -> types.SolverResult:
+  """Fits one problem that is read block by block.
+
+  One pass over the blocks in every iteration, one before the first and one
+  after the last. The device computes in float32, or in float64 where JAX has
+  64 bits enabled; what it sums up is added in float64.
+
+  Args:
+    key: consumed; the sample from which a start is drawn, and the start.
+    blocks: an array `[N, d]` (a `numpy.memmap` too), cut into blocks of
+      `block_size`; or blocks of any sizes: something that can be iterated
+      again and again, or a function that gives a new iterator. A block is
+      `[n, d]`, or a pair of it and weights `[n]`.
+    num_components: K.
+    covariance_type: as in `em.fit`.
+    init: as in `em.fit`; drawn from a uniform sample of
+      `sharded.NUM_START_POINTS` points, from all where there are no more.
+    max_iter: as in `em.fit`.
+    tol: as in `em.fit`; the mean log-likelihood is known to about 1e-7 of
+      itself in float32.
+    reg_share: as in `em.fit`.
+    reg_covar: as in `em.fit`.
+    min_variance: as in `em.fit`.
+    block_size: points that the device gets at a time.
+    on_step: called after each pass with the number of steps taken and the
+      mean log-likelihood before the step.
+
+  Returns:
+    A `SolverResult`; statuses as in `em.fit`.
+
+  Raises:
+    ValueError: for blocks of wrong or changing shape, NaN, inf or numbers
+      whose squares overflow, fewer points than components, weights that cannot
+      be used, an iterator that can be read only once, unknown names and
+      options.
+  """
+  checks.integer("num_components", num_components, lowest=1)
+  checks.integer("block_size", block_size, lowest=1)
+  limits = em_runs.make_limits(
+    max_iter, tol, reg_share, reg_covar, min_variance
+  )
+  read = functools.partial(_pieces, _reader(blocks), block_size)
+  survey = _survey(key, read)
+  if survey.num_points < num_components:
+    raise ValueError(
+      f"num_components is {num_components}, takes an integer from 1 to the"
+      f" {survey.num_points} points"
+    )
+  given, options = em_starts.options(
+    survey.sample,
+    int(num_components),
+    covariance_type=covariance_type,
+    init=init,
+  )
+  frame = _frame(survey, num_components, limits, covariance_type)
+  frame, start = _begin(
+    key, survey, frame, given, options["init"], covariance_type
+  )
+  one_pass = functools.partial(
+    _pass,
+    read,
+    survey,
+    frame.scale,
+    min(block_size, survey.largest_piece),
+    covariance_type=covariance_type,
+  )
+  return _iterate(one_pass, frame, start, limits, covariance_type, on_step)
+
+
+def _iterate(one_pass, frame, start, limits, covariance_type, on_step):
+  """Passes over the blocks until the run is done, and its result."""
+  unused = jnp.zeros(1, frame.centre.dtype)
+  run = em_runs.begin(frame._replace(sample_weight=unused), start)
+  value = np.inf
+  while not em_runs.is_done(run, limits=limits):
+    statistics, log_likelihood = one_pass(run.mixture)
+    change, value = log_likelihood - value, log_likelihood
+    run = _update(
+      frame,
+      run,
+      _as_statistics(statistics, unused),
+      jnp.asarray(change, unused.dtype),
+      limits,
+      covariance_type=covariance_type,
+    )
+    on_step(int(run.num_iters), value + float(frame.log_density))
+  _, log_likelihood = one_pass(run.mixture)
+  return sharded.conclude(
+    frame, run, jnp.asarray(log_likelihood, unused.dtype), covariance_type
+  )
+
+
+class _Survey(NamedTuple):
+  """What the first pass finds."""
+
+  num_points: int
+  largest_piece: int  # points
+  total: float  # weight
+  mean: np.ndarray  # [d]
+  variance: np.ndarray  # [d]
+  extent: np.ndarray  # [d], the largest distance from the mean
+  sample: np.ndarray  # [n, d], in the order of the blocks
+  sample_weight: np.ndarray  # [n]
+
+
+def _reader(blocks) -> Callable[[], Iterator[Block]]:
+  """A function that gives a new iterator over the blocks."""
+  if hasattr(blocks, "shape"):
+    if len(blocks.shape) != 2 or 0 in blocks.shape:
+      raise ValueError(
+        f"blocks has shape {tuple(blocks.shape)}, takes [N, d] or blocks [n, d]"
+      )
+    return lambda: iter((blocks,))
+  if callable(blocks):
+    return lambda: iter(blocks())
+  if not isinstance(blocks, Iterable) or iter(blocks) is blocks:
+    raise ValueError(
+      f"blocks is a {type(blocks).__name__}, which cannot be read again and"
+      " again, takes an array, a sequence of blocks or a function that gives a"
+      " new iterator"
+    )
+  return lambda: iter(blocks)
+
+
+def _pieces(read, block_size) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+  """The blocks, cut into pieces of at most `block_size` points."""
+  dim = None
+  for index, block in enumerate(read()):
+    is_pair = isinstance(block, tuple) and len(block) == 2
+    points, weight = block if is_pair else (block, None)
+    dim = _check_block(index, points, weight, dim)
+    for first in range(0, points.shape[0], block_size):
+      piece = np.asarray(points[first : first + block_size])
+      if weight is None:
+        yield piece, np.ones(piece.shape[0])
+      else:
+        yield piece, np.asarray(weight[first : first + block_size], np.float64)
+
+
+def _check_block(index, points, weight, dim):
+  """Refuses a block by its shape and dtype; returns d."""
+  shape, dtype = (getattr(points, name, None) for name in ("shape", "dtype"))
+  if shape is None or len(shape) != 2 or shape[1] == 0:
+    found = type(points).__name__ if shape is None else f"of shape {shape}"
+    raise ValueError(
+      f"block {index} is {found}, takes an array [n, d] or a pair of it and"
+      " weights [n]"
+    )
+  is_odd = isinstance(points, np.ma.MaskedArray) or hasattr(points, "tocsr")
+  if is_odd or not checks.is_real(dtype):
+    raise ValueError(
+      f"block {index} is a {type(points).__name__} of dtype {dtype}, takes an"
+      " array of real numbers, with weight 0 for what is missing"
+    )
+  if dim is not None and shape[1] != dim:
+    raise ValueError(
+      f"block {index} has shape {shape}, takes [n, {dim}] as the first"
+    )
+  if weight is not None:
+    shape_of, dtype = np.shape(weight), np.asarray(weight).dtype
+    if shape_of != shape[:1] or not checks.is_real(dtype):
+      raise ValueError(
+        f"block {index} has weights of shape {shape_of} and dtype {dtype},"
+        f" takes real numbers of shape {shape[:1]}"
+      )
+  return shape[1]
+
+
+def _survey(key, read) -> _Survey:
+  """The first pass: checks, moments in float64, and a uniform sample."""
+  seed = np.asarray(jax.random.key_data(jax.random.fold_in(key, 1)))
+  generator = np.random.default_rng(seed)
+  num_points, largest_piece, sample, moments = 0, 0, (), None
+  for points, weight in read():
+    checks.values(points, weight, num_points)
+    num_points += weight.size
+    largest_piece = max(largest_piece, weight.size)
+    is_point = weight > 0
+    points = np.where(is_point[:, None], points, 0.0)
+    # Points without weight only where there are too few others.
+    priority = generator.random(weight.size) + ~is_point
+    sample = _keep(sample, (priority, points, weight))
+    if np.any(is_point):
+      part = points[is_point], weight[is_point]
+      # What overflows here is refused in the end.
+      with np.errstate(over="ignore", invalid="ignore"):
+        moments = _joined(moments, *part)
+  if moments is None:
+    raise ValueError(
+      f"blocks has {num_points} points and no weight, takes some weight above 0"
+    )
+  total, first, mean, square, lowest, highest = moments
+  if not total < np.inf:
+    raise ValueError("blocks has weights that sum to inf, takes a finite sum")
+  return _Survey(
+    num_points,
+    largest_piece,
+    total,
+    first + mean,
+    square / total,
+    np.maximum(highest - mean, mean - lowest),
+    *sample[1:],
+  )
+
+
+def _joined(moments, points, weight):
+  """Weight, one of the points, and about it: mean, squares, bounds.
+
+  Chan, Golub and LeVeque 1979: moments of two parts put together. About one
+  of the points a constant column is centred exactly.
+  """
+  if moments is None:
+    first = points[0].astype(np.float64)
+    moments = (0.0, first, 0.0, 0.0, np.inf, -np.inf)
+  total, first, mean, square, lowest, highest = moments
+  points = points - first
+  mass = weight.sum()
+  part_mean = (weight / mass) @ points
+  shift, joint = part_mean - mean, total + mass
+  square = square + weight @ (points - part_mean) ** 2
+  square = square + shift**2 * (total * (mass / joint))
+  return (
+    joint,
+    first,
+    mean + shift * (mass / joint),
+    square,
+    np.minimum(lowest, points.min(axis=0)),
+    np.maximum(highest, points.max(axis=0)),
+  )
+
+
+def _keep(sample, part):
+  """The points of the lowest random priorities so far, in their order."""
+  if sample:
+    part = tuple(map(np.concatenate, zip(sample, part, strict=True)))
+  size = sharded.NUM_START_POINTS
+  if part[0].size <= size:
+    return part
+  kept = np.sort(np.argpartition(part[0], size)[:size])
+  return tuple(leaf[kept] for leaf in part)
+
+
+def _frame(survey, num_components, limits, covariance_type):
+  """The frame of all the points; the points themselves stay outside."""
+  dtype = jnp.zeros(0).dtype
+  furthest = np.max(np.abs(survey.mean) + survey.extent)
+  largest = float(jnp.finfo(dtype).max)
+  is_in_range = furthest < math.sqrt(1e-3 * largest / survey.mean.size)
+  if is_in_range:
+    scale, is_in_range = problem_lib.unit_of(
+      jnp.asarray(survey.extent, dtype), covariance_type
+    )
+  if not is_in_range:
+    raise ValueError(
+      f"blocks has points that are up to {np.max(survey.extent):g} from their"
+      f" mean, takes numbers whose squares are within the range of {dtype}"
+    )
+  variance = survey.variance / np.asarray(scale, np.float64) ** 2
+  log_density = -0.5 * survey.mean.size * math.log(2.0 * math.pi)
+  return problem_lib.Problem(
+    columns=None,
+    sample_weight=None,
+    num_components=jnp.asarray(num_components, jnp.int32),
+    is_valid=jnp.ones((), bool),
+    centre=jnp.asarray(survey.mean, dtype),
+    scale=scale,
+    directions=None,
+    ridge=problem_lib.ridge_of(
+      jnp.asarray(variance, dtype), scale, limits.reg_share, limits.reg_covar
+    ),
+    log_density=log_density - jnp.sum(jnp.log(scale)),
+  )
+
+
+def _begin(key, survey, frame, given, init, covariance_type):
+  """As `sharded.begin`; the sample and a given start are centred in float64."""
+  centre = frame.centre
+  if given is not None:
+    means = np.asarray(given.means, np.float64) - survey.mean
+    given = given._replace(means=jnp.asarray(means, centre.dtype))
+    frame = frame._replace(centre=jnp.zeros_like(centre))
+  weight = survey.sample_weight / survey.sample_weight.sum()
+  frame, start = sharded.begin(
+    key,
+    frame,
+    _to_frame(survey.sample, weight, survey.mean, frame.scale),
+    given,
+    int(frame.num_components),
+    init,
+    covariance_type,
+  )
+  return frame._replace(centre=centre), start
+
+
+def _to_frame(points, weight, centre, scale):
+  """Columns and weights for the device; float64 until they are centred."""
+  points = np.where(weight[:, None] > 0, points, centre)
+  columns = ((points - centre) / np.asarray(scale, np.float64)).T
+  return jnp.asarray(columns, scale.dtype), jnp.asarray(weight, scale.dtype)
+
+
+def _pass(read, survey, scale, block_size, mixture, *, covariance_type):
+  """Sums over all the points, and the mean log-likelihood in the frame."""
+  sums, pending, num_points = None, None, 0
+  for points, weight in read():
+    num_points += weight.size
+    missing = max(0, block_size - weight.size)
+    points = np.pad(points, ((0, missing), (0, 0)))
+    weight = np.pad(weight / survey.total, (0, missing))
+    part = _sums(
+      *_to_frame(points, weight, survey.mean, scale),
+      mixture,
+      covariance_type=covariance_type,
+    )
+    # Fetched one block late, so that the device works while the host reads.
+    sums, pending = _add(sums, pending), part
+  if num_points != survey.num_points:
+    raise ValueError(
+      f"blocks gave {survey.num_points} points in the first pass and"
+      f" {num_points} in a later one, takes a function that gives a new"
+      " iterator over the same points"
+    )
+  return _add(sums, pending)
+
+
+@functools.partial(jax.jit, static_argnames="covariance_type")
+def _sums(columns, weight, mixture, *, covariance_type):
+  statistics = em_steps.e_step(
+    columns, weight, mixture, covariance_type=covariance_type
+  )
+  log_density = statistics.log_density
+  if covariance_type == "unit":
+    log_density -= 0.5 * jnp.sum(columns**2, axis=0)
+  return statistics._replace(log_density=None), jnp.sum(weight * log_density)
+
+
+def _as_statistics(sums, unused):
+  """Sums back in the dtype of the device."""
+  sums = jax.tree.map(lambda leaf: jnp.asarray(leaf, unused.dtype), sums)
+  return sums._replace(log_density=unused)
+
+
+def _add(sums, part):
+  if part is None:
+    return sums
+  part = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), part)
+  return part if sums is None else jax.tree.map(np.add, sums, part)
+
+
+@functools.partial(jax.jit, static_argnames="covariance_type")
+def _update(frame, run, statistics, change, limits, *, covariance_type):
+  return em_runs.update(
+    frame,
+    run,
+    statistics,
+    change,
+    limits=limits,
+    covariance_type=covariance_type,
+  )

@@ -1,0 +1,327 @@
+"""The spectral method for spherical mixtures, from points or from moments."""
+
+import math
+import numbers
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from tgmm_jax import linalg, types
+from tgmm_jax.solvers import problem as problem_lib
+from tgmm_jax.solvers.spectral import frame as moment_frame
+from tgmm_jax.solvers.spectral import moments, tensor_power
+
+ABOUT = ("origin", "mean")
+
+# The eigenvalues' own weights add up to 1 in exact moments.
+_LEAST_TOTAL, _MOST_TOTAL = 0.5, 2.0
+
+
+class MomentFit(NamedTuple):
+  """A mixture read from given moments; always finite.
+
+  Attributes:
+    mixture: weights and means; covariances None, for moments without noise
+      do not tell.
+    rank: `[]` int32, of the second moment, at most K.
+    residual: `[]`, what the components leave of the whitened third moment,
+      relative to it: 0 if the moments are those of the mixture.
+    status: `[]` int32, as that of `fit`.
+  """
+
+  mixture: types.Mixture
+  rank: jax.Array
+  residual: jax.Array
+  status: jax.Array
+
+
+def fit(
+  key: jax.Array,
+  points: jax.Array,
+  num_components: jax.Array | int,
+  *,
+  sample_weight: jax.Array | None = None,
+  max_components: int | None = None,
+  variance: jax.Array | float | None = 1.0,
+  about: str = "origin",
+  min_eigenvalue: float = 1e-3,
+  num_restarts: int = 10,
+  num_iters: int = 30,
+) -> types.SolverResult:
+  """Reads weights and means from the second and third moments.
+
+  Hsu and Kakade 2013 with the tensor power method of Anandkumar et al. 2014.
+  About the origin, as there, it needs linearly independent means, so K <= d:
+  near dependence the estimate has heavy tails, and centred data, whose means
+  are dependent, cannot be fitted. About the mean (`moments.central_moments`)
+  the means need only span K - 1 dimensions, K may be d + 1 if the variance is
+  known, and moving the points moves the means and no more. On the paper's
+  tasks with N = 128 the squared error of the means at d = K = 2 is then 0.027
+  instead of thousands, at d = 8, K = 5 it is 0.07 instead of 0.1 to 30.
+
+  Args:
+    key: consumed; starts of the power method.
+    points: `[N, d]`; padding may hold anything.
+    num_components: K of the problem; may be traced if `max_components` is
+      given.
+    sample_weight: `[N]`, or None for ones; 0 is padding.
+    max_components: static K of the result, or None for `num_components`.
+    variance: of the noise, in squared units of the points, a number or `[]`;
+      None estimates it (`moments.residual_variance`; at d = K that is the
+      covariance's smallest eigenvalue).
+    about: the point that the moments are about, "origin" or "mean".
+    min_eigenvalue: in units of the variance; smaller eigenvalues of the
+      whitening are raised to it, which bounds the means; 0.25 fails less
+      often than the default, which hardly interferes.
+    num_restarts: random starts for each component.
+    num_iters: power steps, twice for each component.
+
+  Returns:
+    A `SolverResult`. With the number 1.0 as variance its mixture and
+    likelihood have unit covariance (None); otherwise the variance, known or
+    estimated, is the mixture's (tied_spherical, `[]`), at least 1e-6 of the
+    points' own. Its status is CONVERGED; MAX_ITER where a power iteration has
+    not settled; INVALID_INPUT as in `em.fit`, and for a variance that is NaN,
+    infinite or negative; DEGENERATE where the moments do not determine the
+    components. That is: fewer points than K, K > d (d + 1 about the mean), a
+    whitening eigenvalue that noise alone may give, as of equal means,
+    eigenvalues whose weights do not add up to about 1, or a variance at its
+    floor. The means are then what was found, or, if that is nothing, all the
+    overall mean, with equal weights. K = 1 is the mean, which is always right,
+    and degenerate only by an estimated variance of 0.
+
+  Raises:
+    ValueError: what no data can make right.
+  """
+  max_components = problem_lib.static_components(num_components, max_components)
+  _check(variance, about, min_eigenvalue, num_restarts, num_iters)
+  problem = problem_lib.prepare(
+    points, num_components, sample_weight, max_components
+  )
+  num_components = problem.num_components
+  frame = moment_frame.rescale(problem, variance, about, max_components)
+  whiten = moments.whitened_moments
+  if about == "mean":
+    whiten = moments.central_moments
+  whitened = whiten(
+    frame.points,
+    num_components,
+    frame.variance,
+    sample_weight=problem.sample_weight,
+    max_components=max_components,
+    # In the frame the points are of size 1, so this bounds the third powers.
+    min_eigenvalue=min_eigenvalue * frame.variance
+    + jnp.finfo(frame.points.dtype).eps,
+  )
+  mixture, status, _ = _solve(
+    key,
+    whitened,
+    num_components,
+    {"num_restarts": num_restarts, "num_iters": num_iters},
+    max_rank=jnp.minimum(
+      points.shape[-1] + int(about == "mean"),
+      jnp.sum(problem.sample_weight > 0),
+    ),
+    mean=linalg.weighted_mean(frame.points, problem.sample_weight),
+  )
+  status = jnp.where(frame.is_spread, status, types.Status.DEGENERATE)
+  status = jnp.where(
+    problem.is_valid & frame.is_valid, status, types.Status.INVALID_INPUT
+  )
+  return types.SolverResult(
+    mixture=moment_frame.in_data_space(
+      mixture, frame, num_components, variance
+    ),
+    log_likelihood=moment_frame.log_likelihood(mixture, frame, problem, status),
+    num_iters=jnp.asarray(2 * num_iters, jnp.int32),
+    status=status.astype(jnp.int32),
+  )
+
+
+def fit_moments(
+  key: jax.Array,
+  second: jax.Array,
+  third: jax.Array,
+  num_components: jax.Array | int,
+  *,
+  mean: jax.Array | None = None,
+  variance: jax.Array | float | None = None,
+  max_components: int | None = None,
+  num_restarts: int = 10,
+  num_iters: int = 30,
+) -> MomentFit:
+  """Reads weights and means from given second and third moments.
+
+  Either moments without noise, `sum_k w_k m_k m_k^T` and the same of third
+  order, or raw moments `E[x x^T]` and `E[x (x) x (x) x]` with the mean and the
+  known variance of the spherical noise, which is then taken off. Moments
+  of a population give its parameters back, if the means are linearly
+  independent: of means in [-5, 5]^d, d from 2 to 40, to 1e-11 in float64 and
+  to 1e-4 in float32 (3e-3 where their condition number is 100).
+
+  Args:
+    key: consumed; starts of the power method.
+    second: `[d, d]`, symmetric.
+    third: `[d, d, d]`, symmetric.
+    num_components: K <= d; may be traced if `max_components` is given.
+    mean: `[d]`, the mean of x, or None for moments without noise.
+    variance: of the noise; given if and only if the mean is.
+    max_components: static K of the result, or None for `num_components`.
+    num_restarts: random starts for each component.
+    num_iters: power steps, twice for each component.
+
+  Returns:
+    A `MomentFit`, its status CONVERGED, MAX_ITER, DEGENERATE (K > d, a second
+    moment of lower rank, eigenvalues whose weights do not add up to about 1)
+    or INVALID_INPUT (NaN or inf, no symmetry, a variance that is negative, K
+    out of range). In the last two cases the means may be 0 and the weights
+    equal.
+
+  Raises:
+    ValueError: if only one of mean and variance is given.
+  """
+  if (mean is None) != (variance is None):
+    raise ValueError(
+      f"mean is {mean!r} with variance = {variance!r}; takes both or neither"
+    )
+  max_components = problem_lib.static_components(num_components, max_components)
+  is_valid = (num_components >= 1) & (num_components <= max_components)
+  num_components = jnp.clip(num_components, 1, max_components)
+  second, third = jnp.asarray(second), jnp.asarray(third)
+  # Lengths such that the points' are about 1: no power leaves the range.
+  unit = jnp.sqrt(jnp.max(jnp.abs(second)))
+  is_valid &= jnp.isfinite(unit)
+  unit = jnp.where((unit > 0) & (unit < jnp.inf), unit, 1.0)
+  second, third = second / unit / unit, third / unit / unit / unit
+  if mean is not None:
+    is_valid &= jnp.isfinite(variance) & (variance >= 0)
+    second, third = moments.remove_noise(
+      mean / unit, second, third, variance / unit / unit
+    )
+  is_valid &= _is_symmetric(second) & tensor_power.is_symmetric(third)
+  whitened = moments.whiten(
+    jnp.where(is_valid, second, 0.0),
+    jnp.where(is_valid, third, 0.0),
+    num_components,
+    max_components=max_components,
+  )
+  mixture, status, residual = _solve(
+    key,
+    whitened,
+    num_components,
+    {"num_restarts": num_restarts, "num_iters": num_iters},
+    max_rank=second.shape[0],
+  )
+  status = jnp.where(is_valid, status, types.Status.INVALID_INPUT)
+  return MomentFit(
+    mixture=mixture._replace(means=unit * mixture.means),
+    rank=whitened.rank,
+    residual=residual,
+    status=status.astype(jnp.int32),
+  )
+
+
+def recover(
+  eigenvalues: jax.Array,
+  vectors: jax.Array,
+  status: jax.Array,
+  whitened: moments.WhitenedMoments,
+  num_components: jax.Array | int,
+  *,
+  max_rank: jax.Array | int,
+  mean: jax.Array | None = None,
+) -> tuple[types.Mixture, jax.Array]:
+  """The mixture that eigenpairs of a whitened tensor tell: undoes whitening.
+
+  Component k has the weight `value_k^-2` and the mean `value_k U v_k`, U the
+  inverse of the whitening (Anandkumar et al. 2014, theorem 4.3).
+
+  Args:
+    eigenvalues: `[K]`; of components above 0, if they could be found.
+    vectors: `[K, K]`, a unit vector in each row.
+    status: `[]`, that of the decomposition.
+    whitened: the moments.
+    num_components: K of the problem, may be traced.
+    max_rank: the largest K that the points or moments determine.
+    mean: `[d]`, of the points: the result for K = 1, whatever the pairs are,
+      and where they cannot be used. None takes the centre of the moments for
+      the latter, and K = 1 as any other.
+
+  Returns:
+    The mixture, finite, in the coordinates of the moments, with covariances
+    None; and the status `[]`, DEGENERATE where the pairs cannot be used or the
+    moments do not determine the components.
+  """
+  is_component = jnp.arange(eigenvalues.size) < num_components
+  safe = jnp.where(eigenvalues > 0, eigenvalues, 1.0)
+  means = whitened.centre + linalg.matmul(
+    vectors * safe[:, None], whitened.unwhitening.T
+  )
+  weights = jnp.where(is_component, safe**-2, 0.0)
+  total = jnp.sum(weights)
+  weights = weights / total
+  is_usable = (
+    jnp.all((eigenvalues > 0) | ~is_component)
+    & jnp.all(jnp.isfinite(means))
+    & jnp.all(jnp.isfinite(weights))
+    & (num_components <= max_rank)
+  )
+  is_determined = (
+    is_usable
+    & (whitened.rank >= num_components)
+    & (total > _LEAST_TOTAL)
+    & (total < _MOST_TOTAL)
+    & (status != types.Status.INVALID_INPUT)
+  )
+  status = jnp.where(is_determined, status, types.Status.DEGENERATE)
+  if mean is None:
+    mean = whitened.centre
+  else:
+    is_one = jnp.equal(num_components, 1)
+    is_usable &= ~is_one
+    status = jnp.where(is_one, types.Status.CONVERGED, status)
+  uniform = (is_component / num_components).astype(weights.dtype)
+  means = jnp.where(is_usable, means, mean)
+  mixture = types.Mixture(
+    jnp.where(is_usable, weights, uniform),
+    jnp.where(is_component[:, None], means, 0.0),
+  )
+  return mixture, status.astype(jnp.int32)
+
+
+def _check(variance, about, min_eigenvalue, num_restarts, num_iters):
+  """Refuses what no data can make right."""
+  if isinstance(variance, numbers.Real) and not 0 <= variance < math.inf:
+    raise ValueError(f"variance is {variance!r}, takes a number >= 0 or None")
+  if about not in ABOUT:
+    raise ValueError(f"about is {about!r}, takes {ABOUT}")
+  if min_eigenvalue < 0:
+    raise ValueError(f"min_eigenvalue is {min_eigenvalue}, takes >= 0")
+  if num_restarts < 1:
+    raise ValueError(f"num_restarts is {num_restarts}, takes >= 1")
+  if num_iters < 1:
+    raise ValueError(f"num_iters is {num_iters}, takes >= 1")
+
+
+def _solve(key, whitened, num_components, options, **known):
+  """Takes the whitened tensor apart: mixture, status and residual."""
+  found = tensor_power.decompose(
+    key, whitened.tensor, num_components, **options
+  )
+  mixture, status = recover(
+    found.eigenvalues,
+    found.vectors,
+    found.status,
+    whitened,
+    num_components,
+    **known,
+  )
+  return mixture, status, found.residual
+
+
+def _is_symmetric(matrix):
+  """As `tensor_power.is_symmetric`; of the size of entries, not of rounding."""
+  largest = jnp.max(jnp.abs(matrix))
+  tolerance = jnp.finfo(matrix.dtype).eps ** (1 / 3) * largest
+  return jnp.all(jnp.abs(matrix - matrix.T) <= tolerance)

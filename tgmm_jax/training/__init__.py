@@ -1,0 +1,1 @@
+"""Training one network: the step, the host's loop, checkpoints, its folder."""

@@ -1,0 +1,250 @@
+"""A run's folder: who works in it, what it holds, and what it was made with.
+
+One process works in a folder at a time (`lock`); a folder holds one config's
+run (`check_identity`); and it says which versions made it (`write_versions`).
+"""
+
+import contextlib
+import fcntl
+import importlib.metadata
+import json
+import logging
+import os
+import pathlib
+import platform
+import socket
+import subprocess
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+
+from tgmm_jax.training import files
+
+_logger = logging.getLogger(__name__)
+
+# What a folder holds, by whom it is written. At the start of a run:
+CONFIG = "config.json"
+VERSIONS = "versions.json"
+# by a training, in its own folder:
+CHECKPOINTS = "checkpoints"
+METRICS = "metrics.jsonl"
+TIMING = "timing.jsonl"
+PARAMETERS = "parameters.json"
+# by an evaluation, with the settings that its table is of:
+RESULTS = "results.csv"
+CURVES = "curves.csv"
+SETTINGS = "evaluation.json"
+# and by a report.
+REPORT = "report.html"
+FIGURES = "figures"
+
+_LOCK = ".lock"
+_NOT_SET = "(not set)"
+
+
+class RunFolderError(RuntimeError):
+  """The folder cannot be used; the message is one line that says why."""
+
+
+def make(path: str | os.PathLike) -> pathlib.Path:
+  """Makes the folder if it does not exist and returns its absolute path.
+
+  Raises:
+    RunFolderError: it cannot be made, or it is a file.
+  """
+  if not os.fspath(path):
+    raise RunFolderError("workdir is empty, takes a folder")
+  path = pathlib.Path(path).absolute()
+  try:
+    path.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise RunFolderError(_not_writable(path, error)) from error
+  return path
+
+
+@contextlib.contextmanager
+def lock(workdir: str | os.PathLike) -> Iterator[None]:
+  """Holds the folder for this process until the context is left.
+
+  The kernel's lock on the file decides, and dies with its process, so that a
+  killed run blocks nobody and two starters cannot both win. The contents only
+  say whom to look for. Of several processes of one run (`jax.distributed`)
+  the first holds the lock for all. The file stays, empty: to remove it would
+  let a third starter lock a new file beside the removed one.
+
+  Args:
+    workdir: made if it does not exist; on a network disk it must be mounted
+      with working file locks.
+
+  Raises:
+    RunFolderError: another process holds the folder, or it is not a folder
+      that can be written.
+  """
+  if jax.process_index() != 0:
+    yield
+    return
+  workdir = make(workdir)
+  try:
+    file = open(workdir / _LOCK, "a+")  # noqa: SIM115 closed below
+  except OSError as error:
+    raise RunFolderError(_not_writable(workdir, error)) from error
+  with file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+      raise RunFolderError(
+        f"workdir {workdir} is in use by {_read_owner(file)}"
+      ) from error
+    if owner := _read_owner(file):
+      _logger.warning("%s: its last run (%s) was killed", workdir, owner)
+    _write_owner(file, f"pid {os.getpid()} on host {socket.gethostname()}")
+    try:
+      yield
+    finally:
+      _write_owner(file, "")
+
+
+def _read_owner(file) -> str:
+  file.seek(0)
+  return file.read().strip()
+
+
+def _write_owner(file, owner: str):
+  file.truncate(0)
+  file.write(owner)
+  file.flush()
+
+
+def check_identity(
+  path: str | os.PathLike,
+  config: dict[str, Any],
+  *,
+  free_keys: Sequence[str] = (),
+):
+  """Makes sure that the folder holds the run of this config, or none.
+
+  The first start writes `config.json`; a later one may differ from it in
+  `free_keys` only, and leaves it as it is.
+
+  Args:
+    path: the run's folder; made if it does not exist.
+    config: what JSON can hold; nested keys are joined by dots.
+    free_keys: keys that may change between two starts of a run; a key also
+      stands for all keys below it.
+
+  Raises:
+    RunFolderError: another config's run is there. Nothing is written.
+  """
+  path = make(path)
+  file = path / CONFIG
+  try:
+    stored = json.loads(file.read_text()) if file.exists() else None
+  except ValueError as error:
+    raise RunFolderError(f"{file} is damaged: {error}") from error
+  if stored is None:
+    _write_json(file, config)
+    return
+  difference = {
+    key: values
+    for key, values in config_difference(stored, config).items()
+    if not any(f"{key}.".startswith(f"{free}.") for free in free_keys)
+  }
+  if difference:
+    raise RunFolderError(
+      f"{path} holds another config's run: {format_difference(difference)};"
+      " give another workdir or the stored config"
+    )
+
+
+def config_difference(
+  stored: dict[str, Any], given: dict[str, Any]
+) -> dict[str, tuple[Any, Any]]:
+  """The dotted keys in which two configs differ, with both values."""
+  stored, given = _flatten(stored), _flatten(given)
+  pairs = {
+    key: (stored.get(key, _NOT_SET), given.get(key, _NOT_SET))
+    for key in sorted(stored.keys() | given.keys())
+  }
+  return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def format_difference(difference: dict[str, tuple[Any, Any]]) -> str:
+  """One line of `config_difference`: each key with both values."""
+  return ", ".join(
+    f"{key} is {stored!r} there and {given!r} here"
+    for key, (stored, given) in difference.items()
+  )
+
+
+def _flatten(config: dict[str, Any]) -> dict[str, Any]:
+  """Dotted keys to values as JSON gives them back, e.g. tuples as lists."""
+  flat = {}
+
+  def visit(prefix, value):
+    if isinstance(value, dict) and (value or not prefix):
+      for key, below in value.items():
+        visit([*prefix, key], below)
+    else:
+      flat[".".join(prefix)] = value
+
+  visit([], json.loads(json.dumps(config)))
+  return flat
+
+
+def _write_json(path, value):
+  """As `files.write_json`, with an error of one line."""
+  try:
+    files.write_json(path, value)
+  except OSError as error:
+    raise RunFolderError(_not_writable(path, error)) from error
+
+
+def write_versions(path: str | os.PathLike):
+  """Writes `versions.json`: software, git commit if any, and devices.
+
+  Args:
+    path: the run's folder; must exist.
+  """
+  devices = jax.devices()
+  packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+  _write_json(
+    pathlib.Path(path) / VERSIONS,
+    {
+      "tgmm_jax": importlib.metadata.version("tgmm_jax"),
+      "git_commit": _git_commit(),
+      "python": platform.python_version(),
+      **{name: importlib.metadata.version(name) for name in packages},
+      "system": platform.platform(),
+      "platform": devices[0].platform,
+      "device_kind": devices[0].device_kind,
+      "num_devices": len(devices),
+      "num_processes": jax.process_count(),
+    },
+  )
+
+
+def _git_commit() -> str | None:
+  """The commit of the checkout that holds this file, if there is one."""
+  source = pathlib.Path(__file__)
+  git = ["git", "-C", str(source.parent)]
+  try:
+    # An installed copy may lie inside a checkout of something else.
+    subprocess.run(
+      [*git, "ls-files", "--error-unmatch", source.name],
+      check=True,
+      capture_output=True,
+    )
+    described = subprocess.run(
+      [*git, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+      check=True,
+      capture_output=True,
+      text=True,
+    )
+  except (OSError, subprocess.CalledProcessError):
+    return None
+  return described.stdout.strip()
+
+
+def _not_writable(path: pathlib.Path, error: OSError) -> str:
+  return f"{path} cannot be written: {error.strerror}"
