@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 import ml_collections
 
-from experiments import jobs, mixture_base, variants
+from experiments import mixtures
+from experiments.runner import fields
 from tgmm_jax.evaluation import results
 from tgmm_jax.figures import curves as curve_figures
 
@@ -42,13 +43,13 @@ PAPER = Grid((64, 128, 256, 512), (3, 6, 12, 24), 128, 12)
 SMALL = Grid((16, 32, 64), (1, 3, 6), 32, 3)
 TINY = Grid((8, 16), (1,), 8, 1)
 
-sweep = mixture_base.sweep
+sweep = mixtures.sweep
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
   """The config of a variant."""
-  variants.check(variant, VARIANTS)
-  config = mixture_base.get_config()
+  fields.check_variant(variant, VARIANTS)
+  config = mixtures.get_config()
   config.title = "Ablation: width and depth"
   config.question = (
     "How much does a wider or deeper backbone help, for equally many steps and"
@@ -63,9 +64,9 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
       is_equal = name.endswith("-equal")
       if is_equal and ratio == 1.0:
         continue
-      run = mixture_base.tgmm_run(2)
+      run = mixtures.tgmm_run(2)
       if variant == "quick":
-        variants.make_small(run, num_steps=600)
+        mixtures.make_small(run, num_steps=600)
       run.solver = name
       run.model.width, run.model.num_layers = width, depth
       if is_equal:
@@ -74,7 +75,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
   if variant == "quick":
     config.evaluation.num_tasks = 512
   elif variant == "smoke":
-    variants.make_smoke(config)
+    mixtures.make_smoke(config)
     for name, run in config.runs.items():
       run.model.width, run.model.num_layers = _size_of(name)
   return config
@@ -137,4 +138,4 @@ def _draw(config, rows):
   return {"Error of the means against width and depth": ("sizes", figure)}
 
 
-experiment = functools.partial(jobs.Experiment, draw_more=_draw)
+experiment = functools.partial(mixtures.experiment, draw_more=_draw)

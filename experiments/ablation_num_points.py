@@ -12,19 +12,20 @@ minutes on 2 CPU cores. `:smoke`: seconds, for the tests.
 
 import ml_collections
 
-from experiments import jobs, mixture_base, variants
+from experiments import mixtures
+from experiments.runner import fields
 
 VARIANTS = ("", "quick", "smoke")
 DIMS = (2, 8, 32, 128)
 
-experiment = jobs.Experiment
-sweep = mixture_base.sweep
+experiment = mixtures.experiment
+sweep = mixtures.sweep
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
   """The config of a variant."""
-  variants.check(variant, VARIANTS)
-  config = mixture_base.get_config()
+  fields.check_variant(variant, VARIANTS)
+  config = mixtures.get_config()
   config.title = "Ablation: number of points at inference"
   config.question = (
     "Does a trained network use more points than it was trained on, and what"
@@ -33,15 +34,15 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
   config.variant = variant
   config.evaluation.num_points = (16, 32, 64, 128, 256, 512)
   for dim in DIMS:
-    config.runs[f"tgmm-d{dim}"] = mixture_base.tgmm_run(dim)
-  refiner = mixture_base.refiner_run()
+    config.runs[f"tgmm-d{dim}"] = mixtures.tgmm_run(dim)
+  refiner = mixtures.refiner_run()
   refiner.batch_sizes = (80, 40, 40, 40, 32, 24)
   refiner.num_steps = 200_000
   config.runs.refiner = refiner
   if variant == "quick":
     _make_quick(config)
   elif variant == "smoke":
-    variants.make_smoke(config)
+    mixtures.make_smoke(config)
     config.evaluation.num_points = (16, 32)
   return config
 
@@ -52,7 +53,7 @@ def _make_quick(config):
   config.evaluation.num_tasks = 256
   for dim in (8, 32, 128):
     del config.runs[f"tgmm-d{dim}"]
-  variants.make_small(config.runs["tgmm-d2"], num_steps=800)
+  mixtures.make_small(config.runs["tgmm-d2"], num_steps=800)
   refiner = config.runs.refiner
   refiner.dims, refiner.batch_sizes = (2, 8), (16, 16)
-  variants.make_small(refiner, num_steps=4_000)
+  mixtures.make_small(refiner, num_steps=4_000)

@@ -16,12 +16,13 @@ No variant: 100,000 steps each; an accelerator's work.
 
 import ml_collections
 
-from experiments import clustering_base, pca_base, variants
+from experiments import labels, spectra
+from experiments.runner import fields
 
 VARIANTS = ("", "quick", "smoke")
 
-experiment = clustering_base.experiment
-sweep = clustering_base.sweep
+experiment = labels.experiment
+sweep = labels.sweep
 
 # d and N of two classes; K, d and N of mixtures.
 _TWO_CLASSES = ((2, 50), (5, 50), (10, 50), (20, 50), (10, 20), (10, 200))
@@ -34,8 +35,8 @@ _SMOKE = ("d10-n50", "k3-d2-n50")
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
   """The config of a variant."""
-  variants.check(variant, VARIANTS)
-  config = clustering_base.get_config()
+  fields.check_variant(variant, VARIANTS)
+  config = labels.get_config()
   config.title = "Clustering: labels of points"
   config.question = (
     "How near do the labels of a trained transformer come to those of who"
@@ -44,25 +45,25 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
   config.variant = variant
   is_small = variant in ("quick", "smoke")
   for dim, num_points in _QUICK_TWO_CLASSES if is_small else _TWO_CLASSES:
-    run = clustering_base.clustering_run()
+    run = labels.training_run()
     run.dim, run.num_points = dim, num_points
     config.runs[f"d{dim}-n{num_points}"] = run
   for count, dim, num_points in _QUICK_MIXTURES if is_small else _MIXTURES:
-    run = clustering_base.clustering_run()
-    run.source = clustering_base.MIXTURES
+    run = labels.training_run()
+    run.source = labels.MIXTURES
     run.num_classes, run.dim, run.num_points = count, dim, num_points
     config.runs[f"k{count}-d{dim}-n{num_points}"] = run
   if variant == "quick":
     config.evaluation.num_instances = 256
     for run in config.runs.values():
-      pca_base.make_quick(run, 1_000)
+      spectra.make_quick(run, 1_000)
     # More classes take longer to learn.
     for name in ("k3-d2-n50", "k4-d8-n50"):
       run = config.runs[name]
       run.model.num_heads = 4
       run.optimizer.learning_rate = 2e-3
-    pca_base.make_quick(config.runs["k4-d8-n50"], 2_000)
+    spectra.make_quick(config.runs["k4-d8-n50"], 2_000)
   elif variant == "smoke":
     config.runs = {name: config.runs[name] for name in _SMOKE}
-    clustering_base.make_smoke(config)
+    labels.make_smoke(config)
   return config

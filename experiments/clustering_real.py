@@ -17,12 +17,13 @@ tests.
 
 import ml_collections
 
-from experiments import clustering_base, pca_base, variants
+from experiments import labels, spectra
+from experiments.runner import fields
 
 VARIANTS = ("", "quick", "smoke")
 
-experiment = clustering_base.experiment
-sweep = clustering_base.sweep
+experiment = labels.experiment
+sweep = labels.sweep
 
 _SOURCES = {"fashion": "idx", "mnist": "mnist-5000"}
 _SMOKE_SOURCES = {"digits": "digits"}
@@ -30,8 +31,8 @@ _SMOKE_SOURCES = {"digits": "digits"}
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
   """The config of a variant."""
-  variants.check(variant, VARIANTS)
-  config = clustering_base.get_config()
+  fields.check_variant(variant, VARIANTS)
+  config = labels.get_config()
   config.title = "Clustering: pairs of classes of images"
   config.question = (
     "Of N images of two classes, how many does a trained transformer put with"
@@ -40,13 +41,13 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
   config.variant = variant
   sources = _SMOKE_SOURCES if variant == "smoke" else _SOURCES
   for name, source in sources.items():
-    run = clustering_base.clustering_run()
+    run = labels.training_run()
     run.source = source
     config.runs[name] = run
   if variant == "quick":
     config.evaluation.num_instances = 1_440
     for run in config.runs.values():
-      pca_base.make_quick(run, 2_000)
+      spectra.make_quick(run, 2_000)
   elif variant == "smoke":
-    clustering_base.make_smoke(config)
+    labels.make_smoke(config)
   return config

@@ -7,17 +7,16 @@ run. `:quick`: minutes, every claim. `:smoke`: goes through
 everything in seconds, for the tests.
 """
 
-import functools
-import pathlib
-
 import ml_collections
 
-from experiments import (
-  constructed_em,
-  constructed_figures,
-  constructed_rows,
-  constructed_spectral,
-  studies,
+from experiments.runner import fields, studies
+from experiments.studies.constructed import em as constructed_em
+from experiments.studies.constructed import (
+  figures as constructed_figures,
+)
+from experiments.studies.constructed import rows as constructed_rows
+from experiments.studies.constructed import (
+  spectral as constructed_spectral,
 )
 from tgmm_jax.constructed import (
   em,
@@ -35,12 +34,73 @@ VARIANTS = ("", "quick", "smoke")
 sweep = studies.sweep
 
 
+# What each study measures, at full size.
+_SETTINGS = {
+  "em_distance": {
+    "dims": (2, 8, 32),
+    "num_components": (2, 3, 4, 5),
+    "num_points": (64, 128, 512),  # largest N; each N is between half and all
+    "mean_range": 5.0,  # means are uniform on [-5, 5], however near each other
+    "num_problems": 400,  # for each d and largest N
+    "segments": (16, 64, 256, 1024),  # of each approximated function
+    "num_steps": 10,  # L
+  },
+  "em_limit": {
+    "dims": (2,),
+    "num_components": (2,),
+    "num_points": (128,),
+    "mean_range": 2.5,  # overlap: EM takes its time
+    "num_problems": 200,
+    "segments": (16, 64, 256, 1024),
+    "num_steps": 40,
+    "num_exact": 1000,  # steps of EM taken for its limit
+  },
+  "tensor": {
+    "dim": 8,
+    "num_points": 128,
+    "num_problems": 200,
+    "num_steps": 8,
+  },
+  "power": {
+    "dim": 16,
+    "num_points": 64,
+    "num_vectors": 3,  # k
+    "ratios": (0.5, 0.7, 0.9, 0.95),  # of eigenvalues that follow each other
+    "num_steps": 80,  # tau
+    "num_problems": 200,
+  },
+  "two_classes": {
+    "dims": (16, 32),
+    "num_points": (512, 128),
+    "separations": (0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0),  # |mu|
+    "num_steps": 30,  # tau
+    "num_problems": 1000,
+  },
+  "sizes": {
+    "dim": 32,  # d0
+    "num_components": 5,  # K0
+    "num_points": 128,
+    "num_vectors": 3,
+    "segments": 256,
+    "num_steps": 10,  # L or tau
+  },
+  "solvers": {
+    "dims": (8, 32),
+    "num_components": (2, 3, 4, 5),
+    "num_points": 128,
+    "num_tasks": 1280,
+  },
+  "residual_stream": {
+    "num_components": 2,
+    "num_points": 6,
+    "segments": 256,
+  },
+}
+
+
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
   """The config of a variant."""
-  if variant not in VARIANTS:
-    raise ValueError(
-      f"variant is {variant!r}, takes one of {', '.join(VARIANTS[1:])} or none"
-    )
+  fields.check_variant(variant, VARIANTS)
   config = studies.get_config()
   config.title = "Constructed transformers"
   config.question = (
@@ -50,86 +110,13 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     " end?"
   )
   config.variant = variant
-  add = functools.partial(_add_study, config)
-  add(
-    "em_distance",
-    dims=(2, 8, 32),
-    num_components=(2, 3, 4, 5),
-    num_points=(64, 128, 512),  # largest N; each N is between half and all
-    mean_range=5.0,  # means are uniform on [-5, 5], however near each other
-    num_problems=400,  # for each d and largest N
-    segments=(16, 64, 256, 1024),  # of each approximated function
-    num_steps=10,  # L
-  )
-  add(
-    "em_limit",
-    dims=(2,),
-    num_components=(2,),
-    num_points=(128,),
-    mean_range=2.5,  # overlap: EM takes its time
-    num_problems=200,
-    segments=(16, 64, 256, 1024),
-    num_steps=40,
-    num_exact=1000,  # steps of EM taken for its limit
-  )
-  add("tensor", dim=8, num_points=128, num_problems=200, num_steps=8)
-  add(
-    "power",
-    dim=16,
-    num_points=64,
-    num_vectors=3,  # k
-    ratios=(0.5, 0.7, 0.9, 0.95),  # of eigenvalues that follow each other
-    num_steps=80,  # tau
-    num_problems=200,
-  )
-  add(
-    "two_classes",
-    dims=(16, 32),
-    num_points=(512, 128),
-    separations=(0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0),  # |mu|
-    num_steps=30,  # tau
-    num_problems=1000,
-  )
-  add(
-    "sizes",
-    dim=32,  # d0
-    num_components=5,  # K0
-    num_points=128,
-    num_vectors=3,
-    segments=256,
-    num_steps=10,  # L or tau
-  )
-  add(
-    "solvers",
-    dims=(8, 32),
-    num_components=(2, 3, 4, 5),
-    num_points=128,
-    num_tasks=1280,
-  )
-  add(
-    "residual_stream",
-    num_components=2,
-    num_points=6,
-    segments=256,
-  )
+  for name, settings in _SETTINGS.items():
+    config.studies[name] = ml_collections.ConfigDict(settings)
   if variant == "quick":
     _make_quick(config.studies)
   elif variant == "smoke":
     _make_smoke(config.studies)
   return config
-
-
-def experiment(
-  config: ml_collections.ConfigDict, workdir: str | pathlib.Path
-) -> studies.Experiment:
-  """What runs a config of this file."""
-  return studies.Experiment(
-    config, workdir, studies=STUDIES, template=get_config(config.variant)
-  )
-
-
-def _add_study(config, name, **settings):
-  config.studies[name] = ml_collections.ConfigDict(settings)
 
 
 def _make_quick(settings):
@@ -271,3 +258,5 @@ STUDIES = {
   ),
   "solvers": studies.Study("Solvers", _measure_solvers),
 }
+
+experiment = studies.experiment_of(STUDIES, get_config)

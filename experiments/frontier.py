@@ -14,7 +14,6 @@ No variant: 1,280 tasks for K = 3 and 5 at d = 2, 8, 32 and 128.
 `:smoke`: goes through everything in seconds, for the tests.
 """
 
-import pathlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -23,7 +22,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from experiments import studies, variants
+from experiments.runner import fields, studies
 from tgmm_jax import metrics, pretrained, types
 from tgmm_jax.evaluation import mixtures as mixture_evaluation
 from tgmm_jax.evaluation import references, results
@@ -48,7 +47,7 @@ sweep = studies.sweep
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
   """The config of a variant."""
-  variants.check(variant, VARIANTS)
+  fields.check_variant(variant, VARIANTS)
   config = studies.get_config()
   config.title = "Error against time"
   config.question = (
@@ -79,18 +78,6 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
       settings.update(num_starts=(2,), efforts=((2, 5),))
       settings.update(num_single=2, repeats=1)
   return config
-
-
-def experiment(
-  config: ml_collections.ConfigDict, workdir: str | pathlib.Path
-) -> studies.Experiment:
-  """What runs a config of this file."""
-  return studies.Experiment(
-    config,
-    workdir,
-    studies={name: _study(name) for name in config.studies},
-    template=get_config(config.variant),
-  )
 
 
 class Contender(NamedTuple):
@@ -175,7 +162,7 @@ def _network(solve, num_views, num_steps):
 
 def _measure(settings, seed, on_step):
   """Error and both times of every contender, K by K."""
-  rows = []
+  rows, done = [], 0
   kinds = list(contenders(settings.dim, settings.num_starts, settings.efforts))
   total = len(kinds) * len(settings.num_components)
   for count in settings.num_components:
@@ -203,7 +190,8 @@ def _measure(settings, seed, on_step):
         rows.append(
           results.mean_point(study, ERROR, kind.series, spent, errors)
         )
-      on_step(len(rows) // 2 % (total + 1), total)
+      done += 1
+      on_step(done, total)
     for size, study in studies_of.items():
       rows += _limit_rows(study, batch, times[size], key)
   return rows
@@ -270,6 +258,14 @@ def _tabulate(rows):
   return table
 
 
-def _study(name):
-  title = f"Error against time, d = {name.removeprefix('d')}"
-  return studies.Study(title, _measure, _draw, _tabulate)
+def _studies(config):
+  """One study for each d of the config."""
+  return {
+    name: studies.Study(
+      f"Error against time, d = {settings.dim}", _measure, _draw, _tabulate
+    )
+    for name, settings in config.studies.items()
+  }
+
+
+experiment = studies.experiment_of(_studies, get_config)

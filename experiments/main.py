@@ -9,19 +9,14 @@ by a signal with the state saved (start again with the same command to go on),
 
 import contextlib
 import os
-import pathlib
 import sys
 
 import jax
 from absl import app, flags, logging
-from ml_collections import config_flags
 
-from experiments import command_line
+from experiments.runner import command_line
 from tgmm_jax.training import checkpoints, interrupts, loop, run_folder
 
-_CONFIG = config_flags.DEFINE_config_file(
-  "config", None, "File of the experiment, with :VARIANT behind it."
-)
 _WORKDIR = flags.DEFINE_string(
   "workdir", None, "Folder of the run; by default runs/FILE-VARIANT."
 )
@@ -62,24 +57,22 @@ def main(argv):
 
 def _resolve():
   """The experiment of the config, with the element of the sweep."""
-  config = _CONFIG.value
-  if config is None:
-    raise ValueError("--config is missing, takes e.g. experiments/rq1.py:quick")
-  name = config_flags.get_config_filename(flags.FLAGS["config"])
+  question = command_line.question()
+  config = question.config
   workdir = _WORKDIR.value
   if workdir == "":
     raise ValueError("--workdir is empty, takes a folder")
   if workdir is None:
-    stem = pathlib.Path(name.split(":")[0]).stem
-    workdir = os.path.join("runs", f"{stem}-{config.variant or 'full'}")
-  module = command_line.load_module(name)
+    workdir = os.path.join(
+      "runs", f"{question.name}-{config.variant or 'full'}"
+    )
   index = _SWEEP_INDEX.value
   if index is not None:
-    sweep = module.sweep(config)
+    sweep = question.module.sweep(config)
     if not 0 <= index < len(sweep):
       raise ValueError(f"--sweep_index is {index}, takes 0 to {len(sweep) - 1}")
     config.update_from_flattened_dict(sweep[index])
-  return module.experiment(config, workdir)
+  return question.module.experiment(config, workdir)
 
 
 def _parse(argv):

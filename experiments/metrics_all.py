@@ -15,8 +15,9 @@ import functools
 
 import ml_collections
 
-from experiments import jobs, mixture_base, rq1, variants
-from tgmm_jax.evaluation import mixtures as mixture_evaluation
+from experiments import mixtures, rq1
+from experiments.runner import fields
+from tgmm_jax.evaluation import results
 from tgmm_jax.figures import cells as cell_figures
 
 VARIANTS = ("", "quick", "smoke")
@@ -27,12 +28,12 @@ METRICS = {
   "weight_error": "Error of the weights",
 }
 
-sweep = mixture_base.sweep
+sweep = mixtures.sweep
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
   """The config of a variant."""
-  variants.check(variant, VARIANTS)
+  fields.check_variant(variant, VARIANTS)
   config = rq1.get_config("smoke" if variant == "smoke" else "")
   config.title = "RQ1's cells under all metrics"
   config.question = (
@@ -44,8 +45,8 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config.evaluation.num_tasks = 512
     for dim in rq1.DIMS:
       del config.runs[f"tgmm-d{dim}"]
-    refiner = mixture_base.refiner_run()
-    variants.make_small(refiner, num_steps=7_000)
+    refiner = mixtures.refiner_run()
+    mixtures.make_small(refiner, num_steps=7_000)
     config.runs.refiner = refiner
   return config
 
@@ -53,7 +54,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
 def _draw(config, rows):
   """A figure for each metric."""
   del config
-  kept = [row for row in rows if row.solver != mixture_evaluation.TASKS]
+  kept = [row for row in rows if row.solver != results.TASKS]
   return {
     caption: (
       metric,
@@ -63,4 +64,4 @@ def _draw(config, rows):
   }
 
 
-experiment = functools.partial(jobs.Experiment, draw_more=_draw)
+experiment = functools.partial(mixtures.experiment, draw_more=_draw)

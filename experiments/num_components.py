@@ -29,15 +29,14 @@ No variant: 1,000 tasks for each K.
 
 import functools
 import importlib.util
-import pathlib
 
 import jax
 import ml_collections
 import numpy as np
 
-from experiments import num_components_figures as figures
-from experiments import num_components_ways as ways
-from experiments import real_data, studies, variants
+from experiments.runner import fields, studies
+from experiments.studies import tables
+from experiments.studies.num_components import figures, ways
 from tgmm_jax import metrics, types
 from tgmm_jax.evaluation import mixtures as mixture_evaluation
 from tgmm_jax.evaluation import results
@@ -59,7 +58,7 @@ _LAWS = (
   ("diag", 8, 128),
   ("full", 2, 128),
 )
-# Of `real_data`: few points, and classes that are not quite Gaussian.
+# Of `tables`: few points, and classes that are not quite Gaussian.
 _TABLES = ("iris", "wine", "breast_cancer")
 # Between bins of the highest probability, for the reliability.
 _EDGES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
@@ -69,7 +68,7 @@ sweep = studies.sweep
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
   """The config of a variant."""
-  variants.check(variant, VARIANTS)
+  fields.check_variant(variant, VARIANTS)
   config = studies.get_config()
   config.title = "The number of components"
   config.question = (
@@ -105,20 +104,6 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
       }
     )
   return config
-
-
-def experiment(
-  config: ml_collections.ConfigDict, workdir: str | pathlib.Path
-) -> studies.Experiment:
-  """What runs a config of this file."""
-  return studies.Experiment(
-    config,
-    workdir,
-    studies={
-      name: _study(name, settings) for name, settings in config.studies.items()
-    },
-    template=get_config(config.variant),
-  )
 
 
 def _study(name, settings):
@@ -229,10 +214,10 @@ def _measure_real(settings, seed, on_step):
   """What the criteria say of tables whose classes are known."""
   rows = []
   for done, name in enumerate(settings.datasets):
-    points, labels = real_data.load(name)
+    points, labels = tables.load(name)
     fitted = np.stack(
       [
-        real_data.split(name, points, seed + index)[0]
+        tables.split(name, points, seed + index)[0]
         for index in range(settings.num_splits)
       ]
     ).astype(np.float32)
@@ -253,3 +238,13 @@ def _measure_real(settings, seed, on_step):
       )
     on_step(done + 1, len(settings.datasets))
   return rows
+
+
+def _studies(config):
+  """One study for each law of the config, and one for the tables."""
+  return {
+    name: _study(name, settings) for name, settings in config.studies.items()
+  }
+
+
+experiment = studies.experiment_of(_studies, get_config)

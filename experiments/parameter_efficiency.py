@@ -9,12 +9,11 @@ Nothing is trained: the networks are built and counted, the paper's at d = 2, 8,
 """
 
 import functools
-import pathlib
 
 import jax
 import ml_collections
 
-from experiments import studies, variants
+from experiments.runner import fields, studies
 from tgmm_jax.evaluation import results
 from tgmm_jax.figures import curves as curve_figures
 from tgmm_jax.models import factory, parameters, tgmm
@@ -26,7 +25,7 @@ sweep = studies.sweep
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
   """The config of a variant; they differ in the sizes only."""
-  variants.check(variant, VARIANTS)
+  fields.check_variant(variant, VARIANTS)
   config = studies.get_config()
   config.title = "Parameter efficiency"
   config.question = (
@@ -46,15 +45,6 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config.studies.parameters.update(dims=(2,), num_tasks=2, width=8)
     config.studies.parameters.num_layers = 1
   return config
-
-
-def experiment(
-  config: ml_collections.ConfigDict, workdir: str | pathlib.Path
-) -> studies.Experiment:
-  """What runs a config of this file."""
-  return studies.Experiment(
-    config, workdir, studies=STUDIES, template=get_config(config.variant)
-  )
 
 
 def formula(dim: int, width: int, num_tasks: int, embedding_width: int) -> int:
@@ -142,3 +132,5 @@ STUDIES = {
     _tabulate,
   ),
 }
+
+experiment = studies.experiment_of(STUDIES, get_config)

@@ -16,18 +16,19 @@ No variant: the paper's sizes and 100,000 steps each; an accelerator's work.
 
 import ml_collections
 
-from experiments import pca_base, variants
+from experiments import spectra
+from experiments.runner import fields
 
 VARIANTS = ("", "quick", "smoke")
 
-experiment = pca_base.experiment
-sweep = pca_base.sweep
+experiment = spectra.experiment
+sweep = spectra.sweep
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
   """The config of a variant."""
-  variants.check(variant, VARIANTS)
-  config = pca_base.get_config()
+  fields.check_variant(variant, VARIANTS)
+  config = spectra.get_config()
   config.title = "PCA: eigenvalues"
   config.question = (
     "How near does a trained transformer come to the eigenvalues of a sample"
@@ -46,16 +47,16 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config.runs[name].model.num_layers = depth
   if variant == "quick":
     for name, run in config.runs.items():
-      pca_base.make_quick(run, 4_000 if name == "top3" else 1_000)
+      spectra.make_quick(run, 4_000 if name == "top3" else 1_000)
   elif variant == "smoke":
     for name in ("dim20", "layers6"):
       del config.runs[name]
-    pca_base.make_smoke(config)
+    spectra.make_smoke(config)
   return config
 
 
 def _add(config, name, varies="", **sizes):
-  run = pca_base.pca_run()
+  run = spectra.training_run()
   run.varies = varies
   run.update(sizes)
   config.runs[name] = run

@@ -16,18 +16,19 @@ No variant: the paper's sizes and 100,000 steps each; an accelerator's work.
 
 import ml_collections
 
-from experiments import pca_base, variants
+from experiments import spectra
+from experiments.runner import fields
 
 VARIANTS = ("", "quick", "smoke")
 
-experiment = pca_base.experiment
-sweep = pca_base.sweep
+experiment = spectra.experiment
+sweep = spectra.sweep
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
   """The config of a variant."""
-  variants.check(variant, VARIANTS)
-  config = pca_base.get_config()
+  fields.check_variant(variant, VARIANTS)
+  config = spectra.get_config()
   config.title = "PCA: eigenvectors"
   config.question = (
     "How near does a trained transformer come to the leading eigenvectors of a"
@@ -47,16 +48,16 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     _add(config, f"k{count}", "num_targets", num_targets=count)
   if variant == "quick":
     for name, run in config.runs.items():
-      pca_base.make_quick(run, 5_000 if name == "top1" else 2_000)
+      spectra.make_quick(run, 5_000 if name == "top1" else 2_000)
   elif variant == "smoke":
     for name in ("dim20", "layers4", "k4"):
       del config.runs[name]
-    pca_base.make_smoke(config)
+    spectra.make_smoke(config)
   return config
 
 
 def _add(config, name, varies="", **sizes):
-  run = pca_base.pca_run()
+  run = spectra.training_run()
   run.loss = "eigenvectors"
   run.varies = varies
   run.update({"dim": 10, "num_points": 10, "num_targets": 1} | sizes)

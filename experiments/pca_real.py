@@ -21,19 +21,20 @@ the tests.
 
 import ml_collections
 
-from experiments import pca_base, variants
+from experiments import spectra
+from experiments.runner import fields
 
 VARIANTS = ("", "quick", "smoke")
 SOURCES = {"fashion": "idx", "mnist": "mnist-5000"}
 
-experiment = pca_base.experiment
-sweep = pca_base.sweep
+experiment = spectra.experiment
+sweep = spectra.sweep
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
   """The config of a variant."""
-  variants.check(variant, VARIANTS)
-  config = pca_base.get_config()
+  fields.check_variant(variant, VARIANTS)
+  config = spectra.get_config()
   config.title = "PCA of real images"
   config.question = (
     "How near does a trained transformer come to the eigenvalues and the"
@@ -45,20 +46,20 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     for count in (1, 2, 4) if variant else (1, 2, 3, 4):
       _add(config, f"{name}-space{count}", source, "subspace", 10, 10, count)
       if not variant:
-        pca_base.make_large(config.runs[f"{name}-space{count}"])
+        spectra.make_large(config.runs[f"{name}-space{count}"])
   if variant == "quick":
     for run in config.runs.values():
-      pca_base.make_quick(run, 1_500)
+      spectra.make_quick(run, 1_500)
   elif variant == "smoke":
     for name in list(config.runs):
       if name not in ("mnist-values", "mnist-space2"):
         del config.runs[name]
-    pca_base.make_smoke(config)
+    spectra.make_smoke(config)
   return config
 
 
 def _add(config, name, source, loss, dim, num_points, num_targets):
-  run = pca_base.pca_run()
+  run = spectra.training_run()
   run.source, run.loss = source, loss
   run.dim, run.num_points, run.num_targets = dim, num_points, num_targets
   run.varies = "num_targets" if loss == "subspace" else ""

@@ -14,18 +14,19 @@ work.
 
 import ml_collections
 
-from experiments import pca_base, variants
+from experiments import spectra
+from experiments.runner import fields
 
 VARIANTS = ("", "quick", "smoke")
 
-experiment = pca_base.experiment
-sweep = pca_base.sweep
+experiment = spectra.experiment
+sweep = spectra.sweep
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
   """The config of a variant."""
-  variants.check(variant, VARIANTS)
-  config = pca_base.get_config()
+  fields.check_variant(variant, VARIANTS)
+  config = spectra.get_config()
   config.title = "PCA: principal spaces"
   config.question = (
     "How near does a trained transformer come to the space of the k leading"
@@ -33,17 +34,17 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
   )
   config.variant = variant
   for count in (1, 2, 3, 4):
-    run = pca_base.pca_run()
+    run = spectra.training_run()
     run.loss = "subspace"
     run.varies = "num_targets"
     run.dim, run.num_points, run.num_targets = 10, 10, count
     if variant == "quick":
-      pca_base.make_quick(run, 4_000)
+      spectra.make_quick(run, 4_000)
     else:
-      pca_base.make_large(run)
+      spectra.make_large(run)
     config.runs[f"k{count}"] = run
   if variant == "smoke":
     for name in ("k3", "k4"):
       del config.runs[name]
-    pca_base.make_smoke(config)
+    spectra.make_smoke(config)
   return config

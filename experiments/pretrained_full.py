@@ -6,28 +6,29 @@ One `refiner` for d = 1 to 8, K = 1 to 5 and any N, trained on N = 16 to 128 of
 a broad law: shapes from round to thin, sizes and weights that differ, overlap
 from none to heavy. It reads whitened points, so no linear map of the data
 changes its answer.
-`python -m experiments.release` makes the shipped files of the finished run.
+`experiments.shipping.release` makes the shipped files of the finished run.
 
 No variant: 80,000 steps, 41 minutes on 2 CPU cores beside other work.
 `:shipped`: trains nothing; gives the numbers on the card of the shipped
-network, in minutes (`python -m experiments.check_card` compares them).
+network, in minutes (`experiments.shipping.check_card` compares them).
 `:quick`: 10,000 steps.
 `:smoke`: goes through everything in seconds, for the tests.
 """
 
 import ml_collections
 
-from experiments import jobs, mixture_base, pretrained_base
+from experiments import mixtures
+from experiments.shipping import config as shipping_config
 
-VARIANTS = pretrained_base.VARIANTS
+VARIANTS = shipping_config.VARIANTS
 
-experiment = jobs.Experiment
-sweep = mixture_base.sweep
+experiment = mixtures.experiment
+sweep = mixtures.sweep
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
   """The config of a variant."""
-  config = pretrained_base.get_config(
+  config = shipping_config.get_config(
     variant,
     covariance_type="full",
     dims=(1, 2, 3, 4, 5, 6, 8),

@@ -4,28 +4,29 @@
 
 One `refiner` for every dimension, K = 1 to 5 and any N, trained on N = 16 to
 128.
-`python -m experiments.release` makes the shipped files of the finished run.
+`experiments.shipping.release` makes the shipped files of the finished run.
 
 No variant: 100,000 steps, about an hour on 2 CPU cores.
 `:shipped`: trains nothing; gives the numbers on the card of the shipped
-network, in minutes (`python -m experiments.check_card` compares them).
+network, in minutes (`experiments.shipping.check_card` compares them).
 `:quick`: 12,000 steps; four minutes and most of the way.
 `:smoke`: goes through everything in seconds, for the tests.
 """
 
 import ml_collections
 
-from experiments import jobs, mixture_base, pretrained_base
+from experiments import mixtures
+from experiments.shipping import config as shipping_config
 
-VARIANTS = pretrained_base.VARIANTS
+VARIANTS = shipping_config.VARIANTS
 
-experiment = jobs.Experiment
-sweep = mixture_base.sweep
+experiment = mixtures.experiment
+sweep = mixtures.sweep
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
   """The config of a variant."""
-  config = pretrained_base.get_config(
+  config = shipping_config.get_config(
     variant,
     covariance_type="unit",
     dims=(1, 2, 3, 5, 8, 32, 128),

@@ -16,13 +16,12 @@ No variant: 1,280 tasks for K = 2 to 5, 8 and 32 tries.
 """
 
 import functools
-import pathlib
 
 import jax
 import ml_collections
 import numpy as np
 
-from experiments import studies, variants
+from experiments.runner import fields, studies
 from tgmm_jax import metrics, pretrained
 from tgmm_jax.evaluation import mixtures as mixture_evaluation
 from tgmm_jax.evaluation import posterior, results
@@ -46,7 +45,7 @@ sweep = studies.sweep
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
   """The config of a variant."""
-  variants.check(variant, VARIANTS)
+  fields.check_variant(variant, VARIANTS)
   config = studies.get_config()
   config.title = "The prior's rules"
   config.question = (
@@ -65,15 +64,6 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     }
   )
   return config
-
-
-def experiment(
-  config: ml_collections.ConfigDict, workdir: str | pathlib.Path
-) -> studies.Experiment:
-  """What runs a config of this file."""
-  return studies.Experiment(
-    config, workdir, studies=STUDIES, template=get_config(config.variant)
-  )
 
 
 def _measure(settings, seed, on_step):
@@ -187,3 +177,5 @@ def _tabulate(rows):
 STUDIES = {
   "rules": studies.Study("The prior's rules", _measure, _draw, _tabulate)
 }
+
+experiment = studies.experiment_of(STUDIES, get_config)

@@ -11,35 +11,28 @@ full covariances, K the number of classes. Beside `fit` (the shipped network,
 `GaussianMixture` with one start and with ten. And: which K does `fit` name,
 and which does BIC over scikit-learn's ten starts?
 
-Nothing is trained. Needs the extra `sklearn`.
+Nothing is trained.
 
 No variant: 50 splits of each.
 `:quick`: 10 splits, a few minutes on 2 CPU cores.
 `:smoke`: 2 splits of iris, for the tests.
 """
 
-import pathlib
 import time
 import warnings
 
 import ml_collections
 import numpy as np
 from absl import logging
+from sklearn import metrics, mixture
 
 import tgmm_jax
-from experiments import studies, variants
+from experiments.runner import fields, studies
+from experiments.studies import tables
 from tgmm_jax import fitting, gmm
 from tgmm_jax.evaluation import results
-from tgmm_jax.tasks.images import sources as image_sources
 
 VARIANTS = ("", "quick", "smoke")
-DATASETS = ("iris", "wine", "breast_cancer", "digits", "fashion")
-# Columns of tables with more are projected.
-_MAX_DIM = {"wine": 5, "breast_cancer": 5, "digits": 8, "fashion": 8}
-# The shipped network answers K <= 5: the first so many classes.
-_NUM_CLASSES = 5
-_HELD_OUT = 0.3
-_NUM_IMAGES = 1000
 METRICS = ("held-out log-likelihood", "adjusted Rand index", "milliseconds")
 
 sweep = studies.sweep
@@ -47,7 +40,7 @@ sweep = studies.sweep
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
   """The config of a variant."""
-  variants.check(variant, VARIANTS)
+  fields.check_variant(variant, VARIANTS)
   config = studies.get_config()
   config.title = "Real data"
   config.question = (
@@ -55,7 +48,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
   )
   config.variant = variant
   settings = {
-    "datasets": ("iris",) if variant == "smoke" else DATASETS,
+    "datasets": ("iris",) if variant == "smoke" else tables.DATASETS,
     "num_splits": {"": 50, "quick": 10, "smoke": 2}[variant],
   }
   config.studies.fits = ml_collections.ConfigDict(settings)
@@ -63,64 +56,8 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
   return config
 
 
-def experiment(
-  config: ml_collections.ConfigDict, workdir: str | pathlib.Path
-) -> studies.Experiment:
-  """What runs a config of this file."""
-  return studies.Experiment(
-    config, workdir, studies=STUDIES, template=get_config(config.variant)
-  )
-
-
-def load(name: str) -> tuple[np.ndarray, np.ndarray]:
-  """Points `[N, d]` and labels `[N]` of a table, at most five classes.
-
-  Raises:
-    ValueError: a name that is not in `DATASETS`.
-    FileNotFoundError: Fashion-MNIST is not installed.
-  """
-  # Imported here: the extra may not be installed.
-  from sklearn import datasets
-
-  if name not in DATASETS:
-    raise ValueError(f"datasets has {name!r}, takes names of {DATASETS}")
-  if name == "fashion":
-    images, _ = image_sources.from_folder(image_sources.FASHION_MNIST)
-    points, labels = images.pixels, images.labels
-  else:
-    table = getattr(datasets, f"load_{name}")()
-    points, labels = table.data, table.target
-  is_kept = labels < _NUM_CLASSES
-  points, labels = points[is_kept], labels[is_kept]
-  if name == "fashion":
-    points, labels = points[:_NUM_IMAGES], labels[:_NUM_IMAGES]
-  return np.asarray(points, np.float64), np.asarray(labels)
-
-
-def split(name: str, points: np.ndarray, index: int):
-  """Fitted and held-out points, standardised and projected by the former."""
-  rng = np.random.default_rng(index)
-  order = rng.permutation(len(points))
-  num_held = round(_HELD_OUT * len(points))
-  rows = order[num_held:], order[:num_held]
-  fitted, held = (points[own] for own in rows)
-  mean, scale = fitted.mean(axis=0), fitted.std(axis=0)
-  scale = np.where(scale > 0, scale, 1.0)
-  # Pixels have one unit: they stay as they are to each other.
-  if name in ("digits", "fashion"):
-    scale = np.full_like(scale, scale.mean())
-  fitted, held = (fitted - mean) / scale, (held - mean) / scale
-  dim = _MAX_DIM.get(name, points.shape[1])
-  if dim < points.shape[1]:
-    _, _, directions = np.linalg.svd(fitted, full_matrices=False)
-    fitted, held = fitted @ directions[:dim].T, held @ directions[:dim].T
-  return fitted, held, rows
-
-
 def _peer(num_init):
   def fit(points, count, seed):
-    from sklearn import mixture
-
     with warnings.catch_warnings():
       warnings.simplefilter("ignore")
       return mixture.GaussianMixture(
@@ -163,16 +100,14 @@ def _score(model, points):
 
 def _measure_fits(settings, seed, on_step):
   """Likelihood and grouping of held-out points, and time, by table."""
-  from sklearn import metrics
-
   rows, done = [], 0
-  tables = _tables(settings)
-  total = len(tables) * settings.num_splits
-  for name, (points, labels) in tables.items():
+  loaded = _tables(settings)
+  total = len(loaded) * settings.num_splits
+  for name, (points, labels) in loaded.items():
     count = len(np.unique(labels))
     values = {method: [] for method in METHODS}
     for index in range(settings.num_splits):
-      fitted, held, (_, own) = split(name, points, seed + index)
+      fitted, held, (_, own) = tables.split(name, points, seed + index)
       for method, fit in METHODS.items():
         if index == 0:
           fit(fitted, count, index)  # compiles
@@ -193,18 +128,18 @@ def _measure_fits(settings, seed, on_step):
 def _measure_num_components(settings, seed, on_step):
   """How often each K from 1 to 5 is named, by table."""
   rows, done = [], 0
-  tables = _tables(settings)
-  candidates = range(1, _NUM_CLASSES + 1)
-  for name, (points, _) in tables.items():
+  loaded = _tables(settings)
+  candidates = range(1, tables.NUM_CLASSES + 1)
+  for name, (points, _) in loaded.items():
     named = {"fit": [], "BIC, scikit-learn, 10 starts": []}
     for index in range(settings.num_splits):
-      fitted, _, _ = split(name, points, seed + index)
+      fitted, _, _ = tables.split(name, points, seed + index)
       found = tgmm_jax.fit(fitted, seed=index)
       named["fit"].append(int(found.num_components))
       bic = [_peer(10)(fitted, k, index).bic(fitted) for k in candidates]
       named["BIC, scikit-learn, 10 starts"].append(1 + int(np.argmin(bic)))
       done += 1
-      on_step(done, len(tables) * settings.num_splits)
+      on_step(done, len(loaded) * settings.num_splits)
     for method, counts in named.items():
       for count in candidates:
         share = np.array(counts) == count
@@ -215,13 +150,13 @@ def _measure_num_components(settings, seed, on_step):
 
 
 def _tables(settings):
-  tables = {}
+  found = {}
   for name in settings.datasets:
     try:
-      tables[name] = load(name)
+      found[name] = tables.load(name)
     except FileNotFoundError as error:
       logging.warning("%s is left out: %s", name, error)
-  return tables
+  return found
 
 
 def _tabulate_fits(rows):
@@ -250,3 +185,5 @@ STUDIES = {
     "Which K is named", _measure_num_components, None, _tabulate_num_components
   ),
 }
+
+experiment = studies.experiment_of(STUDIES, get_config)

@@ -14,19 +14,20 @@ the published recipe at d = 2. Ten minutes on 2 CPU cores.
 
 import ml_collections
 
-from experiments import jobs, mixture_base, variants
+from experiments import mixtures
+from experiments.runner import fields
 
 VARIANTS = ("", "released", "pretrained", "quick", "smoke")
 DIMS = (2, 8, 32, 128)
 
-experiment = jobs.Experiment
-sweep = mixture_base.sweep
+experiment = mixtures.experiment
+sweep = mixtures.sweep
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
   """The config of a variant."""
-  variants.check(variant, VARIANTS)
-  config = mixture_base.get_config()
+  fields.check_variant(variant, VARIANTS)
+  config = mixtures.get_config()
   config.title = "RQ1: effectiveness"
   config.question = (
     "Does one transformer, trained on synthetic tasks, solve Gaussian"
@@ -46,12 +47,12 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
 
 def _add_paper(config, *, is_released):
   for dim in DIMS:
-    run = mixture_base.tgmm_run(dim)
+    run = mixtures.tgmm_run(dim)
     if is_released:
       _as_released(run)
     config.runs[f"tgmm-d{dim}"] = run
   if not is_released:
-    refiner = mixture_base.refiner_run()
+    refiner = mixtures.refiner_run()
     refiner.batch_sizes = (80, 40, 40, 40, 32, 24)
     refiner.num_steps = 200_000
     config.runs.refiner = refiner
@@ -65,18 +66,18 @@ def _as_released(run):
 
 
 def _add_quick(config):
-  refiner = mixture_base.refiner_run()
-  variants.make_small(refiner, num_steps=18_000)
+  refiner = mixtures.refiner_run()
+  mixtures.make_small(refiner, num_steps=18_000)
   refiner.checkpoint_every = 2_000
   config.runs.refiner = refiner
-  released = mixture_base.tgmm_run(2)
+  released = mixtures.tgmm_run(2)
   _as_released(released)
-  variants.make_small(released, num_steps=1_500)
+  mixtures.make_small(released, num_steps=1_500)
   released.checkpoint_every = 500
   config.runs["tgmm-released-d2"] = released
 
 
 def _add_smoke(config):
-  config.runs.refiner = mixture_base.refiner_run()
-  config.runs["tgmm-d2"] = mixture_base.tgmm_run(2)
-  variants.make_smoke(config)
+  config.runs.refiner = mixtures.refiner_run()
+  config.runs["tgmm-d2"] = mixtures.tgmm_run(2)
+  mixtures.make_smoke(config)

@@ -13,19 +13,20 @@ cores. `:smoke`: seconds, for the tests.
 
 import ml_collections
 
-from experiments import jobs, mixture_base, variants
+from experiments import mixtures
+from experiments.runner import fields
 
 VARIANTS = ("", "quick", "smoke")
 LARGEST = (32, 64, 128)  # N0
 
-experiment = jobs.Experiment
-sweep = mixture_base.sweep
+experiment = mixtures.experiment
+sweep = mixtures.sweep
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
   """The config of a variant."""
-  variants.check(variant, VARIANTS)
-  config = mixture_base.get_config()
+  fields.check_variant(variant, VARIANTS)
+  config = mixtures.get_config()
   config.title = "RQ2: other numbers of points"
   config.question = (
     "How much do trained networks lose on numbers of points that they were not"
@@ -35,18 +36,16 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
   config.evaluation.dims = (2, 8)
   config.evaluation.num_points = (16, 32, 64, 128, 256, 512)
   for largest in LARGEST:
-    refiner = mixture_base.refiner_run()
+    refiner = mixtures.refiner_run()
     refiner.batch_sizes = (80, 40, 40, 40, 32, 24)
     refiner.num_steps = 200_000
     _add(config, f"refiner-n{largest}", refiner, largest)
     for dim in (2, 8):
-      _add(
-        config, f"tgmm-n{largest}-d{dim}", mixture_base.tgmm_run(dim), largest
-      )
+      _add(config, f"tgmm-n{largest}-d{dim}", mixtures.tgmm_run(dim), largest)
   if variant == "quick":
     _make_quick(config)
   elif variant == "smoke":
-    variants.make_smoke(config)
+    mixtures.make_smoke(config)
     config.evaluation.num_points = (16, 32)
     for name in list(config.runs):
       if "-n32" not in name:
@@ -69,6 +68,6 @@ def _make_quick(config):
   for run in config.runs.values():
     if run.network == "refiner":
       run.dims, run.batch_sizes = (2,), (32,)
-      variants.make_small(run, num_steps=1_500)
+      mixtures.make_small(run, num_steps=1_500)
     else:
-      variants.make_small(run, num_steps=600)
+      mixtures.make_small(run, num_steps=600)

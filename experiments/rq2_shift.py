@@ -15,18 +15,19 @@ CPU cores. `:smoke`: seconds, for the tests.
 
 import ml_collections
 
-from experiments import jobs, mixture_base, variants
+from experiments import mixtures
+from experiments.runner import fields
 
 VARIANTS = ("", "quick", "smoke")
 
-experiment = jobs.Experiment
-sweep = mixture_base.sweep
+experiment = mixtures.experiment
+sweep = mixtures.sweep
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
   """The config of a variant."""
-  variants.check(variant, VARIANTS)
-  config = mixture_base.get_config()
+  fields.check_variant(variant, VARIANTS)
+  config = mixtures.get_config()
   config.title = "RQ2: tasks from another law"
   config.question = (
     "What happens to trained networks, and to EM and the spectral method, on"
@@ -46,23 +47,23 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
       "standardised": (-1.0, 1.0, 2.0),
     }
   )
-  refiner = mixture_base.refiner_run()
+  refiner = mixtures.refiner_run()
   refiner.batch_sizes = (80, 40, 40, 40, 32, 24)
   refiner.num_steps = 200_000
   config.runs.refiner = refiner
   for dim in (2, 8):
-    config.runs[f"tgmm-d{dim}"] = mixture_base.tgmm_run(dim)
+    config.runs[f"tgmm-d{dim}"] = mixtures.tgmm_run(dim)
   if variant == "quick":
     config.evaluation.num_tasks = 256
     others = config.evaluation.other_shifts
     others.weights, others.student_t = (3.0,), (0.4,)
     others.outliers, others.scale, others.standardised = (0.1,), (1.0,), (1.0,)
     refiner.dims, refiner.batch_sizes = (2, 8), (16, 16)
-    variants.make_small(refiner, num_steps=4_000)
-    variants.make_small(config.runs["tgmm-d2"], num_steps=800)
+    mixtures.make_small(refiner, num_steps=4_000)
+    mixtures.make_small(config.runs["tgmm-d2"], num_steps=800)
     del config.runs["tgmm-d8"]
   elif variant == "smoke":
-    variants.make_smoke(config)
+    mixtures.make_smoke(config)
     config.evaluation.shifts = (0.0, 10.0)
     config.evaluation.other_shifts = ml_collections.ConfigDict(
       {"stated_components": (1.0,), "outliers": (0.1,)}

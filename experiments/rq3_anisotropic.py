@@ -17,19 +17,20 @@ minutes on 2 CPU cores.
 
 import ml_collections
 
-from experiments import jobs, mixture_base, variants
+from experiments import mixtures
+from experiments.runner import fields
 
 VARIANTS = ("", "pretrained", "quick", "smoke")
 DIMS = (2, 8, 32, 128)
 
-experiment = jobs.Experiment
-sweep = mixture_base.sweep
+experiment = mixtures.experiment
+sweep = mixtures.sweep
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
   """The config of a variant."""
-  variants.check(variant, VARIANTS)
-  config = mixture_base.get_config()
+  fields.check_variant(variant, VARIANTS)
+  config = mixtures.get_config()
   config.title = "RQ3: anisotropic mixtures"
   config.question = (
     "Does a transformer that also estimates scales solve mixtures of"
@@ -49,8 +50,8 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
 
 def _add_paper(config):
   for dim in DIMS:
-    config.runs[f"tgmm-d{dim}"] = mixture_base.tgmm_run(dim)
-  refiner = mixture_base.refiner_run()
+    config.runs[f"tgmm-d{dim}"] = mixtures.tgmm_run(dim)
+  refiner = mixtures.refiner_run()
   refiner.dims = (2, 3, 5, 8)
   refiner.batch_sizes = (80, 40, 40, 80)
   refiner.model.rank = 8
@@ -65,17 +66,17 @@ def _add_pretrained(config):
 
 def _add_quick(config):
   config.evaluation.dims = (2,)
-  refiner = mixture_base.refiner_run()
+  refiner = mixtures.refiner_run()
   refiner.dims, refiner.batch_sizes = (2,), (32,)
   refiner.model.rank = 2
-  variants.make_small(refiner, num_steps=8_000)
+  mixtures.make_small(refiner, num_steps=8_000)
   config.runs["refiner-d2"] = refiner
-  config.runs["tgmm-d2"] = mixture_base.tgmm_run(2)
-  variants.make_small(config.runs["tgmm-d2"], num_steps=3_000)
+  config.runs["tgmm-d2"] = mixtures.tgmm_run(2)
+  mixtures.make_small(config.runs["tgmm-d2"], num_steps=3_000)
 
 
 def _add_smoke(config):
-  config.runs.refiner = mixture_base.refiner_run()
+  config.runs.refiner = mixtures.refiner_run()
   config.runs.refiner.model.rank = 3
-  config.runs["tgmm-d2"] = mixture_base.tgmm_run(2)
-  variants.make_smoke(config)
+  config.runs["tgmm-d2"] = mixtures.tgmm_run(2)
+  mixtures.make_smoke(config)

@@ -11,19 +11,20 @@ cores.
 
 import ml_collections
 
-from experiments import jobs, mixture_base, variants
+from experiments import mixtures
+from experiments.runner import fields
 
 VARIANTS = ("", "quick", "smoke")
 DIMS = (2, 8, 32, 128)
 
-experiment = jobs.Experiment
-sweep = mixture_base.sweep
+experiment = mixtures.experiment
+sweep = mixtures.sweep
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
   """The config of a variant."""
-  variants.check(variant, VARIANTS)
-  config = mixture_base.get_config()
+  fields.check_variant(variant, VARIANTS)
+  config = mixtures.get_config()
   config.title = "RQ3: Mamba2 as the backbone"
   config.question = (
     "Does a state-space model in the place of the transformer solve Gaussian"
@@ -31,7 +32,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
   )
   config.variant = variant
   for dim in (2,) if variant else DIMS:
-    config.runs[f"tgmm-d{dim}"] = mixture_base.tgmm_run(dim)
+    config.runs[f"tgmm-d{dim}"] = mixtures.tgmm_run(dim)
     config.runs[f"tgmm-mamba2-d{dim}"] = _mamba2_run(dim)
   if variant == "quick":
     _make_quick(config)
@@ -41,7 +42,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
 
 
 def _mamba2_run(dim):
-  run = mixture_base.tgmm_run(dim)
+  run = mixtures.tgmm_run(dim)
   run.solver = "tgmm-mamba2"
   run.model.backbone = "mamba2"
   run.model.num_heads = 8
@@ -51,12 +52,12 @@ def _mamba2_run(dim):
 def _make_quick(config):
   config.evaluation.dims = (2,)
   for run in config.runs.values():
-    variants.make_small(run, num_steps=3_000)
+    mixtures.make_small(run, num_steps=3_000)
   mamba2 = config.runs["tgmm-mamba2-d2"].model
   mamba2.num_heads, mamba2.head_dim, mamba2.expansion = 2, 32, 2
 
 
 def _make_smoke(config):
-  variants.make_smoke(config)
+  mixtures.make_smoke(config)
   mamba2 = config.runs["tgmm-mamba2-d2"].model
   mamba2.head_dim, mamba2.expansion = 8, 2

@@ -127,7 +127,9 @@ def test_every_type_as_matrices_and_as_a_figure(covariance_type):
     np.array([[0.0, 0.0, 0.0], [5.0, 0.0, 0.0]]),
     COVARIANCES[covariance_type],
   )
-  matrices = fit_figure.full_covariances(mixture, covariance_type)
+  matrices = fit_figure.full_covariances(
+    mixture, covariance_type=covariance_type
+  )
   assert matrices.shape == (2, 3, 3)
   expected = {
     "unit": 1.0,

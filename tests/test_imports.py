@@ -27,7 +27,9 @@ PLACES = {
   "matplotlib": ("figures/cells.py", "figures/panels.py", "figures/style.py")
   + ("figures/curves.py", "figures/fit.py", "figures/report.py"),
   "safetensors": ("pretrained/cards.py",),
-  "sklearn": ("fitting/sklearn_base.py", "tasks/images/sources.py"),
+  "sklearn": ("fitting/gaussian_mixture.py", "fitting/estimator_input.py")
+  + ("tasks/images/sources.py",),
+  "jinja2": ("figures/report.py",),
   "mlxtend": ("tasks/images/sources.py",),
 }
 NEVER = ("scipy", "torch", "tensorflow", "transformers", "absl")

@@ -20,12 +20,12 @@ def numpy_covariance(points, weight):
 
 def test_mean_and_covariance_are_numpys():
   points, weight = make_points(5)
-  mean, covariance = linalg.weighted_covariance(points, weight)
+  mean, covariance = linalg.weighted_covariance(points, sample_weight=weight)
   np.testing.assert_allclose(
     mean, np.average(points, axis=0, weights=weight), rtol=1e-5
   )
   np.testing.assert_allclose(
-    linalg.weighted_mean(points, weight), mean, rtol=1e-6
+    linalg.weighted_mean(points, sample_weight=weight), mean, rtol=1e-6
   )
   np.testing.assert_allclose(
     covariance, numpy_covariance(points, weight), atol=1e-3
@@ -34,14 +34,16 @@ def test_mean_and_covariance_are_numpys():
 
 def test_the_covariance_far_from_the_origin_is_right():
   points, weight = make_points(3)
-  _, near = linalg.weighted_covariance(points, weight)
-  _, far = linalg.weighted_covariance(points + 1e4, weight)
+  _, near = linalg.weighted_covariance(points, sample_weight=weight)
+  _, far = linalg.weighted_covariance(points + 1e4, sample_weight=weight)
   np.testing.assert_allclose(far, near, atol=0.1)
 
 
 def test_no_weight_gives_zeros():
   points, weight = make_points(3)
-  mean, covariance = linalg.weighted_covariance(points, 0.0 * weight)
+  mean, covariance = linalg.weighted_covariance(
+    points, sample_weight=0.0 * weight
+  )
   np.testing.assert_array_equal(mean, 0.0)
   np.testing.assert_array_equal(covariance, 0.0)
 
@@ -49,7 +51,7 @@ def test_no_weight_gives_zeros():
 @pytest.mark.parametrize("dim", [2, 16, 17, 40, 90])
 def test_the_subspace_is_numpys(dim):
   points, weight = make_points(dim)
-  found = linalg.principal_subspace(points, weight, 3)
+  found = linalg.principal_subspace(points, 3, sample_weight=weight)
   kept = min(dim, 3)
   values, vectors = np.linalg.eigh(numpy_covariance(points, weight))
   values, vectors = values[::-1][:kept], vectors[:, ::-1][:, :kept]
@@ -73,7 +75,9 @@ def test_noise_eigenvalues_at_d_128_are_within_one_percent():
   generator = np.random.default_rng(0)
   points = generator.normal(size=(128, 128)).astype(np.float32)
   points[:40] += 5.0
-  found = linalg.principal_subspace(points, np.ones(128, np.float32), 4)
+  found = linalg.principal_subspace(
+    points, 4, sample_weight=np.ones(128, np.float32)
+  )
   covariance = numpy_covariance(points, np.ones(128))
   values = np.linalg.eigvalsh(covariance)[::-1][:4]
   np.testing.assert_allclose(found.eigenvalues, values, rtol=0.01)
@@ -82,6 +86,8 @@ def test_noise_eigenvalues_at_d_128_are_within_one_percent():
 @pytest.mark.parametrize("dim", [3, 40])
 def test_equal_points_have_no_variance_and_no_nan(dim):
   points = np.ones((10, dim), np.float32)
-  found = linalg.principal_subspace(points, np.ones(10, np.float32), 4)
+  found = linalg.principal_subspace(
+    points, 4, sample_weight=np.ones(10, np.float32)
+  )
   np.testing.assert_allclose(found.eigenvalues, 0.0, atol=1e-10)
   assert np.all(np.isfinite(found.directions))

@@ -210,10 +210,10 @@ def test_accuracy_is_the_best_over_all_namings():
   ]
   for truth in (labels, padded):
     np.testing.assert_allclose(
-      accuracy(predicted, truth, weight), expected, rtol=1e-5
+      accuracy(predicted, truth, sample_weight=weight), expected, rtol=1e-5
     )
   np.testing.assert_allclose(
-    accuracy((labels + 2) % size, padded, weight), 1.0, rtol=1e-6
+    accuracy((labels + 2) % size, padded, sample_weight=weight), 1.0, rtol=1e-6
   )
 
 

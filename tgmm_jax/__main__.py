@@ -89,7 +89,9 @@ def _fit(arguments, console):
     texts = [f"K = {size}: {share:.3f}" for size, share in shares]
     console.print("probabilities of K: " + ", ".join(texts))
   if arguments.output:
-    text = json.dumps(_as_json(found, arguments.covariance), indent=1)
+    text = json.dumps(
+      _as_json(found, covariance_type=arguments.covariance), indent=1
+    )
     files.write(arguments.output, f"{text}\n".encode())
     console.print(f"fit: {arguments.output}")
   if arguments.plot:
@@ -186,7 +188,11 @@ def _table(found, points):
   return table
 
 
-def _as_json(found, covariance_type):
+def _as_json(
+  found,
+  *,
+  covariance_type,
+):
   def listed(array):
     return None if array is None else np.asarray(array).tolist()
 

@@ -29,7 +29,39 @@ def einsum(subscripts: str, *operands: jax.Array) -> jax.Array:
   return jnp.einsum(subscripts, *operands, precision=PRECISION)
 
 
-def weighted_mean(points: jax.Array, sample_weight: jax.Array) -> jax.Array:
+def max_squared_norm(dtype: jax.typing.DTypeLike) -> float:
+  """Bound of the squared norms of points whose distances can be squared."""
+  return 1e-3 * float(jnp.finfo(dtype).max)
+
+
+def is_squarable(points: jax.Array) -> jax.Array:
+  """Whether points `[N, d]` hold no NaN and no number too large, `[]` bool.
+
+  Every squared distance between them then stays within the dtype's range.
+  """
+  # Of NaN the comparison is false.
+  squares = jnp.sum(points**2, axis=-1)
+  return jnp.all(squares < max_squared_norm(points.dtype))
+
+
+def is_weighted(weights: jax.Array) -> jax.Array:
+  """Whether weights `[N]` are not negative and sum to a number above 0."""
+  total = jnp.sum(weights)
+  return (
+    jnp.all(weights >= 0) & (total > 0) & (total < jnp.finfo(weights.dtype).max)
+  )
+
+
+def is_variance(values: jax.Array) -> jax.Array:
+  """Which values can be variances: finite and not negative, elementwise."""
+  return (values >= 0) & (values < jnp.inf)
+
+
+def weighted_mean(
+  points: jax.Array,
+  *,
+  sample_weight: jax.Array,
+) -> jax.Array:
   """Mean of `points [N, d]` under `sample_weight [N]`, `[d]`.
 
   With no weight at all it is 0.
@@ -40,13 +72,15 @@ def weighted_mean(points: jax.Array, sample_weight: jax.Array) -> jax.Array:
 
 
 def weighted_covariance(
-  points: jax.Array, sample_weight: jax.Array
+  points: jax.Array,
+  *,
+  sample_weight: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
   """Mean `[d]` and covariance `[d, d]` (divisor: the total weight).
 
   In centred form, so that float32 points far from the origin stay right.
   """
-  mean = weighted_mean(points, sample_weight)
+  mean = weighted_mean(points, sample_weight=sample_weight)
   centred = points - mean
   total = jnp.sum(sample_weight)
   normalised = sample_weight / jnp.where(total > 0, total, 1.0)
@@ -68,7 +102,10 @@ class PrincipalSubspace(NamedTuple):
 
 
 def principal_subspace(
-  points: jax.Array, sample_weight: jax.Array, rank: int
+  points: jax.Array,
+  rank: int,
+  *,
+  sample_weight: jax.Array,
 ) -> PrincipalSubspace:
   """The `rank` leading principal directions of weighted points.
 
@@ -81,7 +118,7 @@ def principal_subspace(
     sample_weight: `[N]`.
     rank: r, static; may exceed d, the rest is zero.
   """
-  mean = weighted_mean(points, sample_weight)
+  mean = weighted_mean(points, sample_weight=sample_weight)
   total = jnp.sum(sample_weight)
   normalised = sample_weight / jnp.where(total > 0, total, 1.0)
   scaled = (points - mean) * jnp.sqrt(normalised)[:, None]

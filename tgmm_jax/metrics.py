@@ -145,8 +145,9 @@ class Scores(NamedTuple):
 def clustering_accuracy(
   predicted: jax.Array,
   labels: jax.Array,
-  sample_weight: jax.Array,
   max_components: int,
+  *,
+  sample_weight: jax.Array,
 ) -> jax.Array:
   """Share of weight on the right cluster under the best matching of labels.
 
@@ -201,7 +202,7 @@ def score(
 
   error = error_of(estimate.means, truth.means)
   scale_error = None
-  if covariance_type != "unit":
+  if not gmm.kind_of(covariance_type).is_known:
     deviations_of = functools.partial(
       gmm.standard_deviations, covariance_type=covariance_type
     )
@@ -216,8 +217,8 @@ def score(
     accuracy=clustering_accuracy(
       jnp.argmax(joint, axis=-1),
       task.labels,
-      task.sample_weight,
       max_components,
+      sample_weight=task.sample_weight,
     ),
     log_likelihood=gmm.log_likelihood(
       task.points,

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tgmm_jax import types
+from tgmm_jax import linalg, types
 from tgmm_jax.constructed import eigenvectors, power_method
 from tgmm_jax.solvers import pca
 
@@ -25,7 +25,7 @@ def sample(num_points=24, dim=4, seed=0):
 
 def exact(points, weight=None, ddof=0):
   values, vectors = np.linalg.eigh(np.cov(points.T, fweights=weight, ddof=ddof))
-  vectors = np.asarray(pca.fix_signs(vectors[:, ::-1]))
+  vectors = np.asarray(linalg.fix_signs(vectors[:, ::-1]))
   return values[::-1][:2], vectors[:, :2]
 
 

@@ -232,7 +232,9 @@ def test_tokens_of_weight_zero_add_nothing():
   tokens, start = problem(6, 18)
   weight = np.r_[np.full(18, 3.0), np.zeros(6)].astype(np.float32)
   points = np.r_[tokens * 18 ** (1 / 3), np.full((6, 6), 7.0)]
-  padded = tensor_power.weighted_tokens(points.astype(np.float32), weight)
+  padded = tensor_power.weighted_tokens(
+    points.astype(np.float32), sample_weight=weight
+  )
   for is_normalised in (False, True):
     found = ITERATE(network(is_normalised), padded, start, num_steps=5)
     expected = plain_steps(tokens, start, 5, is_normalised=is_normalised)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tgmm_jax import types
+from tgmm_jax.evaluation import evaluator
 from tgmm_jax.evaluation import labels as label_evaluation
 from tgmm_jax.tasks import images, mixtures, spectra
 from tgmm_jax.tasks.images import projection
@@ -15,6 +16,23 @@ from tgmm_jax.tasks.images import sources as image_sources
 from tgmm_jax.training.learners import labels as label_learner
 
 RANDOM = "random labels"
+
+
+def score(labellers, samples, **options):
+  """The accuracies of each law, by series."""
+  made = label_evaluation.make(
+    labellers,
+    samples,
+    rows=functools.partial(label_evaluation.at, study="s"),
+    **options,
+  )
+  return {
+    x: {
+      series: by_metric[label_evaluation.METRIC]
+      for series, by_metric in values.items()
+    }
+    for x, values in evaluator.measure(made).items()
+  }
 
 
 def two_classes(separation, num_points=20, dim=3):
@@ -40,7 +58,7 @@ def sampler(law):
 def scored():
   """Accuracies of everything on 256 problems of two classes, by |mu|."""
   separations = (0.0, 1.0, 8.0)
-  return label_evaluation.score(
+  return score(
     label_evaluation.references(2, 3, has_unit_covariance=True),
     {value: two_classes(value) for value in separations},
     num_classes=2,
@@ -104,7 +122,7 @@ def test_of_several_starts_the_best_is_taken():
   references = label_evaluation.references(4, 8, has_unit_covariance=True)
   assert "constructed" not in references
   chosen = ("spectral", "k-means", "em/k-means++-x10")
-  values = label_evaluation.score(
+  values = score(
     {name: references[name] for name in chosen},
     {0: sampler(law)},
     num_classes=4,
@@ -137,7 +155,7 @@ def test_images_of_classes_far_apart():
   }
   # The others do not look at who draws the points.
   chosen = ("em/diag-x10", "em/full-x10", "class moments (fit)")
-  values = label_evaluation.score(
+  values = score(
     {name: references[name] for name in chosen},
     {0: sample},
     num_classes=2,
@@ -171,7 +189,7 @@ def test_accuracy_is_the_best_of_all_namings_and_problems_keep_their_order():
     del key
     return jnp.broadcast_to(answer, batch.labels.shape)
 
-  values = label_evaluation.score(
+  values = score(
     {"fixed": label}, {"a": known}, num_classes=3, num_instances=200, seed=0
   )["a"]["fixed"]
   assert values.shape == (256,)  # two batches of 128
@@ -190,14 +208,20 @@ def test_problems_are_the_same_for_every_series_and_differ_by_law():
     return (batch.points[..., 0] > 0).astype(jnp.int32)
 
   samples = {1.0: two_classes(1.0), 1.5: two_classes(1.0)}
-  score = functools.partial(
-    label_evaluation.score, num_classes=2, num_instances=16, seed=3
-  )
-  found = score({"a": first_coordinate, "b": first_coordinate}, samples)
+  labellers = {"a": first_coordinate, "b": first_coordinate}
+  options = {"num_classes": 2, "num_instances": 16, "seed": 3}
+  found = score(labellers, samples, **options)
   for values in found.values():
     np.testing.assert_array_equal(values["a"], values["b"])
   assert np.any(found[1.0]["a"] != found[1.5]["a"])
-  rows = label_evaluation.rows(found, study="s")
+  rows = evaluator.run(
+    label_evaluation.make(
+      labellers,
+      samples,
+      rows=functools.partial(label_evaluation.at, study="s"),
+      **options,
+    )
+  )
   assert [(row.series, row.x) for row in rows] == [
     *(("a", 1.0), ("b", 1.0), ("a", 1.5), ("b", 1.5))
   ]

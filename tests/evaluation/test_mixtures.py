@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tgmm_jax import types
-from tgmm_jax.evaluation import contenders
+from tgmm_jax.evaluation import contenders, evaluator
 from tgmm_jax.evaluation import mixtures as mixture_evaluation
 from tgmm_jax.models import factory, refiner, tgmm
 from tgmm_jax.solvers import em
@@ -31,6 +31,12 @@ def cells(**changes):
 def law_of(**changes):
   (law,) = cells(**changes).laws()
   return law
+
+
+def evaluate(groups, law, num_tasks, seed, **options):
+  """The rows of solvers in the cells of one law."""
+  made = mixture_evaluation.make(groups, [law], num_tasks, seed)
+  return evaluator.run(made, **options)
 
 
 def truth(batch):
@@ -108,8 +114,12 @@ def test_rows_are_complete_and_count_failures():
     },
   }
   seen = []
-  rows = mixture_evaluation.evaluate(
-    groups, law_of(), NUM_TASKS, 7, on_group=seen.append
+  rows = evaluate(
+    groups,
+    law_of(),
+    NUM_TASKS,
+    7,
+    on_contender=lambda law, name: seen.append(name),
   )
   assert seen == ["truth", "pair"]
   names = {row.metric for row in rows}
@@ -150,9 +160,9 @@ def test_a_solvers_rows_do_not_depend_on_the_others():
 
     return group
 
-  alone = mixture_evaluation.evaluate({"b": draws("b")}, law_of(), NUM_TASKS, 7)
+  alone = evaluate({"b": draws("b")}, law_of(), NUM_TASKS, 7)
   groups = {"a": draws("a"), "b": draws("b")}
-  both = mixture_evaluation.evaluate(groups, law_of(), NUM_TASKS, 7)
+  both = evaluate(groups, law_of(), NUM_TASKS, 7)
   assert alone == [row for row in both if row.solver == "b"]
   np.testing.assert_array_equal(*drawn["b"])
 
@@ -166,7 +176,7 @@ def test_reference_rows():
     for name, group in contenders.baselines().items()
     if name in ("em/oracle", "em/normal", "labels")
   }
-  rows = mixture_evaluation.evaluate(groups, law, num_tasks, 7)
+  rows = evaluate(groups, law, num_tasks, 7)
   error = {
     (row.solver, row.num_components): row.mean
     for row in rows
@@ -242,12 +252,10 @@ def test_scales_are_scored_where_they_are_not_known():
     mixture = result.mixture._replace(covariances=scales**2)
     return {"a": result._replace(mixture=mixture)}
 
-  rows = mixture_evaluation.evaluate(
-    {"a": group}, anisotropic_law(), NUM_TASKS, 7
-  )
+  rows = evaluate({"a": group}, anisotropic_law(), NUM_TASKS, 7)
   error = [row.mean for row in rows if row.metric == "scale_error"]
   np.testing.assert_allclose(error, [np.mean(off**2)] * 2, rtol=1e-4)
-  rows = mixture_evaluation.evaluate(
+  rows = evaluate(
     {"a": lambda key, batch: {"a": truth(batch)}}, law_of(), NUM_TASKS, 7
   )
   assert "scale_error" not in {row.metric for row in rows}
@@ -256,7 +264,7 @@ def test_scales_are_scored_where_they_are_not_known():
 def test_baselines_of_scales_have_the_names_of_the_report():
   names = {"em/normal", "em/k-means++", "em/oracle", "labels"}
   names |= {"em/k-means++-x10", "em/k-means++-x10-floor"}
-  assert set(contenders.baseline_names("diag")) == names
+  assert set(contenders.baseline_names(covariance_type="diag")) == names
   assert contenders.baseline_names() == contenders.BASELINE_NAMES
 
 
@@ -264,8 +272,10 @@ def test_baselines_of_scales_have_the_names_of_the_report():
 def test_baselines_of_scales_are_those_of_the_limits():
   law = anisotropic_law(num_components=(5,), num_points=(128,))
   names = ("em/k-means++-x10-floor", "em/oracle", "labels")
-  groups = {name: contenders.baselines("diag")[name] for name in names}
-  rows = mixture_evaluation.evaluate(groups, law, 160, 7)
+  groups = {
+    name: contenders.baselines(covariance_type="diag")[name] for name in names
+  }
+  rows = evaluate(groups, law, 160, 7)
   errors = {
     metric: {row.solver: row.mean for row in rows if row.metric == metric}
     for metric in ("l2_error", "scale_error")

@@ -5,7 +5,6 @@ import numpy as np
 
 from tgmm_jax import types
 from tgmm_jax.evaluation import references
-from tgmm_jax.solvers import em
 from tgmm_jax.tasks import mixtures
 
 
@@ -72,13 +71,6 @@ def test_label_limit_has_the_variances_of_the_true_clusters():
     assert np.isfinite(limit.log_likelihood)
   assert np.all(single.mixture.covariances[0] < 1e-3)
   assert empty.status == types.Status.DEGENERATE
-
-
-def test_oracle_em_starts_at_the_truth():
-  task = make_task()
-  one = references.oracle_em(jax.random.key(0), task, max_iter=1, tol=0.0)
-  step = em.step(task.points, task.mixture, sample_weight=task.sample_weight)
-  np.testing.assert_allclose(one.mixture.means, step.means, atol=1e-3)
 
 
 def test_label_limit_has_the_covariances_of_the_true_clusters():

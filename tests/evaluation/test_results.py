@@ -198,7 +198,7 @@ def test_join_refuses_two_solvers_under_one_name(tmp_path, change):
   row = make_row(mean=1.0, standard_error=0.1)
   results.write_csv(tmp_path / "1.csv", [row])
   results.write_csv(tmp_path / "2.csv", [row._replace(**change)])
-  with pytest.raises(ValueError, match=r"2\.csv has .*l2_error of refiner"):
+  with pytest.raises(ValueError, match=r"2\.csv has .* as refiner, l2_error"):
     results.join([tmp_path / "1.csv", tmp_path / "2.csv"])
 
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tgmm_jax.evaluation import evaluator
 from tgmm_jax.evaluation import spectra as spectrum_evaluation
 from tgmm_jax.tasks import spectra
 
@@ -14,6 +15,15 @@ LAW = spectra.CovarianceConfig(
   dim=3, num_targets=2, min_points=12, max_points=12
 )
 NUM_STEPS = (1, 3)
+
+
+def score(answers, testing, loss, num_instances, seed):
+  """The values of each series, by metric."""
+  made = spectrum_evaluation.make(
+    answers, testing, loss, num_instances, seed, rows=lambda values: []
+  )
+  (values,) = evaluator.measure(made).values()
+  return values
 
 
 @functools.partial(jax.jit, static_argnums=1)
@@ -70,7 +80,7 @@ def test_eigh_is_the_truth():
   np.testing.assert_allclose(abs_cosines(found, vectors[..., :2]), 1, atol=1e-4)
   for loss, metrics in spectrum_evaluation.METRICS.items():
     eigh = {"eigh": references(loss)["eigh"]}
-    (found,) = spectrum_evaluation.score(eigh, sample, loss, 32, 5).values()
+    (found,) = score(eigh, sample, loss, 32, 5).values()
     (name,) = metrics
     expected = 1.0 if name == "|cos|" else 0.0
     np.testing.assert_allclose(found[name], expected, atol=5e-6)
@@ -170,7 +180,7 @@ def test_every_series_is_scored_on_the_same_new_problems(wanted, scored):
     return problems
 
   series = {"half": halves, "again": halves}
-  found = spectrum_evaluation.score(series, testing, "eigenvalues", wanted, 3)
+  found = score(series, testing, "eigenvalues", wanted, 3)
   # No problem comes twice, and none is drawn for each series.
   assert len(seen) == sum(sizes) == scored
   assert list(found) == ["half", "again"]
@@ -178,9 +188,7 @@ def test_every_series_is_scored_on_the_same_new_problems(wanted, scored):
     errors = metrics["relative squared error"]
     assert errors.shape == (scored, 2)
     np.testing.assert_allclose(errors, 0.25)
-  same = spectrum_evaluation.score(
-    {"half": halves}, sample, "eigenvalues", wanted, 3
-  )
+  same = score({"half": halves}, sample, "eigenvalues", wanted, 3)
   np.testing.assert_array_equal(
     same["half"]["relative squared error"],
     found["half"]["relative squared error"],
@@ -195,9 +203,7 @@ def test_problems_are_a_function_of_the_seed():
       drawn.setdefault(seed, []).append(sample(key, size).points)
       return sample(key, size)
 
-    spectrum_evaluation.score(
-      {"half": halves}, testing, "eigenvalues", 20, seed
-    )
+    score({"half": halves}, testing, "eigenvalues", 20, seed)
   np.testing.assert_array_equal(*drawn[3])
   assert not np.any(drawn[4][0] == drawn[3][0])
 
@@ -206,7 +212,7 @@ def test_rows_are_means_with_errors_and_counts():
   generator = np.random.default_rng(0)
   array = generator.normal(size=(50, 3)) ** 2
   values = {"network": {"error": array}, "eigh": {"error": 0.0 * array}}
-  rows = spectrum_evaluation.rows(values, study="top3", x=None)
+  rows = spectrum_evaluation.by_target(values, study="top3")
   places = [(row.study, row.metric, row.series, row.x) for row in rows]
   assert places == [
     ("top3", "error", series, x)
@@ -218,7 +224,7 @@ def test_rows_are_means_with_errors_and_counts():
     error = column.std(ddof=1) / np.sqrt(50)
     assert row.standard_error == pytest.approx(error)
     assert (row.count, row.failures) == (50, 0)
-  (row, _) = spectrum_evaluation.rows(values, study="over dim", x=20)
+  (row, _) = spectrum_evaluation.at(values, 20, study="over dim")
   assert (row.study, row.x, row.count) == ("over dim", 20.0, 50)
   assert row.value == pytest.approx(array.mean())
   # The targets of one problem are not independent: one mean of each counts.
@@ -232,12 +238,10 @@ def test_an_answer_that_is_not_finite_is_a_failure(loss):
     truth = batch.eigenvalues if loss == "eigenvalues" else batch.eigenvectors
     return truth.at[3].set(jnp.nan)
 
-  values = spectrum_evaluation.score(
-    {"network": answer}, sample, loss, 20, seed=0
-  )
-  row, *_ = spectrum_evaluation.rows(values, study="top", x=None)
+  values = score({"network": answer}, sample, loss, 20, seed=0)
+  row, *_ = spectrum_evaluation.by_target(values, study="top")
   assert np.isnan(row.value)
   assert (row.count, row.failures) == (20, 1)
-  (row,) = spectrum_evaluation.rows(values, study="over dim", x=2)
+  (row,) = spectrum_evaluation.at(values, 2, study="over dim")
   assert np.isnan(row.value)
   assert (row.count, row.failures) == (20, 1)

@@ -1,6 +1,6 @@
 import pytest
 
-from experiments import mixture_base, rq1
+from experiments import mixtures, rq1
 from tgmm_jax.evaluation import contenders
 
 SOLVERS = {"tgmm", "tgmm+em5", "refiner", "refiner+em5", "refiner-x8+em5"}
@@ -9,7 +9,7 @@ SOLVERS = {"tgmm", "tgmm+em5", "refiner", "refiner+em5", "refiner-x8+em5"}
 def plan_of(variant):
   config = rq1.get_config(variant)
   assert config.variant == variant
-  return config, mixture_base.make_plan(config)
+  return config, mixtures.make_plan(config)
 
 
 def solvers_of(plan):
@@ -80,4 +80,4 @@ def test_more_points_than_learned_positions():
   config = rq1.get_config("released")
   config.evaluation.num_points = (64, 256)
   with pytest.raises(ValueError, match=r"is \(64, 256\), takes N <= 128, the"):
-    mixture_base.make_plan(config)
+    mixtures.make_plan(config)

@@ -1,6 +1,6 @@
 import pytest
 
-from experiments import mixture_base, rq3_mamba2
+from experiments import mixtures, rq3_mamba2
 
 SOLVERS = {"tgmm", "tgmm-mamba2"}
 
@@ -8,7 +8,7 @@ SOLVERS = {"tgmm", "tgmm-mamba2"}
 def plan_of(variant):
   config = rq3_mamba2.get_config(variant)
   assert config.variant == variant
-  return config, mixture_base.make_plan(config)
+  return config, mixtures.make_plan(config)
 
 
 def dim_of(run):
@@ -69,7 +69,7 @@ def test_sizes_that_cannot_be_built(field, value, message):
   config = rq3_mamba2.get_config("")
   config.runs["tgmm-mamba2-d2"].model[field] = value
   with pytest.raises(ValueError, match=message):
-    mixture_base.make_plan(config)
+    mixtures.make_plan(config)
 
 
 @pytest.mark.slow

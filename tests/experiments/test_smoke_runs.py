@@ -4,7 +4,7 @@ import importlib
 
 import pytest
 
-from experiments import mixture_base
+from experiments import mixtures
 from tgmm_jax.evaluation import contenders, results
 from tgmm_jax.evaluation import mixtures as mixture_evaluation
 
@@ -44,7 +44,7 @@ def run(request, start, tmp_path_factory):
 
 def test_table_page_and_figures_are_whole(run):
   name, workdir, module = run
-  plan = mixture_base.make_plan(module.get_config("smoke"))
+  plan = mixtures.make_plan(module.get_config("smoke"))
   rows = results.read_csv(workdir / "results.csv")
   networks = {
     solver

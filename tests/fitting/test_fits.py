@@ -124,8 +124,12 @@ def test_probabilities_are_those_of_the_bic_of_the_fits():
   ],
 )
 def test_each_type_has_its_networks(covariance_type, dim, names):
-  assert fitting.networks_for(covariance_type, dim, [1, 5]) == names
-  assert fitting.networks_for(covariance_type, dim, [1, 6]) == ()
+  assert (
+    fitting.networks_for(dim, [1, 5], covariance_type=covariance_type) == names
+  )
+  assert (
+    fitting.networks_for(dim, [1, 6], covariance_type=covariance_type) == ()
+  )
 
 
 @pytest.mark.slow
@@ -135,7 +139,7 @@ def test_what_no_network_covers_is_fitted_by_em():
   points = np.repeat(centres, 20, axis=0) + rng.normal(size=(140, 3))
   found = tgmm_jax.fit(points, 7, covariance_type="spherical")
   assert found.method == "EM"
-  assert fitting.networks_for("spherical", 3, [7]) == ()
+  assert fitting.networks_for(3, [7], covariance_type="spherical") == ()
 
 
 @pytest.mark.slow

@@ -66,7 +66,12 @@ def weight_of(num_points):
 @functools.cache
 def encoder(**changes):
   """`(key, points, weight, count) -> (Problem, Frame)`, compiled."""
-  return jax.jit(network(**changes)[0].encode)
+  encode = network(**changes)[0].encode
+  return jax.jit(
+    lambda key, points, weight, count: encode(
+      key, points, count, sample_weight=weight
+    )
+  )
 
 
 def problem_of(num_points=17, count=3, dim=2, **changes):

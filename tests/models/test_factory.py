@@ -117,7 +117,7 @@ def test_apply_is_the_module_itself(name):
   model, _, params = built(name)
   make = {"refiner": refiner.Refiner, "tgmm": tgmm.TGMM}[name]
   problem, _ = jax.jit(model.encode)(
-    jax.random.key(1), points_of(), WEIGHT, jnp.int32(3)
+    jax.random.key(1), points_of(), jnp.int32(3), sample_weight=WEIGHT
   )
 
   @jax.jit
@@ -149,7 +149,7 @@ def test_more_than_ten_layers_keep_their_order():
   params = jax.tree.map(jnp.asarray, params)
   assert list(params["layers"])[:3] == ["0", "1", "10"]
   problem, _ = jax.jit(model.encode)(
-    jax.random.key(0), np.zeros((3, 1)), np.ones(3), 2
+    jax.random.key(0), np.zeros((3, 1)), 2, sample_weight=np.ones(3)
   )
   prediction = jax.jit(model.apply)(params, problem)
   # The EM mean of points at 0 is 0; the unit is the floor of the scale.
@@ -166,7 +166,11 @@ def test_one_number_of_components_is_enough(name, count):
   model = factory.build(config)
   params = jax.eval_shape(model.init, jax.random.key(0))
   problem, _ = jax.eval_shape(
-    model.encode, jax.random.key(1), points_of(), WEIGHT, jnp.int32(count)
+    model.encode,
+    jax.random.key(1),
+    points_of(),
+    jnp.int32(count),
+    sample_weight=WEIGHT,
   )
   batch = jax.tree.map(
     lambda leaf: jax.ShapeDtypeStruct((4, *leaf.shape), leaf.dtype), problem
@@ -181,7 +185,11 @@ def test_one_number_of_components_is_enough(name, count):
 def test_params_of_another_network_are_refused(name):
   model, _, params = built(name)
   problem, _ = jax.eval_shape(
-    model.encode, jax.random.key(1), points_of(), WEIGHT, jnp.int32(3)
+    model.encode,
+    jax.random.key(1),
+    points_of(),
+    jnp.int32(3),
+    sample_weight=WEIGHT,
   )
   fewer = {key: value for key, value in params.items() if key != "tasks"}
   assert len(fewer) < len(params)
@@ -249,7 +257,9 @@ def test_the_truth_is_encoded_as_the_points_are():
   points = points_of()
   means = points[:4] * np.array([[1.0], [1.0], [1.0], [0.0]], np.float32)
   truth = types.Mixture(np.array([0.2, 0.3, 0.5, 0.0], np.float32), means)
-  problem, frame = jax.jit(model.encode)(jax.random.key(2), points, WEIGHT, 3)
+  problem, frame = jax.jit(model.encode)(
+    jax.random.key(2), points, 3, sample_weight=WEIGHT
+  )
   encoded = factory.encode_mixture(truth, frame)
   np.testing.assert_allclose(encoded.means[:3], problem.points[:3], atol=1e-5)
   np.testing.assert_array_equal(encoded.means[3], 0.0)
@@ -269,7 +279,9 @@ def test_the_true_scales_go_with_their_coordinates():
   )
   seen = set()
   for seed in range(4):
-    problem, frame = encode(jax.random.key(seed), points, WEIGHT, 2)
+    problem, frame = encode(
+      jax.random.key(seed), points, 2, sample_weight=WEIGHT
+    )
     encoded = factory.encode_mixture(truth, frame, covariance_type="diag")
     np.testing.assert_allclose(encoded.means[:2], problem.points[:2], atol=1e-5)
     is_swapped = bool(np.abs(frame.directions[0, 1]))

@@ -10,7 +10,7 @@ from scipy import stats
 
 from tests.models import small_refiner
 from tgmm_jax import gmm, types
-from tgmm_jax.models import factory, refiner
+from tgmm_jax.models import refiner
 
 OPTIONS = {
   "tied_spherical": {"covariance_type": "tied_spherical", "origin_rate": 0.0},
@@ -110,7 +110,7 @@ def test_an_uncorrected_layer_with_one_variance_is_an_em_step(dim):
   share = shares_of(prediction, inside, [variance * np.eye(4)] * 3)
   means = share @ inside / share.sum(axis=1, keepdims=True)
   np.testing.assert_allclose(prediction.means[1, :3], means, atol=5e-3)
-  lifted = np.asarray(frame.center + means @ frame.axes)
+  lifted = np.asarray(frame.centre + means @ frame.axes)
   squares = np.sum((points[None] - lifted[:, None]) ** 2, axis=-1)
   expected = np.sqrt(np.sum(share * squares) / points.size)
   np.testing.assert_allclose(prediction.scales[1, 0, 0], expected, rtol=2e-3)
@@ -180,7 +180,7 @@ def test_the_likelihood_is_that_of_the_answer(kind):
   weights, means, covariances = (
     np.asarray(leaf, float) for leaf in result.mixture
   )
-  shape = gmm.covariance_shape(kind, SIZE, 2)
+  shape = gmm.COVARIANCE_TYPES[kind].shape(SIZE, 2)
   assert covariances.shape == shape
   if kind == "full":
     np.testing.assert_array_equal(
@@ -263,4 +263,4 @@ def test_where_the_unit_means_nothing_there_is_no_origin():
   assert config.is_scale_free
   assert config.max_dim == 3
   assert refiner.RefinerConfig(**OPTIONS["tied_spherical"]).max_dim is None
-  assert factory.covariance_type(config) == "full"
+  assert config.covariance_type == "full"

@@ -177,7 +177,7 @@ def test_solver_gives_the_data_back_its_axes():
   sign = frame.directions[np.arange(dim), place]
   np.testing.assert_allclose(
     result.mixture.means[:3],
-    frame.center + sign * prediction.means[-1, :3][:, place],
+    frame.centre + sign * prediction.means[-1, :3][:, place],
     atol=1e-4,
   )
   np.testing.assert_allclose(
@@ -264,5 +264,5 @@ def test_odd_input_has_a_finite_answer():
 def test_covariances_that_no_network_answers_are_refused():
   with pytest.raises(ValueError, match="covariance_type is 'tied', takes"):
     refiner.RefinerConfig(covariance_type="tied")
-  assert factory.covariance_type(refiner.RefinerConfig(**DIAG)) == "diag"
-  assert factory.covariance_type(refiner.RefinerConfig()) == "unit"
+  assert refiner.RefinerConfig(**DIAG).covariance_type == "diag"
+  assert refiner.RefinerConfig().covariance_type == "unit"

@@ -75,9 +75,9 @@ def test_a_rotation_of_the_data_changes_nothing_but_the_view():
       )
       for p in (problem, seen)
     )
-    means = frame.center + prediction.means[-1, :3] @ frame.directions.T
+    means = frame.centre + prediction.means[-1, :3] @ frame.directions.T
     directions = its_frame.directions @ between.T
-    its_means = its_frame.center + its_prediction.means[-1, :3] @ directions.T
+    its_means = its_frame.centre + its_prediction.means[-1, :3] @ directions.T
     np.testing.assert_allclose(its_means, means @ rotation.T, atol=1e-2)
 
 
@@ -155,7 +155,7 @@ def test_solver_lifts_the_last_stage():
   problem, frame = small_refiner.encoder()(key, points, weight, jnp.int32(3))
   prediction = small_refiner.compiled()(small_refiner.network()[1], problem)
   result = small_refiner.solver()(key, points, 3, weight)
-  means = frame.center + prediction.means[-1, :3] @ frame.directions.T
+  means = frame.centre + prediction.means[-1, :3] @ frame.directions.T
   np.testing.assert_allclose(result.mixture.means[:3], means, atol=1e-4)
   np.testing.assert_allclose(
     result.mixture.weights[:3],

@@ -57,7 +57,7 @@ def network(**changes):
 
 
 def problem_of(points, sample_weight, num_components):
-  return prediction_lib.Problem(
+  return prediction_lib.NetworkInput(
     points,
     sample_weight,
     jnp.asarray(num_components, jnp.int32),

@@ -100,12 +100,15 @@ def test_what_is_traced_is_taken_as_it_is():
   def function(value, weight):
     checks.integer("max_iter", value, lowest=0)
     checks.number("tol", value, lowest=0.0)
-    points, counts, weight, most = checks.batch(
-      weight[..., None] * jnp.nan, value, weight, 3
+    batch = checks.batch(
+      weight[..., None] * jnp.nan,
+      value,
+      sample_weight=weight,
+      max_components=3,
     )
-    assert most == 3
-    assert counts.shape == (2,)
-    return points, weight
+    assert batch.max_components == 3
+    assert batch.num_components.shape == (2,)
+    return batch.points, batch.sample_weight
 
   points, _ = function(-7, -jnp.ones((2, 5)))
   assert np.all(np.isnan(points))
@@ -206,15 +209,17 @@ POINTS = np.ones((2, 5, 3), np.float32)
 
 
 def test_a_batch():
-  points, counts, weight, most = checks.batch(POINTS, 2, None, None)
+  points, counts, weight, most = checks.batch(POINTS, 2)
   assert points.shape == (2, 5, 3)
   np.testing.assert_array_equal(counts, [2, 2])
   np.testing.assert_array_equal(weight, np.ones((2, 5)))
   assert most == 2
-  _, counts, _, most = checks.batch(POINTS, np.array([1, 4]), None, None)
+  _, counts, _, most = checks.batch(POINTS, np.array([1, 4]))
   np.testing.assert_array_equal(counts, [1, 4])
   assert most == 4
-  *_, most = checks.batch(POINTS, [1, 4], np.ones((2, 5)), 6)
+  *_, most = checks.batch(
+    POINTS, [1, 4], sample_weight=np.ones((2, 5)), max_components=6
+  )
   assert most == 6
 
 
@@ -243,21 +248,25 @@ def test_batches_are_refused(
   num_components, sample_weight, max_components, message
 ):
   found = refused(
-    checks.batch, POINTS, num_components, sample_weight, max_components
+    checks.batch,
+    POINTS,
+    num_components,
+    sample_weight=sample_weight,
+    max_components=max_components,
   )
   assert found.startswith(message)
 
 
 def test_one_good_problem_saves_a_batch():
   points = np.stack([POINTS[0] * np.nan, POINTS[0]])
-  found, *_ = checks.batch(points, 2, None, None)
+  found, *_ = checks.batch(points, 2)
   np.testing.assert_array_equal(found, points)
-  message = refused(checks.batch, points[[0, 0]], 2, None, None)
+  message = refused(checks.batch, points[[0, 0]], 2)
   assert message.startswith("points contains nan (first at [0, 0])")
-  _, counts, *_ = checks.batch(points, [2, 2], None, 3)
+  _, counts, *_ = checks.batch(points, [2, 2], max_components=3)
   np.testing.assert_array_equal(counts, [2, 2])
   # The good one of the points is not the good one of the counts.
-  refused(checks.batch, points, [2, 9], None, 3)
+  refused(checks.batch, points, [2, 9], max_components=3)
 
 
 def test_a_block_may_have_no_weight():
@@ -271,7 +280,7 @@ def test_bad_values_in_padding_are_no_matter():
   points = POINTS[:1].copy()
   points[0, 2] = np.nan
   weight = np.array([[1.0, 1.0, 0.0, 1.0, 1.0]])
-  checks.batch(points, 2, weight, None)
+  checks.batch(points, 2, sample_weight=weight)
   checks.problem(points[0], weight[0])
 
 

@@ -9,7 +9,7 @@ from tgmm_jax import gmm
 from tgmm_jax.solvers import covariance
 
 K, DIM, N = 3, 4, 20
-TYPES = gmm.COVARIANCE_TYPES[1:]
+TYPES = tuple(gmm.COVARIANCE_TYPES)[1:]
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -87,8 +87,10 @@ def scatter_matrices(points, means, share):
 def test_distances(covariance_type):
   points, means, _, differences = make_points()
   covariances = make_covariances(covariance_type)
-  distances = jax.jit(covariance.distances, static_argnums=2)
-  found, log_det = distances(differences, covariances, covariance_type)
+  distances = jax.jit(gmm.distances, static_argnames="covariance_type")
+  found, log_det = distances(
+    differences, covariances, covariance_type=covariance_type
+  )
   log_det = np.broadcast_to(log_det, K)
   assert found.shape == (K, N)
   for k, matrix in enumerate(matrices_of(covariances, covariance_type)):
@@ -101,7 +103,7 @@ def test_distances(covariance_type):
 
 def test_inverse_factor():
   covariances = make_full()
-  factors = jax.jit(covariance.inverse_factor)(covariances)
+  factors = jax.jit(gmm.inverse_factor)(covariances)
   for factor, matrix in zip(factors, covariances, strict=True):
     np.testing.assert_allclose(
       factor, np.linalg.inv(np.linalg.cholesky(matrix)), atol=1e-12
@@ -117,24 +119,30 @@ def test_a_matrix_without_a_factor_is_taken_for_its_diagonal():
     [0.0, 0.0, 0.0, 1.0],
   ]
   given = jnp.asarray(covariances)
-  factors = jax.jit(covariance.inverse_factor)(given)
+  factors = jax.jit(gmm.inverse_factor)(given)
   np.testing.assert_allclose(factors[1], np.diag([0.5, 1.0, 1 / 3, 1.0]))
-  positive_definite = jax.jit(covariance.positive_definite, static_argnums=1)
-  fixed = positive_definite(given, "full")
+  positive_definite = jax.jit(
+    covariance.positive_definite, static_argnames="covariance_type"
+  )
+  fixed = positive_definite(given, covariance_type="full")
   np.testing.assert_array_equal(fixed[1], np.diag([4.0, 1.0, 9.0, 1.0]))
   for k in (0, 2):
     np.testing.assert_array_equal(fixed[k], covariances[k])
-  tied = positive_definite(given[1], "tied")
+  tied = positive_definite(given[1], covariance_type="tied")
   np.testing.assert_array_equal(tied, fixed[1])
   diagonal = jnp.asarray([[1.0, 2.0]])
-  assert covariance.positive_definite(diagonal, "diag") is diagonal
+  assert (
+    covariance.positive_definite(diagonal, covariance_type="diag") is diagonal
+  )
 
 
 @pytest.mark.parametrize("covariance_type", TYPES)
 def test_scatter_and_estimate_are_moments_about_the_new_means(covariance_type):
   points, means, share, differences = make_points()
   share, differences = jnp.asarray(share), jnp.asarray(differences)
-  scatters = covariance.scatter(share, differences, covariance_type)
+  scatters = covariance.scatter(
+    share, differences, covariance_type=covariance_type
+  )
   matrices = scatter_matrices(points, means, share)
   total = matrices.sum(axis=0)
   expected = {
@@ -153,7 +161,7 @@ def test_scatter_and_estimate_are_moments_about_the_new_means(covariance_type):
     jnp.asarray(mass),
     jnp.asarray(moved - means),
     jnp.asarray(ridge),
-    covariance_type,
+    covariance_type=covariance_type,
   )
   matrices = scatter_matrices(points, moved, share) / mass[:, None, None]
   expected = shaped(matrices + np.diag(ridge), mass, covariance_type)
@@ -164,13 +172,13 @@ def test_scatter_and_estimate_are_moments_about_the_new_means(covariance_type):
   "covariance_type", ["spherical", "tied_spherical", "diag"]
 )
 def test_rounding_does_not_make_a_variance_negative(covariance_type):
-  shape = gmm.covariance_shape(covariance_type, K, DIM)
+  shape = gmm.COVARIANCE_TYPES[covariance_type].shape(K, DIM)
   found = covariance.estimate(
     jnp.full(shape, 1.0 - 1e-12),
     jnp.ones(K),
     jnp.zeros((K, DIM)).at[:, 0].set(1.0),
     jnp.full(DIM, 1e-20),
-    covariance_type,
+    covariance_type=covariance_type,
   )
   assert np.all(found >= 1e-20)
 
@@ -184,11 +192,11 @@ def test_pooled(covariance_type):
     jnp.asarray(share),
     jnp.asarray(differences),
     jnp.asarray(ridge),
-    covariance_type,
+    covariance_type=covariance_type,
   )
   total = scatter_matrices(points, means, share).sum(axis=0) + np.diag(ridge)
   expected = shaped([total] * K, np.ones(K), covariance_type)
-  assert found.shape == gmm.covariance_shape(covariance_type, K, DIM)
+  assert found.shape == gmm.COVARIANCE_TYPES[covariance_type].shape(K, DIM)
   np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
@@ -197,7 +205,9 @@ def test_raise_to(covariance_type):
   lowest = np.array([0.5, 1.0, 2.0, 4.0])
   covariances = make_covariances(covariance_type)
   found = covariance.raise_to(
-    jnp.asarray(covariances), jnp.asarray(lowest), covariance_type
+    jnp.asarray(covariances),
+    jnp.asarray(lowest),
+    covariance_type=covariance_type,
   )
   pairs = zip(
     matrices_of(np.asarray(found), covariance_type),
@@ -226,8 +236,10 @@ def test_is_collapsed(covariance_type):
 
   def ask(full):
     given = shaped(full, np.ones(K), covariance_type)
-    is_collapsed = jax.jit(covariance.is_collapsed, static_argnums=2)
-    found = is_collapsed(given, ridge, covariance_type)
+    is_collapsed = jax.jit(
+      covariance.is_collapsed, static_argnames="covariance_type"
+    )
+    found = is_collapsed(given, ridge, covariance_type=covariance_type)
     assert found.shape == (() if is_tied else (K,))
     return np.broadcast_to(found, K)
 
@@ -258,19 +270,25 @@ def test_is_collapsed(covariance_type):
 @pytest.mark.parametrize("covariance_type", TYPES)
 def test_lift(covariance_type):
   ridge = jnp.full(DIM, 0.25)
-  shape = gmm.covariance_shape(covariance_type, K, DIM)
-  found, is_usable = covariance.lift(jnp.zeros(shape), ridge, covariance_type)
+  shape = gmm.COVARIANCE_TYPES[covariance_type].shape(K, DIM)
+  found, is_usable = covariance.lift(
+    jnp.zeros(shape), ridge, covariance_type=covariance_type
+  )
   expected = shaped([0.25 * np.eye(DIM)] * K, np.ones(K), covariance_type)
   np.testing.assert_allclose(found, expected)
   assert is_usable
   wide = make_full() + 9.0 * np.eye(DIM)
   wide = jnp.asarray(shaped(wide, np.ones(K), covariance_type))
-  found, is_usable = covariance.lift(wide, ridge, covariance_type)
+  found, is_usable = covariance.lift(
+    wide, ridge, covariance_type=covariance_type
+  )
   np.testing.assert_array_equal(found, wide)
   assert is_usable
   if covariance_type in ("full", "spherical", "diag"):
     # What is collapsed is lifted, the others stay.
-    found, _ = covariance.lift(wide.at[1].set(0.0), ridge, covariance_type)
+    found, _ = covariance.lift(
+      wide.at[1].set(0.0), ridge, covariance_type=covariance_type
+    )
     np.testing.assert_allclose(found[1], expected[1])
     np.testing.assert_array_equal(found[0], wide[0])
 
@@ -281,7 +299,9 @@ def test_lift_tells_what_is_no_covariance(covariance_type):
 
   def ask(covariances):
     _, is_usable = covariance.lift(
-      jnp.asarray(covariances), jnp.full(DIM, 1e-6), covariance_type
+      jnp.asarray(covariances),
+      jnp.full(DIM, 1e-6),
+      covariance_type=covariance_type,
     )
     assert is_usable.shape == ()
     return bool(is_usable)
@@ -311,7 +331,9 @@ def test_scaled(covariance_type):
     scale = np.full(DIM, 3.0)
   covariances = make_covariances(covariance_type)
   found = covariance.scaled(
-    jnp.asarray(covariances), jnp.asarray(scale), covariance_type
+    jnp.asarray(covariances),
+    jnp.asarray(scale),
+    covariance_type=covariance_type,
   )
   for after, before in zip(
     matrices_of(np.asarray(found), covariance_type),
@@ -329,7 +351,9 @@ def test_mean_variance(covariance_type):
     np.diag(one) for one in matrices_of(covariances, covariance_type)
   ]
   np.testing.assert_allclose(
-    covariance.mean_variance(jnp.asarray(covariances), covariance_type),
+    covariance.mean_variance(
+      jnp.asarray(covariances), covariance_type=covariance_type
+    ),
     np.mean(diagonals),
   )
 
@@ -339,7 +363,9 @@ def test_is_alike(covariance_type):
   covariances = np.array(make_covariances(covariance_type))
   if "tied" not in covariance_type:
     covariances[2] = covariances[0] * (1 + 1e-4)
-  found = covariance.is_alike(jnp.asarray(covariances), covariance_type)
+  found = covariance.is_alike(
+    jnp.asarray(covariances), covariance_type=covariance_type
+  )
   found = np.broadcast_to(found, (K, K))
   expected = np.eye(K, dtype=bool)
   expected[0, 2] = expected[2, 0] = True
@@ -355,18 +381,23 @@ def test_all_of_them_vmap(covariance_type):
   ridge = jnp.full(DIM, 0.1)
 
   def everything(covariances):
-    moved, _ = covariance.distances(
-      jnp.asarray(differences), covariances, covariance_type
+    moved, _ = gmm.distances(
+      jnp.asarray(differences), covariances, covariance_type=covariance_type
     )
     scatters = covariance.scatter(
-      jnp.asarray(share), jnp.asarray(differences), covariance_type
+      jnp.asarray(share),
+      jnp.asarray(differences),
+      covariance_type=covariance_type,
     )
     return (
       moved,
-      scatters * covariance.mean_variance(covariances, covariance_type),
-      *covariance.lift(covariances, ridge, covariance_type),
-      covariance.is_alike(covariances, covariance_type),
-      covariance.raise_to(covariances, 5.0 * ridge, covariance_type),
+      scatters
+      * covariance.mean_variance(covariances, covariance_type=covariance_type),
+      *covariance.lift(covariances, ridge, covariance_type=covariance_type),
+      covariance.is_alike(covariances, covariance_type=covariance_type),
+      covariance.raise_to(
+        covariances, 5.0 * ridge, covariance_type=covariance_type
+      ),
     )
 
   batched = jax.jit(jax.vmap(everything))(jnp.asarray(covariances))

@@ -81,7 +81,7 @@ def test_variances_keep_their_floor():
 def given_starts(covariance_type, dtype):
   """Starts by name, whether each is valid, and what component is lost."""
   points = odd_data.plain_points().astype(dtype)
-  shape = gmm.covariance_shape(covariance_type, 3, DIM)
+  shape = gmm.COVARIANCE_TYPES[covariance_type].shape(3, DIM)
   one = np.ones(3)[:, None, None] * np.eye(DIM)
   covariances = None
   if covariance_type != "unit":

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tgmm_jax import types
+from tgmm_jax import linalg, types
 from tgmm_jax.solvers import pca
 
 GOOD, SLOW, POOR, BAD = (
@@ -57,7 +57,7 @@ def test_the_leading_pairs_are_numpys(name, scale, dtype, method):
   with jax.enable_x64(dtype == "float64"):
     matrix = (scale * matrix).astype(dtype)
     found = SOLVE(KEY(), matrix, kept, method=method, tol=tol)
-    expected = pca.fix_signs(vectors[:, :kept].astype(dtype))
+    expected = linalg.fix_signs(vectors[:, :kept].astype(dtype))
   found = jax.tree.map(np.asarray, found)
   assert found.status == GOOD
   assert found.vectors.dtype == found.eigenvalues.dtype == dtype
@@ -169,7 +169,9 @@ def test_a_fixed_number_of_steps_is_that_many_public_steps(x64):
     left = pca.deflate(left, value, vector)
     np.testing.assert_allclose(found.eigenvalues[column], value, rtol=1e-12)
     np.testing.assert_allclose(
-      found.vectors[:, column], pca.fix_signs(vector[:, None])[:, 0], rtol=1e-9
+      found.vectors[:, column],
+      linalg.fix_signs(vector[:, None])[:, 0],
+      rtol=1e-9,
     )
 
 
@@ -216,7 +218,7 @@ def test_the_blocks_fixed_steps_end_with_rayleigh_ritz(x64):
 def test_the_sign_rule():
   vectors = np.array([[0.6, -0.8, 0.5, 0.0], [-0.8, 0.6, -0.5, 0.0]])
   expected = [[-0.6, 0.8, 0.5, 0.0], [0.8, -0.6, -0.5, 0.0]]
-  np.testing.assert_allclose(pca.fix_signs(vectors), expected, rtol=1e-6)
+  np.testing.assert_allclose(linalg.fix_signs(vectors), expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("ddof", [0, 1])
@@ -231,7 +233,9 @@ def test_the_covariance_is_numpys(ddof, dtype):
   with jax.enable_x64(dtype == "float64"):
     found = FIT(KEY(), points.astype(dtype), 4, sample_weight=weight, ddof=ddof)
     filled = np.nan_to_num(points).astype(dtype)
-    matrix = pca.covariance(filled, weight.astype(dtype), ddof=ddof)
+    matrix = pca.covariance(
+      filled, sample_weight=weight.astype(dtype), ddof=ddof
+    )
   tol = {"float32": 1e-4, "float64": 1e-12}[dtype]
   np.testing.assert_allclose(matrix, expected, atol=tol)
   values = np.linalg.eigvalsh(expected)[::-1]

@@ -145,7 +145,7 @@ def test_padding_does_not_move_the_targets():
   index = int(np.argmin(batch.sample_weight.sum(1)))
   points = batch.points[index][batch.sample_weight[index] > 0]
   values, vectors = spectra.sample_spectrum(
-    points, np.ones(len(points), np.float32), 3
+    points, 3, sample_weight=np.ones(len(points), np.float32)
   )
   np.testing.assert_allclose(values, batch.eigenvalues[index], rtol=1e-4)
   np.testing.assert_allclose(vectors, batch.eigenvectors[index], atol=1e-3)
@@ -154,7 +154,9 @@ def test_padding_does_not_move_the_targets():
 @pytest.mark.parametrize("dim", [2, 30])
 def test_equal_points_have_a_finite_spectrum(dim):
   points = np.full((10, dim), 3.0, np.float32)
-  values, vectors = spectra.sample_spectrum(points, np.ones(10), 2)
+  values, vectors = spectra.sample_spectrum(
+    points, 2, sample_weight=np.ones(10)
+  )
   np.testing.assert_array_equal(values, 0.0)
   assert np.all(np.isfinite(vectors))
 

@@ -24,9 +24,8 @@ def share_outside(dim, **changes):
   batch = mixtures.sample_batch(
     jax.random.key(2), law_of(dim, **changes), NUM_TASKS
   )
-  is_outside = jax.vmap(trained_range.is_outside, in_axes=(None, 0, 0))(
-    limits_of(dim), batch.points, batch.sample_weight
-  )
+  check = functools.partial(trained_range.is_outside, limits_of(dim))
+  is_outside = jax.vmap(check)(batch.points, sample_weight=batch.sample_weight)
   return float(jnp.mean(is_outside))
 
 
@@ -54,11 +53,11 @@ def test_padding_does_not_count_and_nan_is_outside():
   ):
     padded = np.concatenate([points, np.full((7, 2), np.nan)])
     more = np.concatenate([weight, np.zeros(7)])
-    own = trained_range.is_outside(limits, points, weight)
-    assert own == trained_range.is_outside(limits, padded, more)
+    own = trained_range.is_outside(limits, points, sample_weight=weight)
+    assert own == trained_range.is_outside(limits, padded, sample_weight=more)
     points = points.copy()
     points[3] = np.nan
-    assert trained_range.is_outside(limits, points, weight)
+    assert trained_range.is_outside(limits, points, sample_weight=weight)
 
 
 def test_each_limit_counts_alone():
@@ -66,13 +65,13 @@ def test_each_limit_counts_alone():
   rng = np.random.default_rng(0)
   usual = np.clip(rng.normal(scale=3.0, size=(100, 2)), -8.0, 8.0)
   ones = np.ones(100)
-  assert not trained_range.is_outside(limits, usual, ones)
+  assert not trained_range.is_outside(limits, usual, sample_weight=ones)
   far = usual.copy()
   far[0] = (-11.0, 0.0)
-  assert trained_range.is_outside(limits, far, ones)
-  assert trained_range.is_outside(limits, 0.1 * usual, ones)
+  assert trained_range.is_outside(limits, far, sample_weight=ones)
+  assert trained_range.is_outside(limits, 0.1 * usual, sample_weight=ones)
   wide = 9.0 * np.sign(usual)
-  assert trained_range.is_outside(limits, wide, ones)
+  assert trained_range.is_outside(limits, wide, sample_weight=ones)
 
 
 def test_reach_about_the_mean_does_not_know_the_origin():
@@ -85,7 +84,7 @@ def test_reach_about_the_mean_does_not_know_the_origin():
       jnp.mean(
         jax.vmap(
           functools.partial(trained_range.is_outside, limits, about=about)
-        )(batch.points + is_moved * offset, batch.sample_weight)
+        )(batch.points + is_moved * offset, sample_weight=batch.sample_weight)
       )
     )
     for about in ("origin", "mean")
@@ -103,7 +102,9 @@ def test_reach_in_units_of_the_spread_does_not_know_the_unit():
 
   def share_of(points):
     check = functools.partial(trained_range.is_outside, limits, about="spread")
-    return float(jnp.mean(jax.vmap(check)(points, batch.sample_weight)))
+    return float(
+      jnp.mean(jax.vmap(check)(points, sample_weight=batch.sample_weight))
+    )
 
   here = share_of(batch.points)
   assert here < 0.025

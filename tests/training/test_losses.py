@@ -52,7 +52,7 @@ def case(count=3, has_scales=True, seed=0):
   prediction = prediction_lib.Prediction(
     log_weights, means, scales if has_scales else None
   )
-  problem = prediction_lib.Problem(
+  problem = prediction_lib.NetworkInput(
     points=3.0 * rng.normal(size=(NUM_POINTS, DIM)),
     sample_weight=(np.arange(NUM_POINTS) < 9).astype(float),
     num_components=np.array(count, np.int32),
@@ -237,7 +237,7 @@ def test_sorted_has_a_floor_and_matched_has_none():
   num_tasks = 600
   truth, guess = guesses_of_the_order(num_tasks, np.random.default_rng(0))
   target = types.Mixture(np.zeros((num_tasks, 4)), truth)
-  problem = prediction_lib.Problem(
+  problem = prediction_lib.NetworkInput(
     np.zeros((num_tasks, 1, 2)),
     np.ones((num_tasks, 1)),
     np.full(num_tasks, 4),

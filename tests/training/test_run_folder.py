@@ -163,6 +163,7 @@ def test_versions_are_plain_and_complete(tmp_path):
     "platform",
     "device_kind",
     "num_devices",
+    "num_cores",
     "num_processes",
   }
   assert versions["num_devices"] >= 1

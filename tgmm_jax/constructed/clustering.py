@@ -62,7 +62,7 @@ def cluster(
   if num_steps < 1:
     raise ValueError(f"num_steps is {num_steps}, takes an integer >= 1")
   num_points, dim = points.shape
-  scaled = eigenvectors.prepare(points, sample_weight)
+  scaled = eigenvectors.prepare(points, sample_weight=sample_weight)
   data = scaled.points
   if network is None:
     network = power_method.build(dim, dtype=data.dtype)
@@ -141,7 +141,10 @@ def fit(
   if max_components < 2:
     raise ValueError(f"max_components is {max_components}, takes >= 2")
   problem = problem_lib.prepare(
-    points, num_components, sample_weight, max_components
+    points,
+    num_components,
+    sample_weight=sample_weight,
+    max_components=max_components,
   )
   found = cluster(
     key,
@@ -154,7 +157,13 @@ def fit(
   mixture = _mixture_of(found.labels, problem, max_components)
   is_valid = num_components == 2
   status = jnp.where(is_valid, found.status, types.Status.INVALID_INPUT)
-  return problem_lib.conclude(problem, mixture, status, num_steps)
+  return problem_lib.conclude(
+    problem,
+    mixture,
+    log_likelihood=problem_lib.log_likelihood(problem, mixture),
+    status=status,
+    num_iters=num_steps,
+  )
 
 
 def _mixture_of(labels, problem, max_components):
@@ -168,7 +177,7 @@ def _mixture_of(labels, problem, max_components):
   # About the centre, so that points far from the origin lose nothing.
   safe = jnp.where(totals > 0, totals, 1.0)[:, None]
   means = problem.centre + linalg.matmul(weights, problem.columns.T) / safe
-  mean = linalg.weighted_mean(data, problem.sample_weight)
+  mean = linalg.weighted_mean(data, sample_weight=problem.sample_weight)
   means = jnp.where(is_split, means, mean)
   return types.Mixture(
     jnp.where(is_split, totals, jnp.where(is_component, 0.5, 0.0)),

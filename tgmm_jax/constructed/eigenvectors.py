@@ -27,7 +27,10 @@ class Scaled(NamedTuple):
 
 
 def prepare(
-  points: jax.Array, sample_weight: jax.Array | None, *, ddof: int = 0
+  points: jax.Array,
+  *,
+  sample_weight: jax.Array | None,
+  ddof: int = 0,
 ) -> Scaled:
   """Centres points and brings them to the range that the network covers.
 
@@ -50,8 +53,8 @@ def prepare(
   total = jnp.sum(weight)
   # Twice: first by the largest entry, so that no square leaves the range.
   points, scale = _divide(points, jnp.max(jnp.abs(points)))
-  points = points - linalg.weighted_mean(points, weight)
-  points = points - linalg.weighted_mean(points, weight)
+  points = points - linalg.weighted_mean(points, sample_weight=weight)
+  points = points - linalg.weighted_mean(points, sample_weight=weight)
   # Points are read to a rounding error: less spread than that is none.
   spread = jnp.max(jnp.abs(points))
   points = jnp.where(spread > 4.0 * limits.eps, points, 0.0)
@@ -116,7 +119,7 @@ def fit(
   expected = (dim, num_directions)
   if start is not None and start.shape != expected:
     raise ValueError(f"start has shape {start.shape}, takes {expected}")
-  scaled = prepare(points, sample_weight, ddof=ddof)
+  scaled = prepare(points, sample_weight=sample_weight, ddof=ddof)
   data, is_valid = scaled.points, scaled.is_valid
   if network is None:
     network = power_method.build(dim, num_directions, dtype=data.dtype)
@@ -142,7 +145,7 @@ def fit(
   status = jnp.where(is_valid, status, types.Status.INVALID_INPUT)
   return pca.Eigenpairs(
     eigenvalues=jnp.minimum(values, limits.max),
-    vectors=pca.fix_signs(vectors),
+    vectors=linalg.fix_signs(vectors),
     residuals=residuals,
     num_iters=jnp.asarray(num_directions * num_steps, jnp.int32),
     status=status.astype(jnp.int32),

@@ -11,15 +11,11 @@ import functools
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from tgmm_jax import types
 from tgmm_jax.constructed import em_network, primitives
-from tgmm_jax.solvers import checks
+from tgmm_jax.solvers import checks, em
 from tgmm_jax.solvers import problem as problem_lib
-from tgmm_jax.solvers.em import runs as em_runs
-from tgmm_jax.solvers.em import starts as em_starts
-from tgmm_jax.solvers.em import steps as em_steps
 
 EmNetwork = em_network.EmNetwork
 build = em_network.build
@@ -142,82 +138,17 @@ def fit(
     ValueError: for d or K (`max_components`) above what the network was built
       for, and for options that no data could make right.
   """
-  given, options = em_starts.options(
-    points, num_components, max_components=max_components, init=init
+  plan = em.make_plan(
+    {"init": init},
+    points,
+    num_components,
+    covariance_type="unit",
+    max_components=max_components,
   )
-  check_sizes(network, points.shape[1], options["max_components"])
+  check_sizes(network, points.shape[1], plan.form.max_components)
   checks.integer("num_steps", num_steps, lowest=0)
-  options.pop("num_init")
-  return _fit(
-    key,
-    points,
-    num_components,
-    sample_weight,
-    given,
-    network,
-    num_steps=num_steps,
-    num_init=1,
-    **options,
-  )
-
-
-def fit_checked(
-  key: jax.Array,
-  points: jax.Array,
-  num_components: int,
-  *,
-  network: EmNetwork,
-  sample_weight: jax.Array | None = None,
-  **options,
-) -> types.SolverResult:
-  """`fit` for values at hand, which refuses what `fit` gives a status to.
-
-  Args:
-    key: consumed, as by `fit`.
-    points: what NumPy makes `[N, d]` of.
-    num_components: K.
-    network: from `build`.
-    sample_weight: `[N]`, or None for ones; 0 is padding.
-    **options: as in `fit`.
-
-  Raises:
-    ValueError: as in `fit`; for NaN or inf and weights that cannot be used;
-      for points or a given start beyond the range of the network.
-  """
-  points = checks.array("points", points, ("N", "d"))
-  checks.integer("num_components", num_components, lowest=1)
-  if sample_weight is None:
-    sample_weight = jnp.ones(points.shape[0], points.dtype)
-  sample_weight = checks.array("sample_weight", sample_weight, ("N",))
-  if sample_weight.shape != points.shape[:1]:
-    raise ValueError(
-      f"sample_weight has shape {sample_weight.shape}, takes"
-      f" {points.shape[:1]}, as many as points"
-    )
-  checks.problem(points, sample_weight)
-  check_sizes(network, points.shape[1], num_components)
-  used = np.asarray(points)[np.asarray(sample_weight) > 0]
-  extent = float(np.max(np.ptp(used, axis=0))) / 2.0
-  if extent > network.max_range:
-    raise ValueError(
-      f"points reach {extent:.4g} from the centre of the box about them, takes"
-      f" at most max_range = {network.max_range:g} of the network"
-    )
-  result = fit(
-    key,
-    points,
-    num_components,
-    network=network,
-    sample_weight=sample_weight,
-    **options,
-  )
-  if result.status == types.Status.INVALID_INPUT:
-    raise ValueError(
-      "init is a mixture that cannot be used, takes weights >= 0 of which some"
-      f" are not 0, and means within max_range = {network.max_range:g} of the"
-      " centre of the box about the points"
-    )
-  return result
+  inputs = em.Inputs(key, points, num_components, sample_weight, plan.given)
+  return _fit(inputs, network, plan.limits, form=plan.form, num_steps=num_steps)
 
 
 def check_sizes(network: EmNetwork, dim: int, num_components: int) -> None:
@@ -234,32 +165,9 @@ def check_sizes(network: EmNetwork, dim: int, num_components: int) -> None:
     )
 
 
-_STATIC = (
-  "covariance_type",
-  "init",
-  "max_components",
-  "num_init",
-  "is_projected",
-  "num_steps",
-)
-
-
-@functools.partial(jax.jit, static_argnames=_STATIC)
-def _fit(
-  key,
-  points,
-  num_components,
-  sample_weight,
-  given,
-  network,
-  *,
-  num_steps,
-  **options,
-):
-  limits = em_runs.make_limits(num_steps, 0.0)
-  problem, starts = em_starts.set_up(
-    key, points, num_components, sample_weight, given, limits, **options
-  )
+@functools.partial(jax.jit, static_argnames=("form", "num_steps"))
+def _fit(inputs, network, limits, *, form, num_steps):
+  problem, starts = em.set_up(inputs, limits, form)
   start = jax.tree.map(lambda leaf: leaf[0], starts)
   problem, start, centre = _move_into_range(problem, start, network)
   state = encode(
@@ -286,25 +194,27 @@ def _fit(
     weights=mixture.weights.astype(dtype),
     means=mixture.means.astype(dtype) + centre,
   )
-  is_degenerate = em_steps.is_degenerate(mixture, problem.num_components)
-  log_density = em_steps.log_density(problem.columns, mixture)
-  run = em_runs.begin(problem, start)._replace(
+  log_density = em.log_density(problem.columns, mixture)
+  run = em.begin(problem, start)._replace(
     mixture=mixture,
     num_iters=jnp.full((), num_steps, jnp.int32),
     is_converged=jnp.zeros((), bool),
   )
-  return em_runs.conclude(
+  result = em.conclude(
     problem,
     run,
     jnp.sum(problem.sample_weight * log_density),
-    is_degenerate | (lowest < em_network.MIN_WEIGHT),
     covariance_type="unit",
   )
+  # Statuses rise with what is wrong.
+  has_died = lowest < em_network.MIN_WEIGHT
+  least = jnp.where(has_died, types.Status.DEGENERATE, types.Status.CONVERGED)
+  return result._replace(status=jnp.maximum(result.status, least))
 
 
 def _move_into_range(
-  problem: problem_lib.Problem, start: em_starts.Start, network: EmNetwork
-) -> tuple[problem_lib.Problem, em_starts.Start, jax.Array]:
+  problem: problem_lib.PreparedProblem, start: em.Start, network: EmNetwork
+) -> tuple[problem_lib.PreparedProblem, em.Start, jax.Array]:
   """Centre of the box about the points, and what is beyond the range as 0."""
   is_point = problem.sample_weight > 0
   low = jnp.min(problem.columns, axis=1, where=is_point, initial=jnp.inf)

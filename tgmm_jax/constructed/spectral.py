@@ -13,8 +13,6 @@ from tgmm_jax import linalg, types
 from tgmm_jax.constructed import primitives, tensor_power
 from tgmm_jax.solvers import problem as problem_lib
 from tgmm_jax.solvers import spectral as classical
-from tgmm_jax.solvers.spectral import moments
-from tgmm_jax.solvers.spectral import tensor_power as power
 
 
 def fit(
@@ -60,13 +58,16 @@ def fit(
   max_components = problem_lib.static_components(num_components, max_components)
   _check(min_eigenvalue, num_restarts, num_passes, steps_per_pass)
   problem = problem_lib.prepare(
-    points, num_components, sample_weight, max_components
+    points,
+    num_components,
+    sample_weight=sample_weight,
+    max_components=max_components,
   )
   num_components = problem.num_components
   data, scale = _scale(problem)
   eps = jnp.finfo(data.dtype).eps
   variance = jnp.maximum(1.0 / scale / scale, eps**2)
-  whitened = moments.whitened_moments(
+  whitened = classical.whitened_moments(
     data,
     num_components,
     variance,
@@ -101,7 +102,11 @@ def fit(
   )
   mixture = mixture._replace(means=scale * mixture.means)
   return problem_lib.conclude(
-    problem, mixture, status, num_passes * steps_per_pass
+    problem,
+    mixture,
+    log_likelihood=problem_lib.log_likelihood(problem, mixture),
+    status=status,
+    num_iters=num_passes * steps_per_pass,
   )
 
 
@@ -136,7 +141,7 @@ def _whitened_tokens(data, whitened, variance, problem):
   scales = jnp.where(squares > 0, jnp.sqrt(variance / safe), 0.0)
   return jnp.concatenate(
     [
-      tensor_power.weighted_tokens(rows, problem.sample_weight),
+      tensor_power.weighted_tokens(rows, sample_weight=problem.sample_weight),
       tensor_power.noise_tokens(mean, scales),
     ]
   )
@@ -177,7 +182,7 @@ def _decompose(key, network, tokens, num_components, max_components, counts):
     return sign * value, sign * vector, is_settled
 
   def find(tokens, index):
-    starts = power.draw_starts(
+    starts = classical.draw_starts(
       jax.random.fold_in(key, index), is_component, num_restarts, tokens.dtype
     )
     climbed = jax.vmap(functools.partial(climb, tokens))(starts)

@@ -212,7 +212,11 @@ def num_steps_in_range(
   return max(math.floor(math.log2(max(room / abs(slope), 1.0))), 0)
 
 
-def weighted_tokens(points: jax.Array, sample_weight: jax.Array) -> jax.Array:
+def weighted_tokens(
+  points: jax.Array,
+  *,
+  sample_weight: jax.Array,
+) -> jax.Array:
   """Tokens whose tensor is the third moment, `[N, d]`.
 
   Args:

@@ -1,7 +1,7 @@
-"""What is scored: classical solvers, networks, and the reference rows.
+"""Who is scored: classical solvers, networks, and the references.
 
-Each is a function from a batch of tasks to results; only the reference rows
-look at the truth.
+Each is a function from a batch of tasks to results; only the references look at
+the truth.
 """
 
 import functools
@@ -10,11 +10,11 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from tgmm_jax import types
+from tgmm_jax import gmm, types
 from tgmm_jax.constructed import clustering as constructed_clustering
 from tgmm_jax.constructed import em as constructed_em
 from tgmm_jax.constructed import spectral as constructed_spectral
-from tgmm_jax.evaluation import references
+from tgmm_jax.evaluation import references, results
 from tgmm_jax.models import factory
 from tgmm_jax.solvers import combine, em, spectral
 
@@ -34,7 +34,10 @@ _NUM_VIEWS = 8
 _FLOOR = {"diag": {"min_variance": 0.25}}
 
 
-def baselines(covariance_type: str = "unit") -> dict[str, SolverGroup]:
+def baselines(
+  *,
+  covariance_type: str = "unit",
+) -> dict[str, SolverGroup]:
   """The classical solvers and the reference rows, by the name of a group.
 
   Args:
@@ -42,7 +45,7 @@ def baselines(covariance_type: str = "unit") -> dict[str, SolverGroup]:
       spectral method, which is told the one variance of all, is not there.
   """
   ten = {"num_init": 10}
-  if covariance_type != "unit":
+  if not gmm.kind_of(covariance_type).is_known:
     own = {"covariance_type": covariance_type}
     groups = {
       "em/normal": _em_group("em/normal", init="normal", **own),
@@ -53,8 +56,8 @@ def baselines(covariance_type: str = "unit") -> dict[str, SolverGroup]:
       name, floor = "em/k-means++-x10-floor", _FLOOR[covariance_type]
       groups[name] = _em_group(name, **ten, **own, **floor)
     return groups | {
-      "em/oracle": _oracle_group(covariance_type),
-      "labels": _label_group(covariance_type),
+      "em/oracle": _oracle_group(covariance_type=covariance_type),
+      "labels": _label_group(covariance_type=covariance_type),
     }
   return {
     "em/normal": _em_group("em/normal", init="normal"),
@@ -65,13 +68,10 @@ def baselines(covariance_type: str = "unit") -> dict[str, SolverGroup]:
       "em/k-means++-x10-projected", is_projected=True, **ten
     ),
     "spectral": _spectral_group(),
-    "em/oracle": _oracle_group("unit"),
-    "labels": _label_group("unit"),
+    "em/oracle": _oracle_group(covariance_type="unit"),
+    "labels": _label_group(covariance_type="unit"),
   }
 
-
-# What the others are measured by; they are told the true K.
-REFERENCES = ("em/oracle", "labels")
 
 BASELINE_NAMES = (
   "em/normal",
@@ -81,16 +81,18 @@ BASELINE_NAMES = (
   "em/k-means++-x10-projected",
   "spectral",
   "spectral+em",
-  "em/oracle",
-  "labels",
+  *results.REFERENCES,
 )
 
 
-def baseline_names(covariance_type: str = "unit") -> tuple[str, ...]:
+def baseline_names(
+  *,
+  covariance_type: str = "unit",
+) -> tuple[str, ...]:
   """The names of the solvers that `baselines` makes."""
-  if covariance_type == "unit":
+  if gmm.kind_of(covariance_type).is_known:
     return BASELINE_NAMES
-  return tuple(baselines(covariance_type))
+  return tuple(baselines(covariance_type=covariance_type))
 
 
 # Two classes are K = 2 alone; for other K it says INVALID_INPUT.
@@ -142,7 +144,7 @@ def network(
   """A trained network, alone and refined by EM; with a frame also 8 views."""
   names = network_names(name, model.config)
   solve = factory.solver(model, params)
-  covariance_type = factory.covariance_type(model.config)
+  covariance_type = model.config.covariance_type
   options = {
     "max_iter": _NUM_EM_STEPS,
     "tol": 0.0,
@@ -200,7 +202,10 @@ def _em_group(name, **options):
   return lambda key, batch: {name: _fit_batch(key, batch, **options)}
 
 
-def _oracle_group(covariance_type):
+def _oracle_group(
+  *,
+  covariance_type,
+):
   return lambda key, batch: {
     "em/oracle": _fit_batch(
       key,
@@ -221,7 +226,10 @@ def _constructed_group(name, solve):
   return group
 
 
-def _label_group(covariance_type):
+def _label_group(
+  *,
+  covariance_type,
+):
   limit = functools.partial(
     references.label_limit, covariance_type=covariance_type
   )

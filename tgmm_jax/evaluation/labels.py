@@ -1,4 +1,4 @@
-"""Scores labels of points: trained networks, solvers and limits.
+"""Labels of points: trained networks, solvers and limits.
 
 Every series labels the same problems. Its score is the accuracy under the best
 naming of the classes; for few points chance is therefore above 1 / K, and
@@ -20,7 +20,7 @@ import numpy as np
 
 from tgmm_jax import gmm, linalg, metrics, types
 from tgmm_jax.constructed import clustering, power_method
-from tgmm_jax.evaluation import results
+from tgmm_jax.evaluation import evaluator, results
 from tgmm_jax.models import factory
 from tgmm_jax.solvers import em, k_means
 from tgmm_jax.tasks import spectra
@@ -103,14 +103,16 @@ def references(
   return labellers
 
 
-def score(
+def make(
   labellers: Mapping[str, Labeller],
   samples: Mapping[Hashable, Sample],
   num_classes: int,
   num_instances: int,
   seed: int,
-) -> dict[Any, dict[str, np.ndarray]]:
-  """Accuracy of every series on every problem.
+  *,
+  rows: Callable[[Hashable, evaluator.Values], list[results.CurveRow]],
+) -> evaluator.Evaluator:
+  """Scores labellers on problems of several laws.
 
   Args:
     labellers: by series; each is compiled once, for all laws.
@@ -119,43 +121,47 @@ def score(
     num_instances: problems of each law; rounded up to whole batches of 128,
       or all in one if there are fewer.
     seed: of the problems and of what labels them.
-
-  Returns:
-    By law and series, accuracies `[num_instances]`.
+    rows: of the accuracies `[num_instances]` of one law, as `at` makes them.
   """
   size = min(num_instances, _BATCH_SIZE)
   problem_key, label_key = jax.random.split(jax.random.key(seed))
-  batches = {
-    x: [
-      sample(
-        jax.random.fold_in(jax.random.fold_in(problem_key, place), first),
-        first,
-        size,
+
+  def draw(place, sample):
+    key = jax.random.fold_in(problem_key, place)
+    return [
+      (
+        jax.random.fold_in(label_key, index),
+        sample(jax.random.fold_in(key, first), first, size),
       )
-      for first in range(0, num_instances, size)
+      for index, first in enumerate(range(0, num_instances, size))
     ]
-    for place, (x, sample) in enumerate(samples.items())
-  }
-  values = {x: {} for x in samples}
-  for series, labeller in labellers.items():
-    call = jax.jit(functools.partial(_score_batch, labeller, num_classes))
-    for x, parts in batches.items():
-      found = [
-        jax.device_get(call(jax.random.fold_in(label_key, index), part))
-        for index, part in enumerate(parts)
-      ]
-      values[x][series] = np.concatenate(found)
-  return values
+
+  return evaluator.Evaluator(
+    contenders={
+      series: _contender(series, labeller, num_classes)
+      for series, labeller in labellers.items()
+    },
+    problems={
+      x: functools.partial(draw, place, sample)
+      for place, (x, sample) in enumerate(samples.items())
+    },
+    rows=rows,
+  )
 
 
-def rows(
-  accuracies: Mapping[float, Mapping[str, np.ndarray]], *, study: str
+def _contender(series, labeller, num_classes):
+  """Labels and their accuracy in one program."""
+  call = jax.jit(functools.partial(_score_batch, labeller, num_classes))
+  return lambda key, batch: {series: {METRIC: call(key, batch)}}
+
+
+def at(
+  x: float, values: evaluator.Values, *, study: str
 ) -> list[results.CurveRow]:
-  """The mean of each series at each abscissa, from what `score` returned."""
+  """The mean accuracy of each series at an abscissa."""
   return [
-    results.mean_point(study, METRIC, series, x, values)
-    for x, by_series in accuracies.items()
-    for series, values in by_series.items()
+    results.mean_point(study, METRIC, series, x, by_metric[METRIC])
+    for series, by_metric in values.items()
   ]
 
 
@@ -172,9 +178,11 @@ def bayes_rows(
 
 
 def _score_batch(labeller, num_classes, key, batch):
-  accuracy = functools.partial(
-    metrics.clustering_accuracy, max_components=num_classes
-  )
+  def accuracy(predicted, labels, sample_weight):
+    return metrics.clustering_accuracy(
+      predicted, labels, num_classes, sample_weight=sample_weight
+    )
+
   return jax.vmap(accuracy)(
     labeller(key, batch), batch.labels, batch.sample_weight
   )
@@ -193,25 +201,35 @@ def _spectral(key, batch, *, num_classes):
   def one(key, points, sample_weight):
     num_directions = min(num_classes - 1, points.shape[-1])
     _, directions = spectra.sample_spectrum(
-      points, sample_weight, num_directions
+      points, num_directions, sample_weight=sample_weight
     )
-    centred = points - linalg.weighted_mean(points, sample_weight)
+    centred = points - linalg.weighted_mean(points, sample_weight=sample_weight)
     projected = linalg.matmul(centred, directions)
     if num_classes == 2:
       return (projected[:, 0] > 0).astype(jnp.int32)
-    return _best_of_k_means(key, projected, sample_weight, num_classes)
+    return _best_of_k_means(
+      key, projected, num_classes, sample_weight=sample_weight
+    )
 
   return _each(one, key, batch)
 
 
 def _k_means(key, batch, *, num_classes):
   def one(key, points, sample_weight):
-    return _best_of_k_means(key, points, sample_weight, num_classes)
+    return _best_of_k_means(
+      key, points, num_classes, sample_weight=sample_weight
+    )
 
   return _each(one, key, batch)
 
 
-def _best_of_k_means(key, points, sample_weight, num_classes):
+def _best_of_k_means(
+  key,
+  points,
+  num_classes,
+  *,
+  sample_weight,
+):
   """Labels of the start with the smallest sum of squared distances."""
 
   def run(key):

@@ -1,22 +1,20 @@
-"""Scores every solver on the same tasks.
+"""Mixtures: every solver on the same tasks.
 
 Tasks come from a seed and the cell (d, N, shift, K), never from the solver.
 """
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tgmm_jax import metrics, types
-from tgmm_jax.evaluation import contenders, results
+from tgmm_jax import gmm, metrics, types
+from tgmm_jax.evaluation import contenders, evaluator, results
 from tgmm_jax.tasks import mixtures, trained_range
-
-# The name under which tables say something of the tasks themselves.
-TASKS = "tasks"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,83 +151,111 @@ def setting_of(law: mixtures.TaskConfig) -> results.Setting:
   return results.Setting(law.dim, law.max_points, law.shift_kind, law.shift)
 
 
-def evaluate(
-  groups: dict[str, contenders.SolverGroup],
-  law: mixtures.TaskConfig,
+class Problems(NamedTuple):
+  """The tasks of the cells of one law.
+
+  Attributes:
+    tasks: a `TaskBatch`, all K in turn.
+    stated: the same with the K that solvers are told.
+    fresh: `[B, M, d]`, further points of each task.
+  """
+
+  tasks: types.TaskBatch
+  stated: types.TaskBatch
+  fresh: jax.Array
+
+
+def make(
+  groups: Mapping[str, contenders.SolverGroup],
+  laws: Iterable[mixtures.TaskConfig],
   num_tasks: int,
   seed: int,
   *,
-  max_points: int | None = None,
-  on_group: Callable[[str], None] = lambda name: None,
-) -> list[results.Row]:
-  """Rows of all solvers in the cells of one law.
+  max_points: Callable[[int], int] | None = None,
+  trained: mixtures.TaskConfig | None = None,
+) -> evaluator.Evaluator:
+  """Scores solvers in the cells of laws.
 
   Args:
-    groups: what to score, by name.
-    law: one of `EvaluationConfig.laws`.
+    groups: who is scored, by name.
+    laws: some of `EvaluationConfig.laws`; of one covariance type.
     num_tasks: tasks for each K.
     seed: of the tasks and of the solvers' own draws.
-    max_points: as in `sample_tasks`.
-    on_group: called before each group with its name.
-
-  Returns:
-    For each solver, K and metric a row.
+    max_points: to what an N is padded, as `EvaluationConfig.padded_points`
+      says it; None does not pad.
+    trained: a law of training, to say under the name `results.TASKS` how many
+      tasks are outside its range; its dimension is replaced. None does not.
   """
-  batch, fresh = sample_tasks(law, num_tasks, seed, max_points)
-  stated = batch
-  if law.shift_kind == "stated_components":
-    # The clipped ones have no cell: one shape for all laws, not one more for
-    # these.
-    count = batch.num_components + int(law.shift)
-    count = jnp.clip(count, min(law.num_components), max(law.num_components))
-    stated = batch._replace(num_components=count)
-  key = jax.random.fold_in(_cell_key(seed, law), 2)
-  rows = []
-  for group_name, group in groups.items():
-    on_group(group_name)
-    is_reference = group_name in contenders.REFERENCES
-    told = batch.num_components if is_reference else stated.num_components
-    for name, result in group(key, stated).items():
-      scores = _score(
-        result.mixture, batch, fresh, told, covariance_type=law.covariance_type
-      )
-      values = jax.device_get(scores)._asdict()
-      if law.covariance_type == "unit":
-        del values["scale_error"]
-      has_failed = values.pop("failure") > 0
-      values["num_iters"] = np.asarray(result.num_iters)
-      values["degenerate"] = (
-        np.asarray(result.status) >= types.Status.DEGENERATE
-      )
-      rows += _rows_by_count(name, law, num_tasks, values, has_failed)
-  return rows
+  laws = list(laws)
+  scored = {
+    name: functools.partial(
+      _score_group,
+      group,
+      is_reference=name in results.REFERENCES,
+      covariance_type=laws[0].covariance_type,
+    )
+    for name, group in groups.items()
+  }
+  if trained is not None:
+    scored[results.TASKS] = functools.partial(_score_range, trained, seed)
 
+  def draw(law):
+    size = max_points(law.max_points) if max_points else None
+    tasks, fresh = sample_tasks(law, num_tasks, seed, size)
+    key = jax.random.fold_in(_cell_key(seed, law), 2)
+    return [(key, Problems(tasks, _stated(tasks, law), fresh))]
 
-def range_rows(
-  trained: mixtures.TaskConfig,
-  law: mixtures.TaskConfig,
-  num_tasks: int,
-  seed: int,
-) -> list[results.Row]:
-  """How many tasks of the cells of one law are outside the trained range.
-
-  Args:
-    trained: the law of training; its dimension is replaced.
-    law: one of `EvaluationConfig.laws`.
-    num_tasks: as in `evaluate`.
-    seed: as in `evaluate`.
-
-  Returns:
-    A row for each K, under the name `TASKS`.
-  """
-  limits = _trained_range(dataclasses.replace(trained, dim=law.dim), seed)
-  batch, _ = sample_tasks(law, num_tasks, seed)
-  is_outside = jax.vmap(trained_range.is_outside, in_axes=(None, 0, 0))(
-    limits, batch.points, batch.sample_weight
+  return evaluator.Evaluator(
+    contenders=scored,
+    problems={law: functools.partial(draw, law) for law in laws},
+    rows=functools.partial(_rows_of_law, num_tasks=num_tasks),
   )
-  values = {"outside_range": np.asarray(is_outside, float)}
-  has_failed = np.zeros(is_outside.shape, bool)
-  return _rows_by_count(TASKS, law, num_tasks, values, has_failed)
+
+
+def _stated(tasks, law):
+  """Tasks with the K that solvers are told."""
+  if law.shift_kind != "stated_components":
+    return tasks
+  # The clipped ones have no cell: one shape for all laws, not one more for
+  # these.
+  count = tasks.num_components + int(law.shift)
+  count = jnp.clip(count, min(law.num_components), max(law.num_components))
+  return tasks._replace(num_components=count)
+
+
+def _score_group(group, key, problems, *, is_reference, covariance_type):
+  """By solver of a group, the values of its answers."""
+  told = problems.tasks if is_reference else problems.stated
+  found = {}
+  for name, result in group(key, problems.stated).items():
+    scores = _score(
+      result.mixture,
+      problems.tasks,
+      problems.fresh,
+      told.num_components,
+      covariance_type=covariance_type,
+    )
+    values = scores._asdict()
+    if gmm.kind_of(covariance_type).is_known:
+      del values["scale_error"]
+    values["num_iters"] = result.num_iters
+    values["degenerate"] = result.status >= types.Status.DEGENERATE
+    found[name] = values
+  return found
+
+
+def _score_range(trained, seed, key, problems):
+  """Whether each task is outside the range of a law of training."""
+  del key
+  points, weight = problems.tasks.points, problems.tasks.sample_weight
+  law = dataclasses.replace(trained, dim=points.shape[-1])
+  limits = _trained_range(law, seed)
+  is_outside = jax.vmap(
+    lambda points, weight: trained_range.is_outside(
+      limits, points, sample_weight=weight
+    )
+  )(points, weight)
+  return {results.TASKS: {"outside_range": is_outside.astype(jnp.float32)}}
 
 
 # All shifts of a dimension are held against one range.
@@ -239,23 +265,27 @@ def _trained_range(law, seed):
   return trained_range.measure(key, law)
 
 
-def _rows_by_count(name, law, num_tasks, values, has_failed):
-  """Rows of one solver from values of the tasks, K by K."""
+def _rows_of_law(law, values, *, num_tasks):
+  """Rows of all solvers from values of the tasks, K by K."""
   rows = []
-  for index, num_components in enumerate(law.num_components):
-    if num_components not in counts_of(law):
-      continue
-    part = slice(index * num_tasks, (index + 1) * num_tasks)
-    rows += results.summarise(
-      {metric: value[part] for metric, value in values.items()},
-      solver=name,
-      dim=law.dim,
-      num_components=num_components,
-      num_points=law.max_points,
-      shift=law.shift,
-      shift_kind=law.shift_kind,
-      failed=has_failed[part],
-    )
+  for solver, by_metric in values.items():
+    by_metric = dict(by_metric)
+    size = num_tasks * len(law.num_components)
+    has_failed = by_metric.pop("failure", np.zeros(size)) > 0
+    for index, num_components in enumerate(law.num_components):
+      if num_components not in counts_of(law):
+        continue
+      part = slice(index * num_tasks, (index + 1) * num_tasks)
+      rows += results.summarise(
+        {metric: value[part] for metric, value in by_metric.items()},
+        solver=solver,
+        dim=law.dim,
+        num_components=num_components,
+        num_points=law.max_points,
+        shift=law.shift,
+        shift_kind=law.shift_kind,
+        failed=has_failed[part],
+      )
   return rows
 
 

@@ -16,6 +16,13 @@ import numpy as np
 
 from tgmm_jax.training import files
 
+# What solvers are measured by: they know the truth, and the true K.
+REFERENCES = ("em/oracle", "labels")
+# Under this name tables say something of the tasks themselves.
+TASKS = "tasks"
+# What the names of classical solvers and of constructed networks begin with.
+_CLASSICAL, _CONSTRUCTED = ("em/", "spectral"), ("constructed/",)
+
 # Depends on the machine, so two tables of the same evaluation differ in it.
 _TIMING_METRICS = ("milliseconds",)
 
@@ -51,6 +58,11 @@ class Row(NamedTuple):
   failures: int
 
   @property
+  def estimate(self) -> float:
+    """The mean."""
+    return self.mean
+
+  @property
   def key(self) -> tuple:
     """What is measured; a table has it once and is sorted by it."""
     return (
@@ -68,6 +80,15 @@ class Row(NamedTuple):
       f" {self.num_components}, N = {self.num_points}, shift {self.shift:g} of"
       f" {self.shift_kind}"
     )
+
+
+def kind_of(solver: str) -> str:
+  """Of a solver's name: "reference", "classical", "constructed", "trained"."""
+  if solver in REFERENCES:
+    return "reference"
+  if solver.startswith(_CLASSICAL):
+    return "classical"
+  return "constructed" if solver.startswith(_CONSTRUCTED) else "trained"
 
 
 class CurveRow(NamedTuple):
@@ -92,6 +113,11 @@ class CurveRow(NamedTuple):
   standard_error: float
   count: int
   failures: int
+
+  @property
+  def estimate(self) -> float:
+    """The ordinate."""
+    return self.value
 
   @property
   def key(self) -> tuple:
@@ -283,17 +309,20 @@ def read_csv(
   return rows
 
 
-def join(paths: Sequence[str | os.PathLike]) -> list[Row]:
+def join(
+  paths: Sequence[str | os.PathLike], row_type: type = Row
+) -> list[Row] | list[CurveRow]:
   """Joins the tables of several runs, such as the elements of a sweep.
 
-  Where files share a cell of a solver (each element of a sweep evaluates the
-  baselines) the first file's row stands, and the others must agree with it:
-  the same counts, and means within one standard error. The tasks are the
-  same, so more than rounding between machines means two different solvers
-  under one name. Timings are exempt.
+  Where files share a row (each element of a sweep evaluates the baselines) that
+  of the first file stands, and the others must agree with it: the same counts,
+  and means within one standard error. The tasks are the same, so more than
+  rounding between machines means two different solvers under one name. Timings
+  are exempt.
 
   Args:
     paths: of the files.
+    row_type: `Row` or `CurveRow`.
 
   Returns:
     The rows, those of the first file first.
@@ -303,14 +332,13 @@ def join(paths: Sequence[str | os.PathLike]) -> list[Row]:
   """
   joined, origin = {}, {}
   for path in paths:
-    for row in read_csv(path):
+    for row in read_csv(path, row_type):
       first = joined.setdefault(row.key, row)
       origin.setdefault(row.key, path)
       if not _agree(first, row):
         raise ValueError(
-          f"{path} has {row.mean:g} as {row.metric} of {row.solver} for "
-          f"d = {row.dim}, K = {row.num_components}, takes {first.mean:g} "
-          f"as in {origin[row.key]}"
+          f"{path} has {row.estimate:g} as {row.label}, takes"
+          f" {first.estimate:g} as in {origin[row.key]}"
         )
   return list(joined.values())
 
@@ -320,11 +348,12 @@ def _agree(first, other):
     return True
   if first.count != other.count:
     return False
-  if math.isnan(first.mean) or math.isnan(other.mean):
-    return math.isnan(first.mean) and math.isnan(other.mean)
+  own, others = first.estimate, other.estimate
+  if math.isnan(own) or math.isnan(others):
+    return math.isnan(own) and math.isnan(others)
   # Not the error itself where it is nan, as for one task, or 0.
-  margin = np.nan_to_num(first.standard_error) + 1e-5 * abs(first.mean)
-  return abs(first.mean - other.mean) <= margin
+  margin = np.nan_to_num(first.standard_error) + 1e-5 * abs(own)
+  return abs(own - others) <= margin
 
 
 # What is planned: solver, setting, K, metric.

@@ -1,4 +1,4 @@
-"""Scores trained networks on spectra, beside what one would compare with.
+"""Spectra: trained networks beside what one would compare them with.
 
 Every series is scored on the same problems. "eigh" is the truth itself, the
 spectrum of the sample: 0 error by definition. "power method" is so many steps
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tgmm_jax import metrics
-from tgmm_jax.evaluation import results
+from tgmm_jax.evaluation import evaluator, results
 from tgmm_jax.solvers import pca
 from tgmm_jax.tasks import spectra
 
@@ -83,14 +83,16 @@ def references(
   return answers
 
 
-def score(
-  answers: Mapping[str, Callable],
+def make(
+  answers: Mapping[str, Answer],
   sample: Sample,
   loss: str,
   num_instances: int,
   seed: int,
-) -> dict[str, dict[str, np.ndarray]]:
-  """Values of every metric for every problem, by series and metric.
+  *,
+  rows: Callable[[evaluator.Values], list[results.CurveRow]],
+) -> evaluator.Evaluator:
+  """Scores answers on problems of one law.
 
   Args:
     answers: by series, `batch -> answers`; no two of them are in one program.
@@ -99,55 +101,55 @@ def score(
     num_instances: problems; rounded up to whole batches of 128, or all in one
       if there are fewer.
     seed: of the problems.
-
-  Returns:
-    Arrays `[num_instances, k]` or `[num_instances, 1]`.
+    rows: of the values, arrays `[num_instances, k]` or `[num_instances, 1]`,
+      as `by_target` and `at` make them.
   """
   size = min(num_instances, _BATCH_SIZE)
   key = jax.random.fold_in(jax.random.key(seed), 0)
-  batches = [
-    sample(jax.random.fold_in(key, index), size)
-    for index in range(-(-num_instances // size))
-  ]
-  values = {}
-  for series, answer in answers.items():
-    call = jax.jit(functools.partial(_score_batch, answer, loss))
-    parts = [jax.device_get(call(batch)) for batch in batches]
-    values[series] = {
-      name: np.concatenate([part[name] for part in parts])
-      for name in METRICS[loss]
-    }
-  return values
+
+  def draw():
+    return [
+      (key, sample(jax.random.fold_in(key, index), size))
+      for index in range(-(-num_instances // size))
+    ]
+
+  return evaluator.Evaluator(
+    contenders={
+      series: _contender(series, answer, loss)
+      for series, answer in answers.items()
+    },
+    problems={loss: draw},
+    rows=lambda place, values: rows(values),
+  )
 
 
-def rows(
-  values: Mapping[str, Mapping[str, np.ndarray]],
-  *,
-  study: str,
-  x: float | None,
+def _contender(series, answer, loss):
+  """Answer and scores in one program; the answers draw nothing."""
+  call = jax.jit(functools.partial(_score_batch, answer, loss))
+  return lambda key, batch: {series: call(batch)}
+
+
+def by_target(
+  values: evaluator.Values, *, study: str
 ) -> list[results.CurveRow]:
-  """Points of curves from what `score` returned.
+  """The curve of each series over the k targets, at 1 ... k."""
+  return [
+    results.mean_point(study, metric, series, index + 1, array[:, index])
+    for series, by_metric in values.items()
+    for metric, array in by_metric.items()
+    for index in range(array.shape[1])
+  ]
 
-  Args:
-    values: by series and metric, `[problems, k]`.
-    study: of the rows.
-    x: their abscissa, for means over the k targets; None: a point for each
-      target, at 1 ... k.
-  """
-  found = []
-  for series, by_metric in values.items():
-    for metric, array in by_metric.items():
-      if x is None:
-        columns = {
-          index + 1: array[:, index] for index in range(array.shape[1])
-        }
-      else:
-        columns = {x: np.mean(array, axis=1)}
-      found += [
-        results.mean_point(study, metric, series, place, column)
-        for place, column in columns.items()
-      ]
-  return found
+
+def at(
+  values: evaluator.Values, x: float, *, study: str
+) -> list[results.CurveRow]:
+  """The point of each series at an abscissa: means over the k targets."""
+  return [
+    results.mean_point(study, metric, series, x, np.mean(array, axis=1))
+    for series, by_metric in values.items()
+    for metric, array in by_metric.items()
+  ]
 
 
 def _score_batch(answer, loss, batch):

@@ -40,7 +40,7 @@ def draw(
   flat = (points - centre) @ basis if points.shape[1] > 2 else points @ basis
   means = np.asarray(mixture.means, float)
   means = (means - centre) @ basis if points.shape[1] > 2 else means @ basis
-  covariances = full_covariances(mixture, covariance_type)
+  covariances = full_covariances(mixture, covariance_type=covariance_type)
   with figure_style.style():
     figure = mpl_figure.Figure(figsize=(6.0, 5.0), layout="constrained")
     axis = figure.subplots()
@@ -79,7 +79,9 @@ def save(
 
 
 def full_covariances(
-  mixture: types.Mixture, covariance_type: str
+  mixture: types.Mixture,
+  *,
+  covariance_type: str,
 ) -> np.ndarray:
   """The covariances of any type as matrices, `[K, d, d]`."""
   size, dim = np.shape(mixture.means)

@@ -37,7 +37,7 @@ def draw_solvers(
   """Draws the rows of one setting and metric; returns a handle by solver."""
   cells = {(row.solver, row.num_components): row for row in rows}
   ticks = sorted({row.num_components for row in rows})
-  moved = [name for name in solvers if name not in figure_style.REFERENCES]
+  moved = [name for name in solvers if name not in results.REFERENCES]
   span = min(0.05 * len(moved), 0.4)
   offsets = dict(
     zip(moved, np.linspace(-span / 2, span / 2, len(moved)), strict=True)
@@ -48,7 +48,7 @@ def draw_solvers(
     if not any(found):
       continue
     style = figure_style.solver_style(solver)
-    is_reference = solver in figure_style.REFERENCES
+    is_reference = solver in results.REFERENCES
     positions = np.array(ticks) + offsets.get(solver, 0.0)
     means, errors = np.array(
       [

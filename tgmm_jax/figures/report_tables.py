@@ -17,7 +17,8 @@ _SIGNS = {
   "log_likelihood_fresh": -1,
 }
 _TEXT_HEADS = ("kind", "solver")
-_TRAINED = ("refiner", "tgmm")
+# In the order of the summary.
+_KINDS = ("trained", "constructed", "classical", "reference")
 
 
 def format_mean(mean: float, standard_error: float) -> str:
@@ -110,7 +111,7 @@ def _metric_table(here, planned, metric, label):
         )
       else:
         cells.append(_mean_cell(row, row in best[column], metric))
-    kind = "reference" if solver in figure_style.REFERENCES else ""
+    kind = "reference" if solver in results.REFERENCES else ""
     lines.append(
       f'<tr class="{kind}"><th scope="row">{escape(solver)}</th>'
       f"{''.join(cells)}</tr>"
@@ -133,7 +134,7 @@ def _best(here, column, metric):
     row
     for (solver, num_components), row in here.items()
     if num_components == column
-    and solver not in figure_style.REFERENCES
+    and solver not in results.REFERENCES
     and math.isfinite(row.mean)
   ]
   if metric not in _SIGNS or not found:
@@ -191,12 +192,9 @@ def _best_of_kinds(rows):
       row.mean,
       row.standard_error,
     )
-  kinds = {"trained": [], "classical": [], "reference": []}
+  kinds = {kind: [] for kind in _KINDS}
   for solver, means in by_solver.items():
-    if solver in figure_style.REFERENCES:
-      kind = "reference"
-    else:
-      kind = "trained" if solver.startswith(_TRAINED) else "classical"
+    kind = results.kind_of(solver)
     values = [mean for mean, _ in means.values()]
     # A solver with fewer cells than another would compare other problems.
     if all(math.isfinite(mean) and mean > 0 for mean in values):

@@ -109,7 +109,6 @@ _FAMILY_COLORS = {
   "em": "#009E73",
   "spectral": "#CC79A7",
 }
-REFERENCES = ("em/oracle", "labels")
 
 
 def solver_style(solver: str) -> SolverStyle:
@@ -127,7 +126,7 @@ def solver_order(solver: str) -> tuple[float, str]:
   names = list(SOLVER_STYLES)
   if solver in names:
     return names.index(solver), solver
-  return names.index(REFERENCES[0]) - 0.5, solver
+  return names.index(results.REFERENCES[0]) - 0.5, solver
 
 
 def solvers_of(rows: Iterable[results.Row]) -> list[str]:

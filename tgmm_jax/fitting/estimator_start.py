@@ -37,9 +37,11 @@ def given(
   Raises:
     ValueError: for wrong shapes and values.
   """
-  if covariance_type == "unit" and precisions is not None:
+  kind = gmm.kind_of(covariance_type)
+  if kind.is_known and precisions is not None:
     raise ValueError(
-      "precisions_init is given, takes None with covariance_type 'unit'"
+      "precisions_init is given, takes None with covariance_type"
+      f" {covariance_type!r}"
     )
   weights = _array("weights_init", weights, shape[:1], dtype)
   if weights is not None:
@@ -49,59 +51,63 @@ def given(
       raise ValueError(
         f"weights_init is {weights.tolist()}, takes numbers >= 0 that sum to 1"
       )
-  covariance_shape = gmm.covariance_shape(covariance_type, *shape)
-  precisions = _array("precisions_init", precisions, covariance_shape, dtype)
+  precisions = _array("precisions_init", precisions, kind.shape(*shape), dtype)
   return types.Mixture(
     weights,
     _array("means_init", means, shape, dtype),
-    _inverse(precisions, covariance_type),
+    _inverse(precisions, covariance_type=covariance_type),
   )
 
 
 def begin(
-  key: jax.Array,
+  keys: jax.Array,
   points: np.ndarray,
   num_components: int,
   mixture: types.Mixture,
   init_params: str,
   **options,
 ) -> types.Mixture | str:
-  """What `em.fit` takes as `init`: a mixture or a name.
+  """What `em.fit_each` takes as `init`: mixtures `[S, ...]` or a name.
 
   Without means everything that is not given is drawn. With means the weights
-  are equal and the covariances left to `em.fit`.
+  are equal and the covariances left to EM.
 
   Args:
-    key: consumed; `em.fit` takes the same key with a name.
+    keys: `[S]`, consumed; `em.fit_each` takes the same keys with a name.
     points: `[N, d]`.
     num_components: K.
     mixture: from `given`.
     init_params: a key of `INITS`.
-    **options: of `em.fit`.
+    **options: covariance type, weights and options of EM.
   """
-  if mixture.means is not None:
-    if mixture.weights is not None:
-      return mixture
-    equal = np.full(num_components, 1.0 / num_components, points.dtype)
-    return mixture._replace(weights=equal)
   name = INITS[init_params]
-  if name is None:
-    drawn = _random_start(
-      key,
+  given = jax.tree.map(
+    lambda leaf: np.broadcast_to(leaf, (len(keys), *leaf.shape)), mixture
+  )
+  if mixture.means is not None:
+    equal = np.full(num_components, 1.0 / num_components, points.dtype)
+    drawn = types.Mixture(
+      np.broadcast_to(equal, (len(keys), *equal.shape)), None
+    )
+  elif name is None:
+    drawn = _random_starts(
+      keys,
       points,
-      options["sample_weight"],
       options["reg_covar"],
+      sample_weight=options["sample_weight"],
       num_components=num_components,
       covariance_type=options["covariance_type"],
     )
   elif mixture.weights is None and mixture.covariances is None:
     return name
   else:
-    drawn = em.start(key, points, num_components, init=name, **options)
+    drawn = em.fit_each(
+      keys, points, num_components, init=name, max_iter=0, **options
+    ).results.mixture
   return types.Mixture(
     *(
       other if one is None else one
-      for one, other in zip(mixture, drawn, strict=True)
+      for one, other in zip(given, drawn, strict=True)
     )
   )
 
@@ -128,29 +134,43 @@ def key_of(random_state) -> jax.Array:
 @functools.partial(
   jax.jit, static_argnames=("num_components", "covariance_type")
 )
-def _random_start(
-  key, points, sample_weight, reg_covar, *, num_components, covariance_type
+def _random_starts(
+  keys,
+  points,
+  reg_covar,
+  *,
+  sample_weight,
+  num_components,
+  covariance_type,
 ):
-  """The mixture of random responsibilities."""
-  centre = linalg.weighted_mean(points, sample_weight)
+  """Mixtures `[S, ...]` of random responsibilities."""
+  centre = linalg.weighted_mean(points, sample_weight=sample_weight)
   columns = (points - centre).T
   shape = (num_components, len(points))
-  share = jax.random.uniform(key, shape, points.dtype)
-  share *= sample_weight / jnp.sum(share, axis=0) / jnp.sum(sample_weight)
-  mass = jnp.sum(share, axis=1)
-  means = linalg.matmul(share, columns.T)
-  means /= mass[:, None]
-  covariances = None
-  if covariance_type != "unit":
-    differences = columns[None] - means[:, :, None]
-    covariances = covariance_lib.estimate(
-      covariance_lib.scatter(share, differences, covariance_type),
-      mass,
-      jnp.zeros_like(means),
-      jnp.full_like(centre, reg_covar),
-      covariance_type,
-    )
-  return types.Mixture(mass, means + centre, covariances)
+
+  def draw(key):
+    share = jax.random.uniform(key, shape, points.dtype)
+    share *= sample_weight / jnp.sum(share, axis=0) / jnp.sum(sample_weight)
+    mass = jnp.sum(share, axis=1)
+    means = linalg.matmul(share, columns.T)
+    means /= mass[:, None]
+    covariances = None
+    if not gmm.kind_of(covariance_type).is_known:
+      scatter = covariance_lib.scatter(
+        share,
+        columns[None] - means[:, :, None],
+        covariance_type=covariance_type,
+      )
+      covariances = covariance_lib.estimate(
+        scatter,
+        mass,
+        jnp.zeros_like(means),
+        jnp.full_like(centre, reg_covar),
+        covariance_type=covariance_type,
+      )
+    return types.Mixture(mass, means + centre, covariances)
+
+  return jax.vmap(draw)(keys)
 
 
 def _array(argument, value, shape, dtype):
@@ -165,11 +185,15 @@ def _array(argument, value, shape, dtype):
   return value
 
 
-def _inverse(precisions, covariance_type):
+def _inverse(
+  precisions,
+  *,
+  covariance_type,
+):
   """Covariances from precisions, which must be positive (definite)."""
   if precisions is None:
     return None
-  if covariance_type not in ("full", "tied"):
+  if gmm.kind_of(covariance_type).structure != "matrix":
     if not np.all(precisions > 0):
       raise ValueError(
         f"precisions_init has values down to {np.min(precisions)}, takes"

@@ -1,7 +1,8 @@
-"""Fits mixtures without a thought: the shipped networks, then EM.
+"""`tgmm_jax.fit`: the shipped networks propose, EM does the rest.
 
-Networks propose means (`proposals`), EM goes on from the likeliest of each
-until it converges. What no network covers is fitted by EM with restarts.
+Networks propose mixtures (`proposals`), and EM goes on from the likeliest of
+each until it converges. What no network covers is fitted by EM from several
+starts.
 """
 
 import functools
@@ -29,8 +30,8 @@ _NETWORKS = {
   "tied": ("full", "unit"),
   "full": ("full", "unit"),
 }
-# Types whose covariances have an axis of components.
-_PER_COMPONENT = ("spherical", "diag", "full")
+# k-means++ starts where no network covers the problem.
+_NUM_STARTS = 10
 
 
 class Fit(NamedTuple):
@@ -99,44 +100,55 @@ def fit(
   """
   is_single = np.ndim(points) == 2
   if is_single:
-    points = jnp.asarray(points)[None]
+    points = points[None] if hasattr(points, "ndim") else [points]
     if sample_weight is not None:
-      sample_weight = jnp.asarray(sample_weight)[None]
+      sample_weight = np.asarray(sample_weight)[None]
   checks.name("covariance_type", covariance_type, gmm.COVARIANCE_TYPES)
   checks.integer("num_views", num_views, lowest=1)
   checks.integer("num_restarts", num_restarts, lowest=0)
   checks.integer("max_components", max_components, lowest=1)
-  key = jax.random.key(seed)
-  options = {
-    "covariance_type": covariance_type,
-    "sample_weight": sample_weight,
-    "num_views": num_views,
-    "num_restarts": num_restarts,
-  }
-  if isinstance(num_components, str):
+  is_auto = isinstance(num_components, str)
+  if is_auto:
     checks.name("num_components", num_components, ("auto",), "or an integer")
-    found = _fit_auto(key, points, max_components, **options)
+  batch = checks.batch(
+    points, 1 if is_auto else num_components, sample_weight=sample_weight
+  )
+  settings = _Settings(covariance_type, int(num_views), int(num_restarts))
+  key = jax.random.key(seed)
+  if is_auto:
+    found = _fit_auto(key, batch, max_components, settings)
   else:
-    found = _fit(key, points, num_components, **options)
+    found = _fit(key, batch, settings)
   if is_single:
-    found = _first(found, covariance_type)
+    found = _first(found, covariance_type=covariance_type)
   return found
 
 
-def _first(found, covariance_type):
+class _Settings(NamedTuple):
+  """What holds for all problems of a call."""
+
+  covariance_type: str
+  num_views: int
+  num_restarts: int
+
+
+def _first(found, *, covariance_type):
   """The fit of one problem, without padded components."""
   candidates = found.candidates
   found = jax.tree.map(lambda leaf: leaf[0], found._replace(candidates=None))
   size = int(found.num_components)
   weights, means, covariances = found.mixture
-  if covariance_type in _PER_COMPONENT:
+  if gmm.kind_of(covariance_type).is_per_component:
     covariances = covariances[:size]
   mixture = types.Mixture(weights[:size], means[:size], covariances)
   return found._replace(mixture=mixture, candidates=candidates)
 
 
 def networks_for(
-  covariance_type: str, dim: int, num_components: Sequence[int]
+  dim: int,
+  num_components: Sequence[int],
+  *,
+  covariance_type: str,
 ) -> tuple[str, ...]:
   """The shipped networks that propose for such problems.
 
@@ -159,97 +171,82 @@ def networks_for(
   return names
 
 
-def _fit(
-  key,
-  points,
-  num_components,
-  *,
-  covariance_type,
-  sample_weight,
-  num_views,
-  num_restarts,
-):
-  """`fit` of a batch whose K is given."""
-  points, num_components, sample_weight, size = checks.batch(
-    points, num_components, sample_weight, None
+def _fit(key, batch, settings):
+  """Fits a batch whose K are given."""
+  counts = sorted(set(np.asarray(batch.num_components).tolist()))
+  names = networks_for(
+    batch.points.shape[-1], counts, covariance_type=settings.covariance_type
   )
-  num_problems, _, dim = points.shape
-  counts = sorted(set(np.asarray(num_components).tolist()))
-  names = networks_for(covariance_type, dim, counts)
-  fit_batch = functools.partial(
-    em.fit_batch,
-    sample_weight=sample_weight,
-    max_components=size,
-    covariance_type=covariance_type,
+  results, methods = _candidates(key, batch, settings, names)
+  stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *results)
+  choice = jax.vmap(combine.most_likely, in_axes=1)(stacked)
+  result = jax.tree.map(
+    lambda leaf: leaf[choice, jnp.arange(len(choice))], stacked
   )
+  mixture = _sort(result.mixture, covariance_type=settings.covariance_type)
+  return Fit(
+    mixture=mixture,
+    num_components=batch.num_components,
+    log_likelihood=result.log_likelihood,
+    labels=_labels(batch, mixture, covariance_type=settings.covariance_type),
+    status=result.status,
+    method=np.asarray(methods)[np.asarray(choice)],
+    is_outside_range=_is_outside(names, batch, result.status, settings),
+  )
+
+
+def _candidates(key, batch, settings, names):
+  """The fits among which the likeliest is chosen, and whose each is."""
   keys = jax.random.split(key, 3)
-  results, labels = [], []
+  run_batch = functools.partial(
+    em.run_batch, covariance_type=settings.covariance_type
+  )
+  num_views = settings.num_views
+  results, methods = [], []
   for index, name in enumerate(names[:num_views]):
     card, params = _loaded(name)
     start = proposals.best(
       keys[0],
-      (points, num_components, sample_weight),
+      batch,
       config=card.config,
       params=params,
-      covariance_type=covariance_type,
+      covariance_type=settings.covariance_type,
       # Dealt out in turn, the first network's own first.
       num_views=len(range(index, num_views, len(names))),
-      max_components=size,
     )
-    results.append(fit_batch(keys[1], points, num_components, init=start))
-    labels.append(f"network {name}")
-  if not names or num_restarts:
-    results.append(
-      fit_batch(keys[2], points, num_components, num_init=num_restarts or 10)
-    )
-    labels.append("EM")
-  stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *results)
-  choice = jax.vmap(combine.most_likely, in_axes=1)(stacked)
-  result = jax.tree.map(
-    lambda leaf: leaf[choice, jnp.arange(num_problems)], stacked
-  )
-  mixture = _sort(result.mixture, covariance_type)
-  return Fit(
-    mixture=mixture,
-    num_components=num_components,
-    log_likelihood=result.log_likelihood,
-    labels=_labels(points, sample_weight, mixture, covariance_type),
-    status=result.status,
-    method=np.asarray(labels)[np.asarray(choice)],
-    is_outside_range=_is_outside(
-      names, covariance_type, points, sample_weight, result.status
-    ),
-  )
+    results.append(run_batch(keys[1], batch, init=start))
+    methods.append(f"network {name}")
+  if not names or settings.num_restarts:
+    num_init = settings.num_restarts or _NUM_STARTS
+    results.append(run_batch(keys[2], batch, num_init=num_init))
+    methods.append("EM")
+  return results, methods
 
 
-def _fit_auto(key, points, max_components, **options):
-  """`fit` for K = 1 ... R; of each problem the most probable one."""
-  covariance_type = options["covariance_type"]
-  points, _, sample_weight, _ = checks.batch(
-    points, 1, options.pop("sample_weight"), None
-  )
-  num_problems, num_points, _ = points.shape
+def _fit_auto(key, batch, max_components, settings):
+  """Fits K = 1 ... R; of each problem the most probable one is kept."""
+  num_problems, num_points, _ = batch.points.shape
   candidates = np.arange(1, min(max_components, num_points) + 1, dtype=np.int32)
-  size = len(candidates)
-
-  def repeat(leaf):
-    return jnp.repeat(leaf, size, axis=0)
-
-  repeated = repeat(points)
-  weights = repeat(sample_weight)
-  counts = jnp.tile(jnp.asarray(candidates), num_problems)
-  found = _fit(key, repeated, counts, sample_weight=weights, **options)
-  bic = jax.vmap(functools.partial(_bic, covariance_type=covariance_type))(
-    repeated, found.mixture, counts, weights
-  )
+  tried = selection.with_candidates(batch, candidates)
+  found = _fit(key, tried, settings)
+  counts = tried.num_components
+  bic = jax.vmap(
+    lambda points, mixture, count, weight: selection.bic(
+      points,
+      mixture,
+      count,
+      covariance_type=settings.covariance_type,
+      sample_weight=weight,
+    )
+  )(tried.points, found.mixture, counts, tried.sample_weight)
   # BIC is of one order of the components; all K! are the same mixture.
   cost = bic - 2.0 * jax.scipy.special.gammaln(counts + 1.0)
   is_good = found.status < types.Status.DEGENERATE
-  cost = jnp.where(is_good, cost, jnp.inf).reshape(num_problems, size)
+  cost = jnp.where(is_good, cost, jnp.inf)
+  cost = cost.reshape(num_problems, len(candidates))
   # Where every fit is degenerate one component is what is left.
   cost = jnp.where(jnp.all(jnp.isinf(cost), axis=1, keepdims=True), 0.0, cost)
-  choice = jnp.argmin(cost, axis=1)
-  rows = jnp.arange(num_problems) * size + choice
+  rows = jnp.arange(num_problems) * len(candidates) + jnp.argmin(cost, axis=1)
   chosen = jax.tree.map(lambda leaf: leaf[rows], found)
   return chosen._replace(
     candidates=candidates,
@@ -257,17 +254,7 @@ def _fit_auto(key, points, max_components, **options):
   )
 
 
-def _bic(points, mixture, count, sample_weight, *, covariance_type):
-  return selection.bic(
-    points,
-    mixture,
-    count,
-    covariance_type=covariance_type,
-    sample_weight=sample_weight,
-  )
-
-
-def _sort(mixture, covariance_type):
+def _sort(mixture, *, covariance_type):
   """Components by ascending weight, padding last."""
   is_padding = mixture.weights == 0
   order = jnp.argsort(jnp.where(is_padding, jnp.inf, mixture.weights), axis=-1)
@@ -277,33 +264,42 @@ def _sort(mixture, covariance_type):
     return jnp.take_along_axis(leaf, order.reshape(shape), axis=1)
 
   covariances = mixture.covariances
-  if covariance_type in _PER_COMPONENT:
+  if gmm.kind_of(covariance_type).is_per_component:
     covariances = take(covariances)
   return types.Mixture(take(mixture.weights), take(mixture.means), covariances)
 
 
 @functools.partial(jax.jit, static_argnames="covariance_type")
-def _labels(points, sample_weight, mixture, covariance_type):
+def _labels_of(points, sample_weight, mixture, *, covariance_type):
   predict = functools.partial(gmm.predict, covariance_type=covariance_type)
   return jnp.where(sample_weight > 0, jax.vmap(predict)(points, mixture), -1)
 
 
-def _is_outside(names, covariance_type, points, sample_weight, status):
+def _labels(batch, mixture, *, covariance_type):
+  """The most probable component of each point, -1 on padding."""
+  return _labels_of(
+    batch.points, batch.sample_weight, mixture, covariance_type=covariance_type
+  )
+
+
+def _is_outside(names, batch, status, settings):
   """Which are unlike the tasks of the first network; warns if any is."""
-  is_outside = np.zeros(len(points), bool)
+  is_outside = np.zeros(len(batch.points), bool)
   if not names:
     return is_outside
   card, _ = _loaded(names[0])
-  if covariance_type != "unit" and not card.config.is_scale_free:
+  if proposals.guesses_scale(card.config, settings.covariance_type):
     # The network saw several guesses of the scale.
     return is_outside
-  check = functools.partial(
-    trained_range.is_outside,
-    card.range_of(points.shape[-1]),
-    about=pretrained.about(card.config),
-  )
+  limits = card.range_of(batch.points.shape[-1])
+  about = pretrained.about(card.config)
+  found = jax.vmap(
+    lambda points, weight: trained_range.is_outside(
+      limits, points, sample_weight=weight, about=about
+    )
+  )(batch.points, batch.sample_weight)
   is_valid = np.asarray(status) != types.Status.INVALID_INPUT
-  is_outside = is_valid & np.asarray(jax.vmap(check)(points, sample_weight))
+  is_outside = is_valid & np.asarray(found)
   pretrained.warn_if_outside(card, is_outside)
   return is_outside
 

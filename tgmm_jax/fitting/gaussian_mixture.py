@@ -10,10 +10,12 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
+from sklearn import base, exceptions
+from sklearn.utils import validation
 
 from tgmm_jax import gmm, types
-from tgmm_jax.fitting import estimator_start, sklearn_base
-from tgmm_jax.solvers import checks, em, selection
+from tgmm_jax.fitting import estimator_input, estimator_start
+from tgmm_jax.solvers import checks, combine, em, selection
 
 # Numbers of rows are rounded up to a multiple of this, and of an eighth to a
 # quarter of themselves where that is more.
@@ -29,7 +31,7 @@ class _Posterior(NamedTuple):
   log_density: np.ndarray  # [N]
 
 
-class GaussianMixture(sklearn_base.DensityMixin, sklearn_base.BaseEstimator):
+class GaussianMixture(base.DensityMixin, base.BaseEstimator):
   """A Gaussian mixture fitted by EM, as `sklearn.mixture.GaussianMixture`.
 
   From the same weights, means and precisions it takes the same steps as
@@ -168,12 +170,12 @@ class GaussianMixture(sklearn_base.DensityMixin, sklearn_base.BaseEstimator):
     """
     values = self.score_samples(X)
     if sample_weight is not None:
-      sample_weight = sklearn_base.check_sample_weight(sample_weight, values)
+      sample_weight = estimator_input.check_sample_weight(sample_weight, values)
     return float(np.average(values, weights=sample_weight))
 
   def sample(self, n_samples=1):
     """Draws points `[n_samples, d]` and their labels, by ascending label."""
-    sklearn_base.check_is_fitted(self, "weights_")
+    validation.check_is_fitted(self, "weights_")
     checks.integer("n_samples", n_samples, lowest=1)
     mixture = self._mixture()
     with jax.enable_x64(self.means_.dtype == np.float64):
@@ -198,8 +200,8 @@ class GaussianMixture(sklearn_base.DensityMixin, sklearn_base.BaseEstimator):
     return float(self._criteria(X, sample_weight).icl)
 
   def _fit(self, X, sample_weight):
-    X = sklearn_base.check_points(self, X, ensure_min_samples=2)
-    sample_weight = sklearn_base.check_sample_weight(sample_weight, X)
+    X = estimator_input.check_points(self, X, ensure_min_samples=2)
+    sample_weight = estimator_input.check_sample_weight(sample_weight, X)
     self._check_parameters(len(X))
     given = estimator_start.given(
       self.weights_init,
@@ -217,15 +219,18 @@ class GaussianMixture(sklearn_base.DensityMixin, sklearn_base.BaseEstimator):
       keys = jax.random.split(
         estimator_start.key_of(self.random_state), num_init
       )
-      runs = [self._run(key, X, sample_weight, given) for key in keys]
-      result, fit = max(runs, key=lambda run: _rank(run[0]))
-      if result.status == types.Status.INVALID_INPUT:
-        raise ValueError(
-          f"X has values from {X.min()} to {X.max()}, takes numbers whose"
-          f" squares are within the range of {X.dtype}, as those of their"
-          " differences"
-        )
-      self._keep(result, fit)
+      ended = self._run(keys, X, sample_weight, given)
+      best = int(combine.most_likely(ended.results))
+    result, before = jax.tree.map(
+      lambda leaf: np.array(leaf[best]), (ended.results, ended.before)
+    )
+    if result.status == types.Status.INVALID_INPUT:
+      raise ValueError(
+        f"X has values from {X.min()} to {X.max()}, takes numbers whose"
+        f" squares are within the range of {X.dtype}, as those of their"
+        " differences"
+      )
+    self._keep(result, before)
     if self.max_iter > 0 and not self.converged_:
       self._warn()
 
@@ -249,8 +254,8 @@ class GaussianMixture(sklearn_base.DensityMixin, sklearn_base.BaseEstimator):
     if not isinstance(self.warm_start, bool | np.bool_):
       raise ValueError(f"warm_start is {self.warm_start!r}, takes a bool")
 
-  def _run(self, key, X, sample_weight, given):
-    """The fit from one start, and what repeats it with other limits."""
+  def _run(self, keys, X, sample_weight, given):
+    """The fits from all starts, in one batch."""
     num_components = int(self.n_components)
     options = {
       "covariance_type": self.covariance_type,
@@ -258,32 +263,37 @@ class GaussianMixture(sklearn_base.DensityMixin, sklearn_base.BaseEstimator):
       "reg_covar": float(self.reg_covar),
       "reg_share": 0.0,
     }
-    start = estimator_start.begin(
-      key, X, num_components, given, self.init_params, **options
+    init = estimator_start.begin(
+      keys, X, num_components, given, self.init_params, **options
     )
-    fit = functools.partial(
-      em.fit, key, X, num_components, init=start, **options
+    ended = em.fit_each(
+      keys,
+      X,
+      num_components,
+      init=init,
+      max_iter=int(self.max_iter),
+      tol=float(self.tol),
+      **options,
     )
-    result = fit(max_iter=int(self.max_iter), tol=float(self.tol))
     if self.verbose:
-      _LOGGER.info(
-        "%d steps, log-likelihood %.6g, %s",
-        result.num_iters,
-        result.log_likelihood,
-        types.Status(int(result.status)).name,
-      )
-    return result, fit
+      results = ended.results
+      rows = (results.num_iters, results.log_likelihood, results.status)
+      for num_iters, value, status in zip(*rows, strict=True):
+        name = types.Status(int(status)).name
+        _LOGGER.info(
+          "%d steps, log-likelihood %.6g, %s", num_iters, value, name
+        )
+    return ended
 
-  def _keep(self, result, fit):
+  def _keep(self, result, before):
     """Sets the attributes."""
     mixture = result.mixture
-    self.weights_ = np.array(mixture.weights)
-    self.means_ = np.array(mixture.means)
+    self.weights_ = mixture.weights
+    self.means_ = mixture.means
+    self.covariances_ = mixture.covariances
     if mixture.covariances is None:
       self.covariances_ = np.ones((), self.means_.dtype)
-    else:
-      self.covariances_ = np.array(mixture.covariances)
-    if self.covariance_type in ("full", "tied"):
+    if gmm.kind_of(self.covariance_type).structure == "matrix":
       inverse = np.linalg.inv(np.linalg.cholesky(self.covariances_))
       factor = np.triu(np.swapaxes(inverse, -1, -2))
       self.precisions_cholesky_ = factor
@@ -294,10 +304,7 @@ class GaussianMixture(sklearn_base.DensityMixin, sklearn_base.BaseEstimator):
     self.status_ = types.Status(int(result.status))
     self.converged_ = self.status_ == types.Status.CONVERGED
     self.n_iter_ = int(result.num_iters)
-    self.lower_bound_ = -np.inf
-    if self.n_iter_ > 0:
-      before = fit(max_iter=self.n_iter_ - 1, tol=0.0)
-      self.lower_bound_ = float(before.log_likelihood)
+    self.lower_bound_ = float(before)
 
   def _warn(self):
     if self.status_ == types.Status.DEGENERATE:
@@ -312,18 +319,18 @@ class GaussianMixture(sklearn_base.DensityMixin, sklearn_base.BaseEstimator):
         f"{self.n_iter_} steps were not enough. Take a larger max_iter, a"
         " larger tol or another start."
       )
-    warnings.warn(message, sklearn_base.ConvergenceWarning, stacklevel=4)
+    warnings.warn(message, exceptions.ConvergenceWarning, stacklevel=4)
 
   def _mixture(self):
-    is_unit = self.covariance_type == "unit"
+    is_known = gmm.kind_of(self.covariance_type).is_known
     return types.Mixture(
-      self.weights_, self.means_, None if is_unit else self.covariances_
+      self.weights_, self.means_, None if is_known else self.covariances_
     )
 
   def _evaluated(self, X):
     """X and the mixture, in the wider of their dtypes."""
-    sklearn_base.check_is_fitted(self, "weights_")
-    X = sklearn_base.check_points(self, X, reset=False)
+    validation.check_is_fitted(self, "weights_")
+    X = estimator_input.check_points(self, X, reset=False)
     dtype = np.result_type(X, self.means_)
     mixture = jax.tree.map(lambda leaf: leaf.astype(dtype), self._mixture())
     return X.astype(dtype), mixture
@@ -341,7 +348,7 @@ class GaussianMixture(sklearn_base.DensityMixin, sklearn_base.BaseEstimator):
 
   def _criteria(self, X, sample_weight):
     X, mixture = self._evaluated(X)
-    sample_weight = sklearn_base.check_sample_weight(sample_weight, X)
+    sample_weight = estimator_input.check_sample_weight(sample_weight, X)
     with jax.enable_x64(X.dtype == np.float64):
       return _CRITERIA(
         _padded(X),
@@ -366,12 +373,6 @@ def _evaluate(points, mixture, *, covariance_type):
     gmm.responsibilities(points, mixture, **options),
     gmm.log_density(points, mixture, **options),
   )
-
-
-def _rank(result):
-  """Sound results before degenerate ones, then by likelihood."""
-  is_sound = result.status <= types.Status.MAX_ITER
-  return bool(is_sound), float(result.log_likelihood)
 
 
 def _padded(rows):

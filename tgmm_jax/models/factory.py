@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from tgmm_jax import gmm, types
+from tgmm_jax import gmm, linalg, types
 from tgmm_jax.models import frame as frame_lib
 from tgmm_jax.models import prediction as prediction_lib
 from tgmm_jax.models import refiner, set_transformer, tgmm
@@ -28,17 +28,21 @@ class Model(NamedTuple):
   Attributes:
     config: its sizes.
     init: `key -> params`.
-    encode: `(key, points [N, d], sample_weight, num_components) ->
-      (Problem, Frame | None)`. The key draws the view.
-    apply: `(params, Problem) -> Prediction`, with an axis of stages before
-      that of the components. Problems may have leading axes: a batch in one
+    encode: `(key, points [N, d], num_components, *, sample_weight) ->
+      (NetworkInput, NetworkFrame | None)`. The key draws the view.
+    apply: `(params, NetworkInput) -> Prediction`, with an axis of stages before
+      that of the components. Inputs may have leading axes: a batch in one
       call is faster than under `vmap` (see `layers`).
   """
 
   config: ModelConfig
   init: Callable[[jax.Array], Params]
-  encode: Callable[..., tuple[prediction_lib.Problem, frame_lib.Frame | None]]
-  apply: Callable[[Params, prediction_lib.Problem], prediction_lib.Prediction]
+  encode: Callable[
+    ..., tuple[prediction_lib.NetworkInput, frame_lib.NetworkFrame | None]
+  ]
+  apply: Callable[
+    [Params, prediction_lib.NetworkInput], prediction_lib.Prediction
+  ]
 
 
 class SetModel(NamedTuple):
@@ -102,37 +106,29 @@ def _take_apart(make, config):
   return init, merge
 
 
-def _encode_as_is(key, points, sample_weight, num_components):
+def _encode_as_is(key, points, num_components, *, sample_weight):
   del key
   dim = jnp.asarray(points.shape[-1], points.dtype)
   return (
-    prediction_lib.Problem(points, sample_weight, num_components, dim),
+    prediction_lib.NetworkInput(points, sample_weight, num_components, dim),
     None,
   )
 
 
-def covariance_type(config: ModelConfig) -> str:
-  """Of the mixtures that a network answers with."""
-  if isinstance(config, refiner.RefinerConfig):
-    return config.covariance_type
-  return "diag" if config.has_scales else "unit"
-
-
 def _make_encode_in_frame(config):
-  fits = {"diag": frame_lib.fit_axes, "full": frame_lib.fit_whitened}
-  fit = fits.get(config.covariance_type, frame_lib.fit)
+  fit = frame_lib.FITS[gmm.kind_of(config.covariance_type).frame]
 
-  def encode(key, points, sample_weight, num_components):
+  def encode(key, points, num_components, *, sample_weight):
     points = jnp.where((sample_weight > 0)[:, None], points, 0.0)
-    frame = fit(key, points, sample_weight, config.rank)
-    problem = prediction_lib.Problem(
+    frame = fit(key, points, config.rank, sample_weight=sample_weight)
+    problem = prediction_lib.NetworkInput(
       points=frame_lib.project(frame, points),
       sample_weight=sample_weight,
       num_components=num_components,
       dim=jnp.asarray(points.shape[-1], points.dtype),
       variances=frame.variances,
       rest=frame.rest,
-      origin=frame_lib.project(frame, jnp.zeros_like(frame.center)),
+      origin=frame_lib.project(frame, jnp.zeros_like(frame.centre)),
       knows_origin=jnp.asarray(not config.is_scale_free, points.dtype),
     )
     return problem, frame
@@ -142,7 +138,7 @@ def _make_encode_in_frame(config):
 
 def encode_mixture(
   mixture: types.Mixture,
-  frame: frame_lib.Frame | None,
+  frame: frame_lib.NetworkFrame | None,
   *,
   covariance_type: str = "unit",
 ) -> types.Mixture:
@@ -154,7 +150,7 @@ def encode_mixture(
   return mixture._replace(
     means=jnp.where(is_component[:, None], means, 0.0),
     covariances=frame_lib.project_covariances(
-      frame, mixture.covariances, covariance_type
+      frame, mixture.covariances, covariance_type=covariance_type
     ),
   )
 
@@ -180,28 +176,25 @@ def solver(
     case. d above a refiner's `max_dim` is a ValueError.
   """
   served = jnp.asarray(model.config.num_components)
-  own_type = covariance_type(model.config)
+  own_type = model.config.covariance_type
 
   def solve(key, points, num_components, *, sample_weight=None):
     if sample_weight is None:
       sample_weight = jnp.ones(points.shape[:1], points.dtype)
     num_components = jnp.asarray(num_components, jnp.int32)
     points = jnp.where((sample_weight > 0)[:, None], points, 0.0)
-    total = jnp.sum(sample_weight)
-    largest = jnp.finfo(points.dtype).max
-    # The bound keeps every squared distance within the range of the dtype.
     is_valid = (
-      jnp.all(jnp.sum(points**2, axis=-1) < 1e-3 * largest)
-      & jnp.all(sample_weight >= 0)
-      & (total > 0)
-      & (total < largest)
+      linalg.is_squarable(points)
+      & linalg.is_weighted(sample_weight)
       & jnp.any(num_components == served)
     )
     # An invalid problem is replaced by one that cannot fail.
     points = jnp.where(is_valid, points, 0.0)
     sample_weight = jnp.where(is_valid, sample_weight, 1.0)
     count = jnp.where(is_valid, num_components, served[0])
-    problem, frame = model.encode(key, points, sample_weight, count)
+    problem, frame = model.encode(
+      key, points, count, sample_weight=sample_weight
+    )
     if problem.knows_origin is not None:
       problem = problem._replace(
         knows_origin=problem.knows_origin * knows_origin
@@ -213,9 +206,9 @@ def solver(
       means = frame_lib.lift(frame, mixture.means)
       is_component = mixture.weights > 0
       covariances = frame_lib.lift_covariances(
-        frame, mixture.covariances, own_type
+        frame, mixture.covariances, covariance_type=own_type
       )
-      if own_type == "full":
+      if gmm.kind_of(own_type).structure == "matrix":
         identity = jnp.eye(points.shape[-1])
         covariances = jnp.where(
           is_component[:, None, None], covariances, identity

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from tgmm_jax import linalg
+from tgmm_jax import gmm, linalg
 
 # Of the largest variance: directions with less are not blown up to 1. Nor is
 # what has hardly any at all: covariances that come back must have an inverse.
@@ -25,11 +25,11 @@ _LEAST_SHARE = 1e-6
 _LEAST_VARIANCE = 1e-30
 
 
-class Frame(NamedTuple):
+class NetworkFrame(NamedTuple):
   """Where r coordinates lie in the data's space.
 
   Attributes:
-    center: `[d]`, the weighted mean of the points.
+    centre: `[d]`, the weighted mean of the points.
     directions: `[d, r]`, whose columns give the coordinates of a centred
       point; zero beyond d. Orthonormal but where the frame whitens.
     axes: `[r, d]`, a step along each coordinate; the transposed `directions`
@@ -41,7 +41,7 @@ class Frame(NamedTuple):
       all directions.
   """
 
-  center: jax.Array
+  centre: jax.Array
   directions: jax.Array
   axes: jax.Array
   variances: jax.Array
@@ -49,8 +49,12 @@ class Frame(NamedTuple):
 
 
 def fit(
-  key: jax.Array, points: jax.Array, sample_weight: jax.Array, rank: int
-) -> Frame:
+  key: jax.Array,
+  points: jax.Array,
+  rank: int,
+  *,
+  sample_weight: jax.Array,
+) -> NetworkFrame:
   """The frame of a problem's `rank` leading principal directions, rotated.
 
   Args:
@@ -60,14 +64,18 @@ def fit(
     sample_weight: `[N]`.
     rank: r, static.
   """
-  subspace = linalg.principal_subspace(points, sample_weight, rank)
+  subspace = linalg.principal_subspace(
+    points, rank, sample_weight=sample_weight
+  )
   size = min(points.shape[-1], rank)
   directions = subspace.directions[:, :size] @ _rotation(key, size)
   directions = _pad(directions, rank)
-  variances = linalg.weighted_mean((points - subspace.mean) ** 2, sample_weight)
+  variances = linalg.weighted_mean(
+    (points - subspace.mean) ** 2, sample_weight=sample_weight
+  )
   rest = jnp.sum(variances) - jnp.sum(subspace.eigenvalues)
-  return Frame(
-    center=subspace.mean,
+  return NetworkFrame(
+    centre=subspace.mean,
     directions=directions,
     axes=directions.T,
     variances=subspace.eigenvalues,
@@ -76,8 +84,12 @@ def fit(
 
 
 def fit_axes(
-  key: jax.Array, points: jax.Array, sample_weight: jax.Array, rank: int
-) -> Frame:
+  key: jax.Array,
+  points: jax.Array,
+  rank: int,
+  *,
+  sample_weight: jax.Array,
+) -> NetworkFrame:
   """The frame of a problem's own axes, in another order and with other signs.
 
   Args:
@@ -96,10 +108,12 @@ def fit_axes(
   signs = jax.random.rademacher(sign_key, (dim,), points.dtype)
   directions = jax.nn.one_hot(order, dim, dtype=points.dtype, axis=0) * signs
   directions = _pad(directions, rank)
-  center = linalg.weighted_mean(points, sample_weight)
-  variances = linalg.weighted_mean((points - center) ** 2, sample_weight)
-  return Frame(
-    center=center,
+  centre = linalg.weighted_mean(points, sample_weight=sample_weight)
+  variances = linalg.weighted_mean(
+    (points - centre) ** 2, sample_weight=sample_weight
+  )
+  return NetworkFrame(
+    centre=centre,
     directions=directions,
     axes=directions.T,
     variances=jnp.pad(variances[order], (0, rank - dim)),
@@ -108,8 +122,12 @@ def fit_axes(
 
 
 def fit_whitened(
-  key: jax.Array, points: jax.Array, sample_weight: jax.Array, rank: int
-) -> Frame:
+  key: jax.Array,
+  points: jax.Array,
+  rank: int,
+  *,
+  sample_weight: jax.Array,
+) -> NetworkFrame:
   """The frame in which the points have the identity covariance, rotated.
 
   Args:
@@ -123,18 +141,28 @@ def fit_whitened(
     ValueError: where d is above `rank`.
   """
   dim = _check_dim(points, rank)
-  subspace = linalg.principal_subspace(points, sample_weight, dim)
+  subspace = linalg.principal_subspace(points, dim, sample_weight=sample_weight)
   lowest = _LEAST_SHARE * subspace.eigenvalues[0] + _LEAST_VARIANCE
   deviations = jnp.sqrt(jnp.maximum(subspace.eigenvalues, lowest))
   rotation = _rotation(key, dim)
   axes = (subspace.directions * deviations) @ rotation
-  return Frame(
-    center=subspace.mean,
+  return NetworkFrame(
+    centre=subspace.mean,
     directions=_pad((subspace.directions / deviations) @ rotation, rank),
     axes=_pad(axes, rank).T,
     variances=_pad(jnp.ones((1, dim), points.dtype), rank)[0],
     rest=jnp.zeros((), points.dtype),
   )
+
+
+# How a frame is found, by what leaves the mixtures of a type what they are
+# (`gmm.CovarianceType.frame`).
+FITS = {
+  "isometry": fit,
+  "similarity": fit,
+  "axes": fit_axes,
+  "linear": fit_whitened,
+}
 
 
 def _check_dim(points, rank):
@@ -155,23 +183,26 @@ def _pad(columns, rank):
   return jnp.pad(columns, ((0, 0), (0, rank - columns.shape[-1])))
 
 
-def project(frame: Frame, points: jax.Array) -> jax.Array:
+def project(frame: NetworkFrame, points: jax.Array) -> jax.Array:
   """Coordinates of `points [..., d]` in the frame, `[..., r]`."""
-  return (points - frame.center) @ frame.directions
+  return (points - frame.centre) @ frame.directions
 
 
-def lift(frame: Frame, coordinates: jax.Array) -> jax.Array:
+def lift(frame: NetworkFrame, coordinates: jax.Array) -> jax.Array:
   """Points `[..., d]` of `coordinates [..., r]`; the inverse on the frame."""
-  return frame.center + coordinates @ frame.axes
+  return frame.centre + coordinates @ frame.axes
 
 
 def project_covariances(
-  frame: Frame, covariances: jax.Array | None, covariance_type: str
+  frame: NetworkFrame,
+  covariances: jax.Array | None,
+  *,
+  covariance_type: str,
 ) -> jax.Array | None:
   """A mixture's covariances in the coordinates of the frame.
 
   Args:
-    frame: of the type: axes for "diag", whitening for "full".
+    frame: of the type, see `FITS`.
     covariances: of the data, shaped as the type.
     covariance_type: one of `tasks.mixtures.COVARIANCE_TYPES`.
 
@@ -179,24 +210,27 @@ def project_covariances(
     The same with r in place of d. Coordinates beyond d hold nothing; their
     variance is 1.
   """
-  match covariance_type:
-    case "diag":
+  match gmm.kind_of(covariance_type).structure:
+    case "axes":
       projected = _matmul(covariances, frame.directions**2)
       return projected + _is_empty(frame)
-    case "full":
+    case "matrix":
       projected = _matmul(frame.directions.T, covariances, frame.directions)
       return projected + jnp.diag(_is_empty(frame))
   return covariances
 
 
 def lift_covariances(
-  frame: Frame, covariances: jax.Array | None, covariance_type: str
+  frame: NetworkFrame,
+  covariances: jax.Array | None,
+  *,
+  covariance_type: str,
 ) -> jax.Array | None:
   """The inverse of `project_covariances`."""
-  match covariance_type:
-    case "diag":
+  match gmm.kind_of(covariance_type).structure:
+    case "axes":
       return _matmul(covariances, frame.axes**2)
-    case "full":
+    case "matrix":
       return _matmul(frame.axes.T, covariances, frame.axes)
   return covariances
 

@@ -5,10 +5,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from tgmm_jax import types
+from tgmm_jax import gmm, types
 
 
-class Problem(NamedTuple):
+class NetworkInput(NamedTuple):
   """One problem as a network reads it; its shapes need not know d.
 
   Attributes:
@@ -34,7 +34,7 @@ class Problem(NamedTuple):
 
 
 class Prediction(NamedTuple):
-  """A mixture as a network predicts it, in the coordinates of its `Problem`.
+  """A mixture as a network predicts it, in the coordinates of its input.
 
   A leading axis holds one prediction for each stage of the network; the last
   is its answer, the others take part in the loss.
@@ -74,18 +74,23 @@ def to_mixture(
   return types.Mixture(
     weights / jnp.sum(weights),
     jnp.where(is_component[:, None], prediction.means, 0.0),
-    _covariances(prediction, is_component, covariance_type),
+    _covariances(prediction, is_component, covariance_type=covariance_type),
   )
 
 
-def _covariances(prediction, is_component, covariance_type):
+def _covariances(
+  prediction,
+  is_component,
+  *,
+  covariance_type,
+):
   scales = prediction.scales
-  match covariance_type:
-    case "tied_spherical":
+  match gmm.kind_of(covariance_type).structure:
+    case "ball":
       return scales[0, 0] ** 2
-    case "diag":
+    case "axes":
       return jnp.where(is_component[:, None], scales**2, 1.0)
-    case "full":
+    case "matrix":
       products = scales[:, :, None] * scales[:, None, :]
       return jnp.where(
         is_component[:, None, None],

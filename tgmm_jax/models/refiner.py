@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from tgmm_jax import gmm
 from tgmm_jax.models import layers, refiner_steps
 from tgmm_jax.models import prediction as prediction_lib
 
@@ -88,12 +89,13 @@ class RefinerConfig:
   @property
   def is_scale_free(self) -> bool:
     """Whether the unit of the points does not matter."""
-    return self.covariance_type in ("tied_spherical", "full")
+    return gmm.kind_of(self.covariance_type).frame in ("similarity", "linear")
 
   @property
   def max_dim(self) -> int | None:
     """The largest d that it answers, None for any."""
-    return self.rank if self.covariance_type in ("diag", "full") else None
+    has_axes = gmm.kind_of(self.covariance_type).frame in ("axes", "linear")
+    return self.rank if has_axes else None
 
   @property
   def max_components(self) -> int:
@@ -159,9 +161,10 @@ class _Layer(nnx.Module):
 
   def __init__(self, config, *, is_first, rngs):
     width, dtype = config.width, jnp.dtype(config.compute_dtype)
+    structure = gmm.kind_of(config.covariance_type).structure
     if not is_first:
       self.em_features = layers.Linear(
-        refiner_steps.num_features(config.covariance_type, config.rank),
+        refiner_steps.num_features(structure, config.rank),
         width,
         dtype=dtype,
         rngs=rngs,
@@ -179,9 +182,8 @@ class _Layer(nnx.Module):
     self.mlp_out = layers.Linear(4 * width, width, dtype=dtype, rngs=rngs)
     self.mean_norm = nnx.LayerNorm(width, rngs=rngs)
     self.to_mean = layers.Linear(width, config.rank, dtype=dtype, rngs=rngs)
-    self.covariance_type = config.covariance_type
-    num_scales = {"unit": 0, "tied_spherical": 1}
-    num_scales = num_scales.get(config.covariance_type, config.rank)
+    self.structure = structure
+    num_scales = {"identity": 0, "ball": 1}.get(self.structure, config.rank)
     if num_scales:
       self.to_scale = layers.Linear(width, num_scales, dtype=dtype, rngs=rngs)
 
@@ -200,7 +202,7 @@ class _Layer(nnx.Module):
         estimate,
         shared,
         jnp.exp(self.log_inverse_temperature[...]),
-        self.covariance_type,
+        self.structure,
       )
       queries = queries + self.em_features(step.features)
       locality = 0.5 * jnp.exp(self.log_locality[...])[:, None]
@@ -218,7 +220,7 @@ class _Layer(nnx.Module):
     normed = self.mean_norm(queries)
     means = step.means + self.to_mean(normed).astype(jnp.float32)
     is_component = shared.is_component[..., None]
-    if self.covariance_type == "unit":
+    if self.structure == "identity":
       return queries, jnp.where(is_component, means, 0.0), None, None
     is_used = is_component & shared.is_coordinate
     log_scales = refiner_steps.clip(
@@ -234,7 +236,7 @@ class _Layer(nnx.Module):
   def _correct_scales(self, normed, is_component):
     """What is added to the logarithms; one number where all are the same."""
     correction = self.to_scale(normed).astype(jnp.float32)
-    if self.covariance_type != "tied_spherical":
+    if self.structure != "ball":
       return correction
     correction = jnp.where(is_component, correction, 0.0)
     count = jnp.sum(is_component, axis=-2, keepdims=True)
@@ -243,7 +245,7 @@ class _Layer(nnx.Module):
   def _first_step(self, queries, shared):
     """What the first layer corrects: nothing but independent coordinates."""
     correlations = None
-    if self.covariance_type == "full":
+    if self.structure == "matrix":
       rank = shared.points.shape[-1]
       shape = (*queries.shape[:-1], rank, rank)
       correlations = jnp.broadcast_to(jnp.eye(rank), shape)
@@ -269,7 +271,7 @@ class Refiner(nnx.Module):
     )
 
   def __call__(
-    self, problem: prediction_lib.Problem
+    self, problem: prediction_lib.NetworkInput
   ) -> prediction_lib.Prediction:
     """Predicts mixtures after each layer, `[..., L, K, ...]`.
 
@@ -343,7 +345,7 @@ class Refiner(nnx.Module):
 def _scale(problem, config):
   """Standard deviation of the points along their widest coordinate, `[...]`."""
   variances = problem.variances
-  if config.covariance_type == "diag":
+  if gmm.kind_of(config.covariance_type).structure == "axes":
     widest = jnp.max(variances, axis=-1)
   else:
     widest = variances[..., 0]

@@ -53,18 +53,23 @@ class Step(NamedTuple):
   features: jax.Array  # [..., K, F]
 
 
-def num_features(covariance_type: str, rank: int) -> int:
-  """F, the number of features of a step."""
-  by_coordinate = {"unit": 3, "tied_spherical": 3, "diag": 4, "full": 4}
-  scalars = {"unit": 1, "tied_spherical": 3, "diag": 1, "full": 2}
-  return by_coordinate[covariance_type] * rank + scalars[covariance_type]
+def num_features(structure: str, rank: int) -> int:
+  """F, the number of features of a step.
+
+  Args:
+    structure: of the covariances, as in `gmm.CovarianceType`.
+    rank: r.
+  """
+  by_coordinate = {"identity": 3, "ball": 3, "axes": 4, "matrix": 4}
+  scalars = {"identity": 1, "ball": 3, "axes": 1, "matrix": 2}
+  return by_coordinate[structure] * rank + scalars[structure]
 
 
 def step(
   estimate: Estimate,
   shared: Shared,
   inverse_temperature: jax.Array,
-  covariance_type: str,
+  structure: str,
 ) -> Step:
   """One EM step from the estimate, its E-step tempered."""
   posterior = _responsibilities(
@@ -80,11 +85,11 @@ def step(
     jnp.log(mass + 1e-3),
   ]
   log_scales = correlations = None
-  match covariance_type:
-    case "unit":
+  match structure:
+    case "identity":
       spread = jnp.maximum(spread * shared.scale**2, 0.0)
       features += [jnp.log1p(spread)]
-    case "tied_spherical":
+    case "ball":
       log_scales = _common_log_scale(mass, spread, shared)
       own = estimate.log_scales[..., :1]
       spread = jnp.maximum(spread * jnp.exp(-2.0 * own), 0.0)
@@ -94,7 +99,7 @@ def step(
       lowest = jnp.exp(2.0 * _LOWEST_LOG_SCALE)
       log_scales = 0.5 * jnp.log(jnp.maximum(spread, lowest))
       features += [estimate.log_scales, log_scales - estimate.log_scales]
-  if covariance_type == "full":
+  if structure == "matrix":
     correlations, log_det = _correlations(share, mass, means, spread, shared)
     features += [log_det]
   features = jnp.concatenate(features, axis=-1)

@@ -121,6 +121,21 @@ class TGMMConfig:
       )
 
   @property
+  def covariance_type(self) -> str:
+    """Of the mixtures that it answers with."""
+    return "diag" if self.has_scales else "unit"
+
+  @property
+  def is_scale_free(self) -> bool:
+    """Whether the unit of the points does not matter."""
+    return False
+
+  @property
+  def max_dim(self) -> int | None:
+    """The largest d that it answers, and the only one."""
+    return self.dim
+
+  @property
   def has_positions(self) -> bool:
     """Whether points have learned positions, and so at most `max_points`."""
     return self.is_causal and self.backbone == "transformer"
@@ -165,7 +180,7 @@ class TGMM(nnx.Module):
     )
 
   def __call__(
-    self, problem: prediction_lib.Problem
+    self, problem: prediction_lib.NetworkInput
   ) -> prediction_lib.Prediction:
     """Predicts the mixture of one problem, or of a batch in one call.
 

@@ -213,7 +213,7 @@ def load(
     is_outside = trained_range.is_outside(
       card.range_of(points.shape[-1]),
       points,
-      sample_weight,
+      sample_weight=sample_weight,
       about=about(card.config),
     )
     warn_if_outside(card, is_outside)
@@ -224,7 +224,7 @@ def load(
 
 def about(config: factory.ModelConfig) -> str:
   """How the limits of a network are measured, see `trained_range.measure`."""
-  return "spread" if getattr(config, "is_scale_free", False) else "mean"
+  return "spread" if config.is_scale_free else "mean"
 
 
 def check_problem(card: Card, dim: int, num_components: Any) -> None:

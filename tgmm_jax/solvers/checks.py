@@ -7,7 +7,7 @@ to look at and is taken as it is.
 """
 
 import numbers
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -96,11 +96,7 @@ def array(argument: str, value: Any, axes: tuple[str, ...]) -> jax.Array:
     JAX has 64 bits enabled.
   """
   takes = f"takes real numbers of shape [{', '.join(axes)}]"
-  if isinstance(value, np.ma.MaskedArray) and np.any(value.mask):
-    raise ValueError(
-      f"{argument} is a masked array with {int(np.sum(value.mask))} masked"
-      " values, takes sample_weight 0 for what is missing"
-    )
+  not_masked(argument, value)
   if hasattr(value, "tocsr") or hasattr(value, "todense"):
     raise ValueError(f"{argument} is a sparse {type(value).__name__}, {takes}")
   if not isinstance(value, jax.Array):
@@ -118,6 +114,15 @@ def array(argument: str, value: Any, axes: tuple[str, ...]) -> jax.Array:
   return jnp.asarray(value, jax.dtypes.canonicalize_dtype(dtype))
 
 
+def not_masked(argument: str, value: Any) -> None:
+  """Refuses a masked array in which something is masked."""
+  if isinstance(value, np.ma.MaskedArray) and np.any(value.mask):
+    raise ValueError(
+      f"{argument} is a masked array with {int(np.sum(value.mask))} masked"
+      " values, takes sample_weight 0 for what is missing"
+    )
+
+
 def shape(argument: str, value: Any, axes: tuple[str, ...]) -> None:
   """Refuses an array without just these axes, or with an empty one."""
   found = jnp.shape(value)
@@ -128,40 +133,74 @@ def shape(argument: str, value: Any, axes: tuple[str, ...]) -> None:
     )
 
 
+class Batch(NamedTuple):
+  """Problems that have passed the door.
+
+  Attributes:
+    points: `[B, N, d]`.
+    num_components: `[B]` int32.
+    sample_weight: `[B, N]`.
+    max_components: static K; None where it cannot be told, K being traced.
+  """
+
+  points: jax.Array
+  num_components: jax.Array
+  sample_weight: jax.Array
+  max_components: int | None
+
+
 def batch(
   points: Any,
   num_components: Any,
-  sample_weight: Any,
-  max_components: int | None,
-) -> tuple[jax.Array, jax.Array, jax.Array, int | None]:
-  """The inputs of `em.fit_batch` as arrays.
+  *,
+  sample_weight: Any = None,
+  max_components: int | None = None,
+) -> Batch:
+  """What a caller hands over as a batch, as arrays.
 
-  Returns:
-    points `[B, N, d]`, num_components `[B]`, sample_weight `[B, N]`, and the
-    static K (None where it cannot be told, because K is traced).
+  Args:
+    points: what NumPy makes `[B, N, d]` of.
+    num_components: `[B]`, or one K for all.
+    sample_weight: what NumPy makes `[B, N]` of, or None for ones.
+    max_components: static K, or None for the largest of `num_components`.
+
+  Raises:
+    ValueError: for wrong shapes and dtypes, K out of range, and where no
+      problem is good.
   """
   points = array("points", points, ("B", "N", "d"))
-  shape_of = points.shape
-  if sample_weight is None:
-    sample_weight = jnp.ones(shape_of[:2], points.dtype)
-  sample_weight = array("sample_weight", sample_weight, ("B", "N"))
-  if sample_weight.shape != shape_of[:2]:
-    raise ValueError(
-      f"sample_weight has shape {sample_weight.shape}, takes {shape_of[:2]}"
-      f" for points of shape {shape_of}"
-    )
+  sample_weight = weights(sample_weight, points)
   num_components, max_components = _components(
-    num_components, max_components, shape_of
+    num_components, max_components, points.shape
   )
   values = (points, num_components, sample_weight)
   if not any(isinstance(value, jax.core.Tracer) for value in values):
     is_good = _is_good(points, sample_weight)
-    highest = min(max_components, shape_of[1])
+    highest = min(max_components, points.shape[1])
     is_good &= (num_components >= 1) & (num_components <= highest)
     if not np.any(is_good):
       integer("num_components", num_components[0], lowest=1, highest=highest)
       problem(points[0], sample_weight[0])
-  return points, num_components, sample_weight, max_components
+  return Batch(points, num_components, sample_weight, max_components)
+
+
+def weights(sample_weight: Any, points: jax.Array) -> jax.Array:
+  """Weights `[..., N]` of points `[..., N, d]`, ones for None.
+
+  Raises:
+    ValueError: for another shape, or a dtype that is none of real numbers.
+  """
+  expected = points.shape[:-1]
+  if sample_weight is None:
+    return jnp.ones(expected, points.dtype)
+  axes = ("B", "N")[-len(expected) :]
+  sample_weight = array("sample_weight", sample_weight, axes)
+  if sample_weight.shape != expected:
+    raise ValueError(
+      f"sample_weight has shape {sample_weight.shape}, takes {expected} for"
+      f" points of shape {points.shape}"
+    )
+  return sample_weight
 
 
 def _components(num_components, max_components, shape_of):
@@ -191,42 +230,53 @@ def _components(num_components, max_components, shape_of):
   return jnp.asarray(counts, jnp.int32), max_components
 
 
+def good_rows(points: jax.Array, weights: jax.Array) -> jax.Array:
+  """Which points `[..., N, d]` are finite, or of weight 0, and have a weight.
+
+  Args:
+    points: `[..., N, d]`.
+    weights: `[..., N]`; negative and infinite ones are none.
+
+  Returns:
+    `[..., N]` bool.
+  """
+  is_finite = jnp.all(jnp.isfinite(points), axis=-1) | ~(weights > 0)
+  return is_finite & (weights >= 0) & (weights < jnp.inf)
+
+
 @jax.jit
-def _is_good(points, sample_weight):
-  """Which problems of a batch have finite points and usable weights, `[B]`."""
-  is_point = sample_weight > 0
-  is_finite = jnp.all(jnp.isfinite(points) | ~is_point[..., None], axis=(1, 2))
-  is_weight = jnp.all((sample_weight >= 0) & (sample_weight < jnp.inf), axis=1)
-  return is_finite & is_weight & jnp.any(is_point, axis=1)
+def _is_good(points, weights):
+  """Which problems of a batch can be fitted, `[B]`."""
+  has_points = jnp.any(weights > 0, axis=1)
+  return jnp.all(good_rows(points, weights), axis=1) & has_points
 
 
-def problem(points: Any, sample_weight: Any) -> None:
+def problem(points: Any, weights: Any) -> None:
   """Refuses one problem whose values cannot be fitted; see `values`."""
-  values(points, sample_weight)
-  if not np.any(np.asarray(sample_weight) > 0):
+  values(points, weights)
+  if not np.any(np.asarray(weights) > 0):
     raise ValueError(
-      f"sample_weight is 0 for all of {len(sample_weight)} points, takes some"
-      " above 0"
+      f"sample_weight is 0 for all of {len(weights)} points, takes some above 0"
     )
 
 
-def values(points: Any, sample_weight: Any, first: int = 0) -> None:
+def values(points: Any, weights: Any, *, first: int = 0) -> None:
   """Refuses weights below 0, and NaN or inf where the weight is not 0.
 
   Args:
     points: `[N, d]`.
-    sample_weight: `[N]`.
+    weights: `[N]`.
     first: index of the first point, where these are a block of more.
   """
-  points, sample_weight = np.asarray(points), np.asarray(sample_weight)
-  is_weight = (sample_weight >= 0) & (sample_weight < np.inf)
+  points, weights = np.asarray(points), np.asarray(weights)
+  is_weight = (weights >= 0) & (weights < np.inf)
   if not np.all(is_weight):
     index = int(np.argmin(is_weight))
     raise ValueError(
-      f"sample_weight is {sample_weight[index]} at {first + index}, takes"
-      " finite numbers >= 0"
+      f"sample_weight is {weights[index]} at {first + index}, takes finite"
+      " numbers >= 0"
     )
-  is_bad = ~np.isfinite(points) & (sample_weight > 0)[:, None]
+  is_bad = ~np.isfinite(points) & (weights > 0)[:, None]
   if np.any(is_bad):
     row, column = np.argwhere(is_bad)[0]
     raise ValueError(

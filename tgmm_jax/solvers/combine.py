@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from tgmm_jax import linalg, types
+from tgmm_jax import gmm, linalg, types
 from tgmm_jax.solvers import em
 
 
@@ -11,9 +11,8 @@ def then_em(
   solve: types.Solver,
   *,
   max_iter: int,
-  tol: float = 0.0,
   covariance_type: str = "unit",
-  min_variance: float | None = None,
+  **options,
 ) -> types.Solver:
   """A solver whose answer is refined by EM.
 
@@ -23,24 +22,24 @@ def then_em(
 
   Args:
     solve: any solver.
-    max_iter: EM steps; with `tol` 0 exactly as many.
-    tol: as in `em.fit`.
+    max_iter: EM steps; exactly as many where no `tol` is given.
     covariance_type: as in `em.fit`, of the solver's answers too.
-    min_variance: as in `em.fit`.
+    **options: further fields of `em.Options`, but for `init`.
   """
+  options = {"tol": 0.0} | options
+  is_known = gmm.kind_of(covariance_type).is_known
 
-  def refined(key, points, num_components, *, sample_weight=None, **options):
+  def refined(key, points, num_components, *, sample_weight=None, **own):
     solve_key, em_key = jax.random.split(key)
     first = solve(
       solve_key,
       points,
       num_components,
       sample_weight=sample_weight,
-      **options,
+      **own,
     )
     start = first.mixture
-    means = clip_to_range(start.means, points, sample_weight)
-    is_known = covariance_type == "unit"
+    means = clip_to_range(start.means, points, sample_weight=sample_weight)
     second = em.fit(
       em_key,
       points,
@@ -51,32 +50,31 @@ def then_em(
         means=means, covariances=None if is_known else start.covariances
       ),
       max_iter=max_iter,
-      tol=tol,
       covariance_type=covariance_type,
-      min_variance=min_variance,
+      **options,
     )
     return second._replace(num_iters=first.num_iters + second.num_iters)
 
   return refined
 
 
-def best_of(solve: types.Solver, num_tries: int) -> types.Solver:
-  """A solver that tries several keys and returns the most likely answer.
+def best_of(solve: types.Solver, num_runs: int) -> types.Solver:
+  """A solver that is run with several keys; the most likely answer is kept.
 
   An answer that is not degenerate comes before one that is: the most likely
   of all may be a component that has collapsed on a point.
 
   Args:
     solve: any solver that uses its key.
-    num_tries: how often; one vmapped axis.
+    num_runs: how often; one vmapped axis.
   """
-  if num_tries < 1:
-    raise ValueError(f"num_tries is {num_tries}, takes an integer >= 1")
+  if num_runs < 1:
+    raise ValueError(f"num_runs is {num_runs}, takes an integer >= 1")
 
   def repeated(key, points, num_components, **options):
     results = jax.vmap(
       lambda key: solve(key, points, num_components, **options)
-    )(jax.random.split(key, num_tries))
+    )(jax.random.split(key, num_runs))
     best = most_likely(results)
     return jax.tree.map(lambda leaf: leaf[best], results)
 
@@ -132,7 +130,12 @@ def _rows(matrix, rows):
   return linalg.einsum("ij,...nj->...ni", matrix, rows)
 
 
-def clip_to_range(means, points, sample_weight):
+def clip_to_range(
+  means,
+  points,
+  *,
+  sample_weight,
+):
   """Means put into the bounding box of the points of positive weight."""
   is_point = jnp.ones(points.shape[0], bool)
   if sample_weight is not None:

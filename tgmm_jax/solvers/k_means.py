@@ -106,10 +106,10 @@ def random_points(
   return _draw_in_turn(
     points,
     num_components,
-    sample_weight,
     jax.random.uniform(key, (max_components,), points.dtype),
     take_out,
     1.0,
+    sample_weight=sample_weight,
   )
 
 
@@ -168,10 +168,10 @@ def k_means_plus_plus(
   return _draw_in_turn(
     points,
     num_components,
-    sample_weight,
     (uniforms, is_tried),
     nearest_of_best,
     jnp.inf,
+    sample_weight=sample_weight,
   )
 
 
@@ -249,7 +249,15 @@ METHODS: dict[str, Callable[..., jax.Array]] = {
 }
 
 
-def _draw_in_turn(points, num_components, sample_weight, draws, choose, factor):
+def _draw_in_turn(
+  points,
+  num_components,
+  draws,
+  choose,
+  factor,
+  *,
+  sample_weight,
+):
   """Draws a point per component by weight times a factor kept by `choose`."""
   if sample_weight is None:
     sample_weight = jnp.ones(points.shape[0], points.dtype)
@@ -339,20 +347,22 @@ def move_means(
   max_components = means.shape[0]
   if num_components is None:
     num_components = max_components
-  points, sample_weight, is_valid = _checked(points, sample_weight)
+  points, sample_weight, is_valid = _checked(
+    points, sample_weight=sample_weight
+  )
   is_component = jnp.arange(max_components) < num_components
   means = jnp.where(is_component[:, None], means.astype(points.dtype), 0.0)
-  is_valid &= _is_small(means)
+  is_valid &= linalg.is_squarable(means)
   is_valid &= (num_components >= 1) & (num_components <= max_components)
   # About the centre the sums lose nothing to a large offset.
-  centre = linalg.weighted_mean(points, sample_weight)
+  centre = linalg.weighted_mean(points, sample_weight=sample_weight)
   columns = jnp.where(sample_weight > 0, (points - centre).T, 0.0)
   spread = jnp.sum(sample_weight * columns**2) / columns.shape[0]
   max_shift = tol * spread / jnp.sum(sample_weight)
 
   def move(state):
     labels, _ = _nearest(columns, state.means, is_component)
-    share = _memberships(labels, sample_weight, max_components)
+    share = _memberships(labels, max_components, sample_weight=sample_weight)
     mass = jnp.sum(share, axis=-1)[:, None]
     sums = linalg.matmul(share, columns.T)
     moved = sums / jnp.where(mass > 0, mass, 1.0)
@@ -371,7 +381,7 @@ def move_means(
     lambda state: ~state.is_done & (state.num_iters < max_iter), move, start
   )
   labels, distances = _nearest(columns, state.means, is_component)
-  share = _memberships(labels, sample_weight, max_components)
+  share = _memberships(labels, max_components, sample_weight=sample_weight)
   is_empty = is_component & ~jnp.any(share > 0, axis=-1)
   status = jnp.where(
     state.is_done, types.Status.CONVERGED, types.Status.MAX_ITER
@@ -407,13 +417,22 @@ def _nearest(columns, means, is_component):
   return jnp.min(labels, axis=0), nearest
 
 
-def _memberships(labels, sample_weight, max_components):
+def _memberships(
+  labels,
+  max_components,
+  *,
+  sample_weight,
+):
   """The weight of each point in its cluster, `[K, N]`."""
   is_member = labels == jnp.arange(max_components)[:, None]
   return jnp.where(is_member, sample_weight, 0.0)
 
 
-def _checked(points, sample_weight):
+def _checked(
+  points,
+  *,
+  sample_weight,
+):
   """Points and weights, zeros and ones where they cannot be used."""
   points = jnp.asarray(points)
   points = points.astype(jnp.promote_types(points.dtype, jnp.float32))
@@ -421,18 +440,6 @@ def _checked(points, sample_weight):
     sample_weight = jnp.ones(points.shape[0], points.dtype)
   sample_weight = jnp.asarray(sample_weight).astype(points.dtype)
   points = jnp.where((sample_weight > 0)[:, None], points, 0.0)
-  total = jnp.sum(sample_weight)
-  is_valid = (
-    _is_small(points)
-    & jnp.all(sample_weight >= 0)
-    & (total > 0)
-    & (total < jnp.finfo(points.dtype).max)
-  )
+  is_valid = linalg.is_squarable(points) & linalg.is_weighted(sample_weight)
   points = jnp.where(is_valid, points, 0.0)
   return points, jnp.where(is_valid, sample_weight, 1.0), is_valid
-
-
-def _is_small(points):
-  """No NaN, and every squared distance stays within the dtype's range."""
-  largest = jnp.finfo(points.dtype).max
-  return jnp.all(jnp.sum(points**2, axis=-1) < 1e-3 * largest)

@@ -83,7 +83,10 @@ def block_step(matrix: jax.Array, basis: jax.Array) -> jax.Array:
 
 
 def covariance(
-  points: jax.Array, sample_weight: jax.Array, *, ddof: int = 0
+  points: jax.Array,
+  *,
+  sample_weight: jax.Array,
+  ddof: int = 0,
 ) -> jax.Array:
   """Weighted covariance `[d, d]`, about the mean.
 
@@ -95,8 +98,8 @@ def covariance(
   """
   total = jnp.sum(sample_weight)
   # Centred twice: of equal points nothing then remains.
-  centred = points - linalg.weighted_mean(points, sample_weight)
-  _, second = linalg.weighted_covariance(centred, sample_weight)
+  centred = points - linalg.weighted_mean(points, sample_weight=sample_weight)
+  _, second = linalg.weighted_covariance(centred, sample_weight=sample_weight)
   divisor = total - ddof
   return second * (total / jnp.where(divisor > 0, divisor, 1.0))
 
@@ -138,7 +141,7 @@ def fit(
   points, scale = _scale_to_one(points)
   found = leading_eigenpairs(
     key,
-    covariance(points, sample_weight, ddof=ddof),
+    covariance(points, sample_weight=sample_weight, ddof=ddof),
     num_directions,
     **options,
   )

@@ -3,7 +3,7 @@
 Solvers never raise on data and never return NaN. Here the points of a bad
 problem are replaced by zeros, which any solver survives, and the problem is
 marked; padding, which may hold anything, is set to zero as well. `conclude`
-makes the result of a solver for unit covariance.
+makes a solver's result.
 """
 
 import math
@@ -16,7 +16,7 @@ from tgmm_jax import gmm, linalg, types
 from tgmm_jax.solvers import checks
 
 
-class Problem(NamedTuple):
+class PreparedProblem(NamedTuple):
   """One problem made ready, in the coordinates of a frame.
 
   Attributes:
@@ -47,21 +47,21 @@ class Problem(NamedTuple):
 def prepare(
   points: jax.Array,
   num_components: jax.Array | int,
-  sample_weight: jax.Array | None,
-  max_components: int,
   *,
+  max_components: int,
+  sample_weight: jax.Array | None = None,
   covariance_type: str = "unit",
   rank: int | None = None,
   reg_share: jax.Array | float = 0.0,
   reg_covar: jax.Array | float = 0.0,
-) -> Problem:
+) -> PreparedProblem:
   """Checks one problem and puts it into its frame.
 
   Args:
     points: `[N, d]`; less than float32 becomes float32.
     num_components: K of the problem, may be traced.
-    sample_weight: `[N]`, or None for ones.
     max_components: static K.
+    sample_weight: `[N]`, or None for ones.
     covariance_type: one of `gmm.COVARIANCE_TYPES`; all but "unit" are scaled.
     rank: how many principal directions to keep, or None for no projection;
       for unit covariance only.
@@ -75,7 +75,7 @@ def prepare(
   sample_weight = sample_weight.astype(dtype)
   is_point = sample_weight > 0
   points = jnp.where(is_point[:, None], points, 0.0)
-  is_valid = _is_valid(points, sample_weight)
+  is_valid = linalg.is_squarable(points) & linalg.is_weighted(sample_weight)
   is_valid &= (num_components >= 1) & (num_components <= max_components)
   points = jnp.where(is_valid, points, 0.0)
   uniform = jnp.full_like(sample_weight, 1.0 / sample_weight.shape[0])
@@ -85,15 +85,17 @@ def prepare(
   if rank is None:
     # About one of the points, so that a constant column is centred exactly.
     first = points[jnp.argmax(is_point)]
-    centre = first + linalg.weighted_mean(points - first, sample_weight)
+    centre = first + linalg.weighted_mean(
+      points - first, sample_weight=sample_weight
+    )
     directions = None
   else:
-    frame = linalg.principal_subspace(points, sample_weight, rank)
+    frame = linalg.principal_subspace(points, rank, sample_weight=sample_weight)
     centre, directions = frame.mean, frame.directions
   points = jnp.where(is_point[:, None], points - centre, 0.0)
   # Units are what they are: no gradient goes through them.
   extent = jax.lax.stop_gradient(jnp.max(jnp.abs(points), axis=0))
-  scale, is_in_range = unit_of(extent, covariance_type)
+  scale, is_in_range = unit_of(extent, covariance_type=covariance_type)
   columns = points.T / scale[:, None]
   ridge = ridge_of(
     jnp.matmul(columns**2, sample_weight), scale, reg_share, reg_covar
@@ -104,7 +106,7 @@ def prepare(
     columns = linalg.matmul(directions.T, columns)
     rest = points - linalg.matmul(columns.T, directions.T)
     log_density -= 0.5 * jnp.sum(sample_weight * jnp.sum(rest**2, axis=-1))
-  return Problem(
+  return PreparedProblem(
     columns=columns,
     sample_weight=sample_weight,
     num_components=jnp.clip(num_components, 1, max_components),
@@ -117,19 +119,10 @@ def prepare(
   )
 
 
-def _is_valid(points, sample_weight):
-  largest, total = jnp.finfo(points.dtype).max, jnp.sum(sample_weight)
-  # The bound keeps every squared distance within the range of the dtype.
-  return (
-    jnp.all(jnp.sum(points**2, axis=-1) < 1e-3 * largest)
-    & jnp.all(sample_weight >= 0)
-    & (total > 0)
-    & (total < largest)
-  )
-
-
 def unit_of(
-  extent: jax.Array, covariance_type: str
+  extent: jax.Array,
+  *,
+  covariance_type: str,
 ) -> tuple[jax.Array, jax.Array]:
   """Units in which the coordinates are of the order of 1.
 
@@ -138,17 +131,18 @@ def unit_of(
 
   Args:
     extent: `[d]`, the largest absolute value of each centred coordinate.
-    covariance_type: spherical types take one unit for all coordinates, the
-      unit type leaves the points as they are.
+    covariance_type: types with one variance for all coordinates take one unit,
+      the unit type leaves the points as they are.
 
   Returns:
     Powers of two `[d]`, and `[]` whether variances in these units are within
     the range of the dtype.
   """
-  if covariance_type == "unit":
+  kind = gmm.kind_of(covariance_type)
+  if kind.is_known:
     return jnp.ones_like(extent), jnp.ones((), bool)
   largest = jnp.max(extent)
-  if covariance_type in ("spherical", "tied_spherical"):
+  if kind.frame == "similarity":
     extent = jnp.full_like(extent, largest)
   extent = jnp.where(extent > 0, extent, largest)
   _, exponent = jnp.frexp(jnp.where(extent > 0, extent, 1.0))
@@ -182,33 +176,47 @@ def ridge_of(
 
 
 def conclude(
-  problem: Problem,
+  problem: PreparedProblem,
   mixture: types.Mixture,
+  *,
+  log_likelihood: jax.Array,
   status: jax.Array,
   num_iters: jax.Array | int,
 ) -> types.SolverResult:
-  """The result of a solver for unit covariance, of a problem not projected.
+  """The result of a solver.
 
   Args:
-    problem: from `prepare`.
+    problem: from `prepare`; of one that is not valid the status is
+      INVALID_INPUT, and then the log-likelihood -inf.
     mixture: finite, in the coordinates of the points.
-    status: `[]`, of a valid problem; of another it is INVALID_INPUT and the
-      log-likelihood -inf.
+    log_likelihood: `[]`, mean log density of the points.
+    status: `[]`, of a valid problem.
     num_iters: `[]`.
   """
   status = jnp.where(problem.is_valid, status, types.Status.INVALID_INPUT)
-  log_likelihood = gmm.log_likelihood(
-    problem.columns.T + problem.centre,
-    mixture,
-    sample_weight=problem.sample_weight,
-    covariance_type="unit",
-  )
   is_invalid = status == types.Status.INVALID_INPUT
   return types.SolverResult(
     mixture=mixture,
     log_likelihood=jnp.where(is_invalid, -jnp.inf, log_likelihood),
     num_iters=jnp.asarray(num_iters, jnp.int32),
     status=status.astype(jnp.int32),
+  )
+
+
+def log_likelihood(
+  problem: PreparedProblem, mixture: types.Mixture
+) -> jax.Array:
+  """Mean log density of the points under a mixture of unit covariance, `[]`.
+
+  Args:
+    problem: not projected.
+    mixture: in the coordinates of the points.
+  """
+  return gmm.log_likelihood(
+    problem.columns.T + problem.centre,
+    mixture,
+    sample_weight=problem.sample_weight,
+    covariance_type="unit",
   )
 
 
@@ -229,7 +237,7 @@ def static_components(
   return int(num_components)
 
 
-def to_frame(problem: Problem, means: jax.Array) -> jax.Array:
+def to_frame(problem: PreparedProblem, means: jax.Array) -> jax.Array:
   """Means `[K, d]` in the coordinates of the frame, `[K, r]`."""
   means = (means - problem.centre) / problem.scale
   if problem.directions is None:
@@ -237,7 +245,7 @@ def to_frame(problem: Problem, means: jax.Array) -> jax.Array:
   return linalg.matmul(means, problem.directions)
 
 
-def from_frame(problem: Problem, means: jax.Array) -> jax.Array:
+def from_frame(problem: PreparedProblem, means: jax.Array) -> jax.Array:
   """Means `[K, r]` in the coordinates of the points; padding is 0."""
   if problem.directions is not None:
     means = linalg.matmul(means, problem.directions.T)

@@ -54,7 +54,7 @@ class Selection(NamedTuple):
 
 
 def num_parameters(
-  num_components: jax.Array | int, dim: int, covariance_type: str
+  num_components: jax.Array | int, dim: int, *, covariance_type: str
 ) -> jax.Array | int:
   """Free parameters: K - 1 weights, K d means, and the covariances.
 
@@ -63,23 +63,8 @@ def num_parameters(
     dim: d.
     covariance_type: one of `gmm.COVARIANCE_TYPES`.
   """
-  match covariance_type:
-    case "unit":
-      covariances = 0
-    case "tied_spherical":
-      covariances = 1
-    case "spherical":
-      covariances = num_components
-    case "diag":
-      covariances = num_components * dim
-    case "tied":
-      covariances = dim * (dim + 1) // 2
-    case "full":
-      covariances = num_components * (dim * (dim + 1) // 2)
-    case _:
-      raise ValueError(
-        f"covariance_type is {covariance_type!r}, takes {gmm.COVARIANCE_TYPES}"
-      )
+  kind = gmm.kind_of(covariance_type)
+  covariances = kind.num_parameters(num_components, dim)
   return covariances + num_components * dim + num_components - 1
 
 
@@ -116,7 +101,9 @@ def criteria(
   entropy = -jnp.sum(share * log_share, axis=-1)
   deviance = -2.0 * jnp.sum(jnp.where(is_point, sample_weight * log_density, 0))
   size = jnp.sum(sample_weight)
-  count = num_parameters(num_components, points.shape[-1], covariance_type)
+  count = num_parameters(
+    num_components, points.shape[-1], covariance_type=covariance_type
+  )
   bic = deviance + count * jnp.log(size)
   return Criteria(
     bic=bic,
@@ -192,8 +179,13 @@ def select(
   """
   candidates = _checked_candidates(candidates)
   checks.name("criterion", criterion, Criteria._fields)
-  points = checks.array("points", points, ("B", "N", "d"))
-  num_problems, num_candidates = points.shape[0], candidates.size
+  batch = checks.batch(
+    points,
+    int(candidates.min()),
+    sample_weight=sample_weight,
+    max_components=int(candidates.max()),
+  )
+  num_problems = batch.points.shape[0]
   if key.ndim == 0:
     key = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(
       key, jnp.arange(num_problems)
@@ -201,28 +193,29 @@ def select(
   keys = jax.vmap(
     jax.vmap(jax.random.fold_in, in_axes=(None, 0)), in_axes=(0, None)
   )(key, candidates)
-  if sample_weight is None:
-    sample_weight = jnp.ones(points.shape[:2], points.dtype)
-  tried = (
-    jnp.repeat(points, num_candidates, axis=0),
-    jnp.tile(candidates, num_problems),
-    jnp.repeat(jnp.asarray(sample_weight), num_candidates, axis=0),
-  )
-  fits = em.fit_batch(
-    keys.reshape(-1),
-    tried[0],
-    tried[1],
-    covariance_type=covariance_type,
-    sample_weight=tried[2],
-    max_components=int(candidates.max()),
-    **options,
+  tried = with_candidates(batch, candidates)
+  fits = em.run_batch(
+    keys.reshape(-1), tried, covariance_type=covariance_type, **options
   )
   return _choose(
     fits,
-    tried,
+    tried._replace(max_components=None),
     candidates,
     Criteria._fields.index(criterion),
     covariance_type=covariance_type,
+  )
+
+
+def with_candidates(
+  batch: checks.Batch, candidates: Sequence[int]
+) -> checks.Batch:
+  """Each problem once for each of R numbers of components, `[B R, ...]`."""
+  candidates = np.asarray(candidates, np.int32)
+  return checks.Batch(
+    points=jnp.repeat(batch.points, candidates.size, axis=0),
+    num_components=jnp.tile(candidates, batch.points.shape[0]),
+    sample_weight=jnp.repeat(batch.sample_weight, candidates.size, axis=0),
+    max_components=int(candidates.max()),
   )
 
 
@@ -231,13 +224,13 @@ def _choose(fits, tried, candidates, criterion, *, covariance_type):
   """The table of all fits, and the best of each problem by one criterion."""
 
   def criteria_of(inputs):
-    mixture, (points, num_components, sample_weight) = inputs
+    mixture, problem = inputs
     return criteria(
-      points.astype(mixture.means.dtype),
+      problem.points,
       mixture,
-      num_components,
+      problem.num_components,
       covariance_type=covariance_type,
-      sample_weight=sample_weight.astype(mixture.means.dtype),
+      sample_weight=problem.sample_weight,
     )
 
   table = work_queue.map_in_chunks(

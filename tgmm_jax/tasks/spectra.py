@@ -155,8 +155,8 @@ def sample_problem(key: jax.Array, config: CovarianceConfig) -> SpectralBatch:
   points = linalg.matmul(noise, factor.T)
   return with_targets(
     jnp.where(is_point[:, None], points, 0.0),
-    is_point.astype(points.dtype),
     config.num_targets,
+    sample_weight=is_point.astype(points.dtype),
     covariance=linalg.matmul(factor, factor.T),
   )
 
@@ -208,9 +208,9 @@ def _is_point(key, config):
 
 def with_targets(
   points: jax.Array,
-  sample_weight: jax.Array,
   num_targets: int,
   *,
+  sample_weight: jax.Array,
   covariance: jax.Array,
 ) -> SpectralBatch:
   """One problem of PCA from its points: adds the sample's own spectrum.
@@ -222,7 +222,7 @@ def with_targets(
     covariance: `[d, d]`, of the law.
   """
   eigenvalues, eigenvectors = sample_spectrum(
-    points, sample_weight, num_targets
+    points, num_targets, sample_weight=sample_weight
   )
   return SpectralBatch(
     points, sample_weight, eigenvalues, eigenvectors, covariance
@@ -230,7 +230,10 @@ def with_targets(
 
 
 def sample_spectrum(
-  points: jax.Array, sample_weight: jax.Array, num_targets: int
+  points: jax.Array,
+  num_targets: int,
+  *,
+  sample_weight: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
   """Leading eigenpairs of the sample covariance (centred, divisor N - 1).
 

@@ -53,8 +53,8 @@ def measure(
 
   def statistics_of(index):
     batch = mixtures.sample_batch(jax.random.fold_in(key, index), law, 64)
-    return jax.vmap(_statistics, in_axes=(0, 0, None))(
-      batch.points, batch.sample_weight, about
+    return jax.vmap(lambda points, weight: _statistics(points, weight, about))(
+      batch.points, batch.sample_weight
     )
 
   blocks = jnp.arange(-(-num_tasks // 64))
@@ -69,8 +69,8 @@ def measure(
 def is_outside(
   trained: TrainedRange,
   points: jax.Array,
-  sample_weight: jax.Array,
   *,
+  sample_weight: jax.Array,
   about: str = "origin",
 ) -> jax.Array:
   """Whether a problem is outside the range, `[]` bool.
@@ -90,7 +90,7 @@ def is_outside(
 def _statistics(points, sample_weight, about):
   """Reach and spread of one problem."""
   points = jnp.where((sample_weight > 0)[:, None], points, 0.0)
-  mean = linalg.weighted_mean(points, sample_weight)
+  mean = linalg.weighted_mean(points, sample_weight=sample_weight)
   is_point = (sample_weight > 0)[:, None]
   centred = jnp.where(is_point, points - mean, 0.0)
   share = sample_weight / jnp.sum(sample_weight)

@@ -34,7 +34,7 @@ class StoppedError(RuntimeError):
   """A signal asked the run to stop; its state is saved."""
 
 
-class Progress(NamedTuple):
+class StepReport(NamedTuple):
   """What the loop reports after each call.
 
   Attributes:
@@ -60,7 +60,7 @@ def run(
   stop: interrupts.StopRequest,
   restore_dir: str | os.PathLike = "",
   max_to_keep: int = 3,
-  on_progress: Callable[[Progress], None] = lambda progress: None,
+  on_progress: Callable[[StepReport], None] = lambda report: None,
 ) -> Any:
   """Trains until `config.num_steps`, from where the folder's run stands.
 
@@ -176,7 +176,7 @@ class _Loop:
     means = {name: float(np.mean(values)) for name, values in scalars.items()}
     means["num_skipped"] = num_skipped
     self._writer.write(step, means, timing={"steps_per_second": speed})
-    self._on_progress(Progress(step, self._config.num_steps, speed, means))
+    self._on_progress(StepReport(step, self._config.num_steps, speed, means))
 
 
 def _check_finite(step, num_skipped_in_row, config):

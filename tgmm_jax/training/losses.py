@@ -27,7 +27,7 @@ _VARIANCE_SOFTENING = 0.05
 def sorted_order(
   prediction: prediction_lib.Prediction,
   target: types.Mixture,
-  problem: prediction_lib.Problem,
+  problem: prediction_lib.NetworkInput,
   *,
   covariance_type: str = "unit",
 ) -> jax.Array:
@@ -38,13 +38,15 @@ def sorted_order(
   may be, at a squared error of 4.3 at d = 2, K = 4. Of that 2.3 stay when the
   components are matched afterwards.
   """
-  return _regression(prediction, target, problem, covariance_type)
+  return _regression(
+    prediction, target, problem, covariance_type=covariance_type
+  )
 
 
 def matched(
   prediction: prediction_lib.Prediction,
   target: types.Mixture,
-  problem: prediction_lib.Problem,
+  problem: prediction_lib.NetworkInput,
   *,
   covariance_type: str = "unit",
 ) -> jax.Array:
@@ -54,18 +56,20 @@ def matched(
     jax.lax.stop_gradient(cost), problem.num_components
   )
   covariances = target.covariances
-  if covariance_type in ("diag", "full"):
+  if gmm.kind_of(covariance_type).is_per_component:
     covariances = covariances[permutation]
   target = types.Mixture(
     target.weights[permutation], target.means[permutation], covariances
   )
-  return _regression(prediction, target, problem, covariance_type)
+  return _regression(
+    prediction, target, problem, covariance_type=covariance_type
+  )
 
 
 def likelihood(
   prediction: prediction_lib.Prediction,
   target: types.Mixture,
-  problem: prediction_lib.Problem,
+  problem: prediction_lib.NetworkInput,
   *,
   covariance_type: str = "unit",
 ) -> jax.Array:
@@ -93,7 +97,13 @@ LOSSES: dict[str, Loss] = {
 }
 
 
-def _regression(prediction, target, problem, covariance_type):
+def _regression(
+  prediction,
+  target,
+  problem,
+  *,
+  covariance_type,
+):
   is_component = jnp.arange(target.weights.shape[0]) < problem.num_components
   deviations = gmm.standard_deviations(target, covariance_type=covariance_type)
 
@@ -102,23 +112,24 @@ def _regression(prediction, target, problem, covariance_type):
     return total / (problem.num_components * problem.dim)
 
   squared = (prediction.means - target.means) ** 2
-  match covariance_type:
-    case "tied_spherical":
+  structure = gmm.kind_of(covariance_type).structure
+  match structure:
+    case "ball":
       squared = squared / deviations**2
-    case "full":
+    case "matrix":
       squared = squared / (deviations**2 + _VARIANCE_SOFTENING)
   loss = mean_of(squared)
   cross_entropy = jnp.where(
     is_component, target.weights * prediction.log_weights, 0.0
   )
   loss -= jnp.sum(cross_entropy)
-  match covariance_type:
-    case "diag":
+  match structure:
+    case "axes":
       loss += mean_of((prediction.scales - deviations) ** 2)
-    case "tied_spherical":
+    case "ball":
       # One number: that of a coordinate which every problem has.
       ratio = prediction.scales[0, 0] / deviations[0, 0]
       loss += jnp.log(ratio) ** 2
-    case "full":
+    case "matrix":
       loss += mean_of(jnp.log(prediction.scales / deviations) ** 2)
   return loss

@@ -14,6 +14,7 @@ import pathlib
 import platform
 import socket
 import subprocess
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -26,6 +27,7 @@ _logger = logging.getLogger(__name__)
 # What a folder holds, by whom it is written. At the start of a run:
 CONFIG = "config.json"
 VERSIONS = "versions.json"
+DURATION = "duration.json"
 # by a training, in its own folder:
 CHECKPOINTS = "checkpoints"
 METRICS = "metrics.jsonl"
@@ -34,7 +36,7 @@ PARAMETERS = "parameters.json"
 # by an evaluation, with the settings that its table is of:
 RESULTS = "results.csv"
 CURVES = "curves.csv"
-SETTINGS = "evaluation.json"
+SETTINGS = "settings.json"
 # and by a report.
 REPORT = "report.html"
 FIGURES = "figures"
@@ -200,6 +202,27 @@ def _write_json(path, value):
     raise RunFolderError(_not_writable(path, error)) from error
 
 
+@contextlib.contextmanager
+def timed(workdir: str | os.PathLike) -> Iterator[None]:
+  """Adds the seconds within to what the folder's earlier starts took.
+
+  `duration.json` has the seconds and the number of starts.
+
+  Args:
+    workdir: of the run; must exist.
+  """
+  begin = time.monotonic()
+  try:
+    yield
+  finally:
+    if jax.process_index() == 0:
+      path = pathlib.Path(workdir) / DURATION
+      before = files.read_json(path)
+      seconds = before.get("seconds", 0.0) + time.monotonic() - begin
+      starts = before.get("num_starts", 0) + 1
+      _write_json(path, {"seconds": round(seconds, 1), "num_starts": starts})
+
+
 def write_versions(path: str | os.PathLike):
   """Writes `versions.json`: software, git commit if any, and devices.
 
@@ -219,6 +242,9 @@ def write_versions(path: str | os.PathLike):
       "platform": devices[0].platform,
       "device_kind": devices[0].device_kind,
       "num_devices": len(devices),
+      "num_cores": len(os.sched_getaffinity(0))
+      if hasattr(os, "sched_getaffinity")
+      else os.cpu_count(),
       "num_processes": jax.process_count(),
     },
   )

@@ -87,7 +87,7 @@ def spoiled_clusters(num_points, every):
 def start_of_long_clusters(covariance_type):
   """A start a little off the centres of `long_clusters`."""
   means = np.array([[1.0, 0.0, 0.0], [3.0, 1.0, 1.0], [1.0, 4.0, 2.0]])
-  shape = gmm.covariance_shape(covariance_type, 3, 3)
+  shape = gmm.COVARIANCE_TYPES[covariance_type].shape(3, 3)
   covariances = np.full(shape, 2.0)
   if covariance_type in ("full", "tied"):
     covariances = np.broadcast_to(2.0 * np.eye(3), shape)

@@ -10,7 +10,9 @@ import scipy.stats
 
 from tests.solvers.em import problems as em_problems
 from tgmm_jax import gmm, types
-from tgmm_jax.solvers import em, k_means
+from tgmm_jax.solvers import em
+from tgmm_jax.solvers.em import fits as em_fits
+from tgmm_jax.solvers.em import k_means
 from tgmm_jax.tasks import mixtures
 
 K, DIM, NUM_POINTS = 3, 4, 40
@@ -329,7 +331,7 @@ def test_items_do_not_depend_on_their_neighbours():
 
 
 def test_two_batches_compile_once():
-  em._fit_batch.clear_cache()
+  em_fits._fit_batch.clear_cache()
   for seed in (0, 1):
     batch = make_batch(seed=seed)
     em.fit_batch(
@@ -339,19 +341,20 @@ def test_two_batches_compile_once():
       sample_weight=batch.sample_weight,
       max_components=4,
     )
-  assert em._fit_batch._cache_size() == 1
+  assert em_fits._fit_batch._cache_size() == 1
 
 
 def test_projected_means_leave_the_overall_mean_outside_the_subspace():
   batch = make_batch(num_tasks=1)
   points = batch.points[0]
-  result = em.fit_projected(
+  result = em.fit(
     jax.random.key(0),
     points,
     batch.num_components[0],
     sample_weight=batch.sample_weight[0],
     max_components=4,
     num_init=5,
+    is_projected=True,
   )
   real = points[batch.sample_weight[0] > 0]
   centre = real.mean(axis=0)

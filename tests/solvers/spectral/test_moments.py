@@ -71,14 +71,14 @@ def test_exact_moments_give_the_means_back():
 def test_the_noise_variance_is_the_smallest_eigenvalue():
   with jax.enable_x64(True):
     _, points, weight = exact_points(5, 0.7)
-    variance = moments.noise_variance(points, weight)
+    variance = moments.noise_variance(points, sample_weight=weight)
     np.testing.assert_allclose(variance, 0.7, rtol=1e-10)
 
 
 def test_with_no_more_points_than_dimensions_it_is_zero():
   points = np.random.default_rng(0).normal(size=(6, 6)).astype(np.float32)
   weight = np.full(6, 1 / 6, np.float32)
-  assert moments.noise_variance(points, weight) == 0.0
+  assert moments.noise_variance(points, sample_weight=weight) == 0.0
   eigenvalues = np.linalg.eigvalsh(np.cov(points.T))
   assert eigenvalues[0] == pytest.approx(0.0, abs=1e-5)
 
@@ -109,7 +109,7 @@ def test_the_noise_variance_of_few_points_is_too_low_as_documented():
     found = jax.jit(
       jax.vmap(
         lambda points, residual=residual, weight=weight: (
-          moments.noise_variance(points, weight),
+          moments.noise_variance(points, sample_weight=weight),
           residual(points),
         )
       )

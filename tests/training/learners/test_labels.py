@@ -41,15 +41,17 @@ def test_loss_is_the_least_of_all_namings(num_classes):
     logits = 3.0 * rng.normal(size=(12, num_classes))
     truth = rng.integers(0, num_classes, 12)
     weights = rng.uniform(0.5, 2.0, 12)
-    found = loss(jnp.float32(logits), truth, jnp.float32(weights))
+    found = loss(jnp.float32(logits), truth, sample_weight=jnp.float32(weights))
     expected = by_hand(logits, truth, weights)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     for names in itertools.permutations(range(num_classes)):
       renamed = loss(
-        jnp.float32(logits), np.array(names)[truth], jnp.float32(weights)
+        jnp.float32(logits),
+        np.array(names)[truth],
+        sample_weight=jnp.float32(weights),
       )
       np.testing.assert_allclose(renamed, found, rtol=1e-5)
-  equal = loss(jnp.zeros((12, num_classes)), truth, jnp.ones(12))
+  equal = loss(jnp.zeros((12, num_classes)), truth, sample_weight=jnp.ones(12))
   np.testing.assert_allclose(equal, np.log(num_classes), rtol=1e-6)
 
 
@@ -57,7 +59,7 @@ def test_gradient_is_that_of_the_cross_entropy_under_the_best_naming():
   logits = jnp.array([[2.0, -1.0], [1.0, 0.5], [-1.0, 1.0]])
   truth = np.array([1, 1, 0])
   gradient = jax.jit(jax.grad(label_learner.matched_cross_entropy))(
-    logits, truth, jnp.ones(3)
+    logits, truth, sample_weight=jnp.ones(3)
   )
   # Class 1 is best called 0: softmax minus one-hot of the names, over N.
   shares = jax.nn.softmax(logits)
@@ -72,10 +74,10 @@ def test_padding_has_no_say():
   value_and_grad = jax.jit(
     jax.value_and_grad(label_learner.matched_cross_entropy)
   )
-  alone, _ = value_and_grad(logits[:5], truth[:5], weights[:5])
+  alone, _ = value_and_grad(logits[:5], truth[:5], sample_weight=weights[:5])
   for bad, label in ((1e30, 2), (np.nan, -1), (np.inf, 0)):
     logits[5:], truth[5:] = bad, label
-    value, gradient = value_and_grad(logits, truth, weights)
+    value, gradient = value_and_grad(logits, truth, sample_weight=weights)
     np.testing.assert_allclose(value, alone, rtol=1e-6)
     np.testing.assert_array_equal(gradient[5:], 0.0)
     assert np.all(np.isfinite(gradient))

@@ -153,7 +153,7 @@ MISMATCHES = {
   "more coordinates than the frame": (
     refiner.RefinerConfig(rank=2, covariance_type="diag"),
     anisotropic(3),
-    "dim is 3, takes at most the network's rank = 2",
+    "dim is 3, takes at most 2 with this network",
   ),
 }
 

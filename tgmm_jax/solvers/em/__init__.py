@@ -4,27 +4,55 @@
 fits many problems and nobody waits for the slowest; `fit_sharded` one very
 large problem over a mesh of devices, `fit_stream` one that never fits in
 memory; `unroll` takes a fixed number of steps that gradients pass through.
+What all of them may be told is `Options`.
+
+`make_plan`, `set_up`, `begin` and `conclude` are the parts that they are made
+of, for solvers that take other steps.
 """
 
 from tgmm_jax.solvers.em.fits import (
+  Ended,
   fit,
   fit_batch,
-  fit_projected,
+  fit_each,
+  run_batch,
   start,
   unroll,
 )
+from tgmm_jax.solvers.em.options import Options, make_plan
+from tgmm_jax.solvers.em.runs import begin, conclude
 from tgmm_jax.solvers.em.sharded import fit_sharded
-from tgmm_jax.solvers.em.steps import e_step, m_step, step
+from tgmm_jax.solvers.em.starts import Inputs, Start, set_up
+from tgmm_jax.solvers.em.steps import (
+  Statistics,
+  e_step,
+  is_degenerate,
+  log_density,
+  m_step,
+  step,
+)
 from tgmm_jax.solvers.em.stream import fit_stream
 
 __all__ = [
+  "Ended",
+  "Inputs",
+  "Options",
+  "Start",
+  "Statistics",
+  "begin",
+  "conclude",
   "e_step",
   "fit",
   "fit_batch",
-  "fit_projected",
+  "fit_each",
   "fit_sharded",
   "fit_stream",
+  "is_degenerate",
+  "log_density",
   "m_step",
+  "make_plan",
+  "run_batch",
+  "set_up",
   "start",
   "step",
   "unroll",

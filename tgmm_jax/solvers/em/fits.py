@@ -1,24 +1,16 @@
-"""Expectation-maximisation for mixtures of every covariance type.
-
-`fit` runs EM on one problem from one start or several, `fit_batch` fits many
-problems with nobody waiting for the slowest, and `unroll` takes a fixed number
-of steps that gradients pass through. The steps are in `em_steps`.
-"""
+"""Fits by EM of problems that are in memory: one, many, or step by step."""
 
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from tgmm_jax import types
 from tgmm_jax.solvers import checks, work_queue
+from tgmm_jax.solvers.em import options as em_options
 from tgmm_jax.solvers.em import runs as em_runs
 from tgmm_jax.solvers.em import starts as em_starts
-from tgmm_jax.solvers.em import steps as em_steps
-
-e_step = em_steps.e_step
-m_step = em_steps.m_step
-step = em_steps.step
 
 
 def fit(
@@ -29,14 +21,7 @@ def fit(
   covariance_type: str = "unit",
   sample_weight: jax.Array | None = None,
   max_components: int | None = None,
-  init: str | types.Mixture = "k-means++",
-  num_init: int = 1,
-  max_iter: int = 100,
-  tol: float = 1e-7,
-  reg_share: float = 1e-6,
-  reg_covar: float = 0.0,
-  min_variance: float | None = None,
-  is_projected: bool = False,
+  **options,
 ) -> types.SolverResult:
   """Fits a mixture by EM.
 
@@ -52,24 +37,7 @@ def fit(
       identity (for another known covariance see `combine.whitened`).
     sample_weight: `[N]`, or None for ones; 0 is padding.
     max_components: static K of the result, or None for `num_components`.
-    init: one of `start.METHODS`, with equal weights and the pooled covariance
-      of the points about their nearest means, or the mixture from which to
-      start (its covariances may be None). "normal" is the TGMM paper's
-      baseline; "spectral" is k-means++ where the moments do not determine the
-      components. A component that loses its points falls back to the overall
-      mean, with "normal" to the origin, with a given mixture to its start.
-    num_init: starts; the most likely result is returned, one that is not
-      degenerate before one that is.
-    max_iter: steps at most; with 0 the start is returned.
-    tol: stop when a step changes the mean log-likelihood by less; 0 takes
-      exactly `max_iter` steps.
-    reg_share: added to every variance, as a share of the variance of all the
-      points in the same coordinate, so that it does not depend on units. In
-      float32, full covariances need no less than 1e-6.
-    reg_covar: added as well, in squared units of the points (scikit-learn's).
-    min_variance: floor of the variances (of the eigenvalues, for full and
-      tied) in squared units of the points, or None.
-    is_projected: see `fit_projected`.
+    **options: fields of `em.Options`.
 
   Returns:
     A `SolverResult`. Its status is DEGENERATE if a component has lost all its
@@ -83,35 +51,71 @@ def fit(
   Raises:
     ValueError: for options that no data could make right.
   """
-  given, options = em_starts.options(
+  plan = em_options.make_plan(
+    options,
     points,
     num_components,
     covariance_type=covariance_type,
     max_components=max_components,
-    init=init,
-    num_init=num_init,
-    is_projected=is_projected,
   )
-  limits = em_runs.make_limits(
-    max_iter, tol, reg_share, reg_covar, min_variance
+  inputs = em_starts.Inputs(
+    key, points, num_components, sample_weight, plan.given
   )
-  return _fit(
-    key, points, num_components, sample_weight, given, limits, **options
-  )
+  return _fit(inputs, plan.limits, form=plan.form)
 
 
-def fit_projected(
-  key: jax.Array, points: jax.Array, num_components: jax.Array | int, **options
-) -> types.SolverResult:
-  """`fit` in the space of the leading `max_components - 1` directions.
+class Ended(NamedTuple):
+  """Where EM ended from each of S starts.
 
-  Centred, the means of K components span K - 1 dimensions; with unit
-  covariance nothing but noise lies outside. EM there costs the same at every
-  d. Means are lifted back, with the overall mean in the coordinates left out;
-  the log-likelihood is that of the full space. Arguments and statuses as in
-  `fit`; unit covariance only.
+  Attributes:
+    results: with a leading axis S.
+    before: `[S]`, mean log-likelihood before the last step; not finite where
+      there was none.
   """
-  return fit(key, points, num_components, is_projected=True, **options)
+
+  results: types.SolverResult
+  before: jax.Array
+
+
+def fit_each(
+  keys: jax.Array,
+  points: jax.Array,
+  num_components: int,
+  *,
+  covariance_type: str = "unit",
+  sample_weight: jax.Array | None = None,
+  **options,
+) -> Ended:
+  """`fit` from several starts, each with its end: one batch, none chosen.
+
+  `combine.most_likely` tells which one `fit` would have kept.
+
+  Args:
+    keys: `[S]`, one for each start.
+    points: `[N, d]`.
+    num_components: K.
+    covariance_type: as in `fit`.
+    sample_weight: `[N]`, or None for ones.
+    **options: fields of `em.Options` but `num_init`; a given `init` has the
+      leading axis S.
+
+  Raises:
+    ValueError: for options that no data could make right.
+  """
+  em_options.require_default(options, ("num_init",), "fit_each")
+  init = options.get("init")
+  if isinstance(init, types.Mixture):
+    options["init"] = jax.tree.map(lambda leaf: leaf[0], init)
+  plan = em_options.make_plan(
+    options,
+    points,
+    num_components,
+    covariance_type=covariance_type,
+    max_components=None,
+  )
+  given = init if isinstance(init, types.Mixture) else None
+  inputs = em_starts.Inputs(keys, points, num_components, sample_weight, given)
+  return _fit_each(inputs, plan.limits, form=plan.form)
 
 
 def unroll(
@@ -120,7 +124,9 @@ def unroll(
   num_components: jax.Array | int,
   *,
   num_steps: int,
-  tol: float = 0.0,
+  covariance_type: str = "unit",
+  sample_weight: jax.Array | None = None,
+  max_components: int | None = None,
   **options,
 ) -> types.SolverResult:
   """`fit` as a scan of fixed length, for gradients and for the history.
@@ -133,32 +139,29 @@ def unroll(
     points: `[N, d]`.
     num_components: K, as in `fit`.
     num_steps: steps, static.
-    tol: from where a step changes the mean log-likelihood by less, the
-      parameters are frozen; 0 takes all the steps.
-    **options: as in `fit`, except `num_init` and `max_iter`.
+    covariance_type: as in `fit`.
+    sample_weight: as in `fit`.
+    max_components: as in `fit`.
+    **options: fields of `em.Options` but `num_init` and `max_iter`. From where
+      a step changes the mean log-likelihood by less than `tol`, here 0 if it
+      is not given, the parameters are frozen; 0 takes all the steps.
 
   Returns:
     A `SolverResult` with `history [num_steps]`, the mean log-likelihood
     before each step; after freezing it repeats.
   """
-  limit_names = ("reg_share", "reg_covar", "min_variance")
-  limits = em_runs.make_limits(
-    num_steps,
-    tol,
-    **{name: options.pop(name) for name in limit_names if name in options},
-  )
-  sample_weight = options.pop("sample_weight", None)
-  given, options = em_starts.options(points, num_components, **options)
-  return _unroll(
-    key,
+  em_options.require_default(options, ("num_init", "max_iter"), "unroll")
+  plan = em_options.make_plan(
+    {"tol": 0.0} | options | {"max_iter": num_steps},
     points,
     num_components,
-    sample_weight,
-    given,
-    limits,
-    num_steps=num_steps,
-    **options,
+    covariance_type=covariance_type,
+    max_components=max_components,
   )
+  inputs = em_starts.Inputs(
+    key, points, num_components, sample_weight, plan.given
+  )
+  return _unroll(inputs, plan.limits, form=plan.form, num_steps=num_steps)
 
 
 def start(
@@ -189,15 +192,8 @@ def fit_batch(
   covariance_type: str = "unit",
   sample_weight: jax.Array | None = None,
   max_components: int | None = None,
-  init: str | types.Mixture = "k-means++",
-  num_init: int = 1,
-  max_iter: int = 100,
-  tol: float = 1e-7,
-  reg_share: float = 1e-6,
-  reg_covar: float = 0.0,
-  min_variance: float | None = None,
-  is_projected: bool = False,
   batch_size: int = 64,
+  **options,
 ) -> types.SolverResult:
   """Fits B problems as `jax.vmap` of `fit` would, without its waiting.
 
@@ -214,15 +210,8 @@ def fit_batch(
     covariance_type: as in `fit`.
     sample_weight: `[B, N]`, or None for ones.
     max_components: as in `fit`; None takes the largest of `num_components`.
-    init: as in `fit`; a given mixture has the leading axis B.
-    num_init: as in `fit`.
-    max_iter: as in `fit`.
-    tol: as in `fit`.
-    reg_share: as in `fit`.
-    reg_covar: as in `fit`.
-    min_variance: as in `fit`.
-    is_projected: as in `fit`.
     batch_size: runs at a time; what fits the caches of a CPU is best there.
+    **options: fields of `em.Options`.
 
   Returns:
     A `SolverResult` with a leading axis B. A bad problem among good ones gets
@@ -232,69 +221,110 @@ def fit_batch(
     ValueError: for wrong shapes and dtypes, K out of range, unknown names,
       options that no data could make right, and where no problem is good.
   """
-  points, num_components, sample_weight, max_components = checks.batch(
-    points, num_components, sample_weight, max_components
-  )
-  given, options = em_starts.options(
+  batch = checks.batch(
     points,
     num_components,
-    covariance_type=covariance_type,
+    sample_weight=sample_weight,
     max_components=max_components,
-    init=init,
-    num_init=num_init,
-    is_projected=is_projected,
-    axes=("B", "N", "d"),
   )
-  checks.integer("batch_size", batch_size, lowest=1)
-  limits = em_runs.make_limits(
-    max_iter, tol, reg_share, reg_covar, min_variance
-  )
-  num_problems = points.shape[0]
-  if key.ndim == 0:
-    fold_in = jax.vmap(jax.random.fold_in, in_axes=(None, 0))
-    key = fold_in(key, jnp.arange(num_problems))
-  return _fit_batch(
-    (key, points, num_components, sample_weight, given),
-    limits,
+  return run_batch(
+    key,
+    batch,
+    covariance_type=covariance_type,
     batch_size=batch_size,
     **options,
   )
 
 
-_STATIC = (
-  "covariance_type",
-  "init",
-  "max_components",
-  "num_init",
-  "is_projected",
-)
+def run_batch(
+  key: jax.Array,
+  batch: checks.Batch,
+  *,
+  covariance_type: str = "unit",
+  batch_size: int = 64,
+  **options,
+) -> types.SolverResult:
+  """`fit_batch` for a batch that has passed the door: no value is looked at.
 
+  Args:
+    key: as in `fit_batch`.
+    batch: from `checks.batch`, or made of such.
+    covariance_type: as in `fit`.
+    batch_size: as in `fit_batch`.
+    **options: fields of `em.Options`.
 
-@functools.partial(jax.jit, static_argnames=_STATIC)
-def _fit(key, points, num_components, sample_weight, given, limits, **options):
-  covariance_type = options["covariance_type"]
-  problem, starts = em_starts.set_up(
-    key, points, num_components, sample_weight, given, limits, **options
+  Raises:
+    ValueError: for options that no data could make right.
+  """
+  plan = em_options.make_plan(
+    options,
+    batch.points,
+    batch.num_components,
+    covariance_type=covariance_type,
+    max_components=batch.max_components,
+    axes=("B", "N", "d"),
   )
-  advance = functools.partial(
-    em_runs.advance, problem, limits=limits, covariance_type=covariance_type
+  checks.integer("batch_size", batch_size, lowest=1)
+  if key.ndim == 0:
+    fold_in = jax.vmap(jax.random.fold_in, in_axes=(None, 0))
+    key = fold_in(key, jnp.arange(batch.points.shape[0]))
+  inputs = em_starts.Inputs(
+    key, batch.points, batch.num_components, batch.sample_weight, plan.given
+  )
+  return _fit_batch(inputs, plan.limits, form=plan.form, batch_size=batch_size)
+
+
+def _run_to_end(
+  problem,
+  start,
+  limits,
+  *,
+  covariance_type,
+):
+  """A run from its start until it is done."""
+  return jax.lax.while_loop(
+    lambda run: ~em_runs.is_done(run, limits=limits),
+    functools.partial(
+      em_runs.advance, problem, limits=limits, covariance_type=covariance_type
+    ),
+    em_runs.begin(problem, start),
   )
 
-  def run(start):
-    return jax.lax.while_loop(
-      lambda run: ~em_runs.is_done(run, limits=limits),
-      advance,
-      em_runs.begin(problem, start),
+
+@functools.partial(jax.jit, static_argnames="form")
+def _fit(inputs, limits, *, form):
+  problem, starts = em_starts.set_up(inputs, limits, form)
+  runs = jax.vmap(
+    lambda start: _run_to_end(
+      problem, start, limits, covariance_type=form.covariance_type
     )
+  )(starts)
+  return em_runs.finish(problem, runs, covariance_type=form.covariance_type)
 
-  runs = jax.vmap(run)(starts)
-  return em_runs.finish(problem, runs, covariance_type=covariance_type)
+
+@functools.partial(jax.jit, static_argnames="form")
+def _fit_each(inputs, limits, *, form):
+  def fit_one(key, given):
+    own = inputs._replace(key=key, given=given)
+    problem, starts = em_starts.set_up(own, limits, form)
+    start = jax.tree.map(lambda leaf: leaf[0], starts)
+    run = _run_to_end(
+      problem, start, limits, covariance_type=form.covariance_type
+    )
+    runs = jax.tree.map(lambda leaf: leaf[None], run)
+    result = em_runs.finish(problem, runs, covariance_type=form.covariance_type)
+    before = em_runs.mean_log_density(
+      problem, run.log_density, covariance_type=form.covariance_type
+    )
+    return result, jnp.where(run.num_iters > 0, before, -jnp.inf)
+
+  return Ended(*jax.vmap(fit_one)(inputs.key, inputs.given))
 
 
-@functools.partial(jax.jit, static_argnames=(*_STATIC, "num_steps"))
-def _unroll(*inputs, num_steps, **options):
-  covariance_type, limits = options["covariance_type"], inputs[-1]
-  problem, starts = em_starts.set_up(*inputs, **options)
+@functools.partial(jax.jit, static_argnames=("form", "num_steps"))
+def _unroll(inputs, limits, *, form, num_steps):
+  covariance_type = form.covariance_type
+  problem, starts = em_starts.set_up(inputs, limits, form)
 
   def advance(run, _):
     stepped = em_runs.advance(
@@ -305,7 +335,9 @@ def _unroll(*inputs, num_steps, **options):
     run = jax.tree.map(
       lambda old, new: jnp.where(is_done, old, new), run, stepped
     )
-    return run, jnp.sum(problem.sample_weight * value)
+    return run, em_runs.mean_log_density(
+      problem, value, covariance_type=covariance_type
+    )
 
   start = jax.tree.map(lambda leaf: leaf[0], starts)
   run, history = jax.lax.scan(
@@ -313,20 +345,16 @@ def _unroll(*inputs, num_steps, **options):
   )
   runs = jax.tree.map(lambda leaf: leaf[None], run)
   result = em_runs.finish(problem, runs, covariance_type=covariance_type)
-  if covariance_type == "unit":
-    norms = jnp.sum(problem.columns**2, axis=0)
-    history -= 0.5 * jnp.sum(problem.sample_weight * norms)
-  history = jnp.where(problem.is_valid, history + problem.log_density, -jnp.inf)
-  return result._replace(history=history)
+  return result._replace(history=jnp.where(problem.is_valid, history, -jnp.inf))
 
 
-@functools.partial(jax.jit, static_argnames=(*_STATIC, "batch_size"))
-def _fit_batch(inputs, limits, *, batch_size, **options):
-  num_init, covariance_type = options["num_init"], options["covariance_type"]
-  num_problems = inputs[1].shape[0]
+@functools.partial(jax.jit, static_argnames=("form", "batch_size"))
+def _fit_batch(inputs, limits, *, form, batch_size):
+  num_init, covariance_type = form.num_init, form.covariance_type
+  num_problems = inputs.points.shape[0]
   chunk_size = max(1, batch_size // num_init)
   problems, starts = work_queue.map_in_chunks(
-    lambda one: em_starts.set_up(*one, limits, **options), inputs, chunk_size
+    lambda one: em_starts.set_up(one, limits, form), inputs, chunk_size
   )
 
   def load(index):

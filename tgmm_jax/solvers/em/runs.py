@@ -1,7 +1,7 @@
 """Runs of EM: begun, advanced by a step, ended, and the best one chosen.
 
 A run is one start of one problem under way. How its steps are repeated is the
-business of `em`: a `while_loop`, a `scan`, or a queue of many runs.
+business of `fits`: a `while_loop`, a `scan`, or a queue of many runs.
 """
 
 from typing import NamedTuple
@@ -9,54 +9,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from tgmm_jax import types
-from tgmm_jax.solvers import checks
+from tgmm_jax import gmm, types
 from tgmm_jax.solvers import problem as problem_lib
+from tgmm_jax.solvers.em import options as em_options
 from tgmm_jax.solvers.em import starts as em_starts
 from tgmm_jax.solvers.em import steps as em_steps
 
 
-class Limits(NamedTuple):
-  """Numbers that a fit takes; none of them is compiled in.
-
-  Attributes:
-    max_iter: steps at most.
-    tol: change of the mean log-likelihood below which a run stops.
-    reg_share: ridge, as a share of the variances of the points.
-    reg_covar: ridge, in squared units of the points.
-    min_variance: floor, in squared units of the points, or None.
-  """
-
-  max_iter: jax.Array
-  tol: jax.Array
-  reg_share: jax.Array
-  reg_covar: jax.Array
-  min_variance: jax.Array | None
-
-
-def make_limits(
-  max_iter: jax.Array | int,
-  tol: jax.Array | float,
-  reg_share: jax.Array | float = 1e-6,
-  reg_covar: jax.Array | float = 0.0,
-  min_variance: jax.Array | float | None = None,
-) -> Limits:
-  """Refuses numbers out of range; what is traced is taken as it is."""
-  checks.integer("max_iter", max_iter, lowest=0)
-  limits = {"tol": tol, "reg_share": reg_share, "reg_covar": reg_covar}
-  if min_variance is not None:
-    limits["min_variance"] = min_variance
-  for name, value in limits.items():
-    checks.number(name, value, lowest=0.0)
-    # One type for all, or each would be compiled for.
-    if not isinstance(value, jax.core.Tracer):
-      limits[name] = float(value)
-  if not isinstance(max_iter, jax.core.Tracer):
-    max_iter = int(max_iter)
-  return Limits(max_iter, **{"min_variance": None} | limits)
-
-
-class Run(NamedTuple):
+class EMRun(NamedTuple):
   """One start of one problem under way, in the frame.
 
   Attributes:
@@ -74,10 +34,12 @@ class Run(NamedTuple):
   is_converged: jax.Array
 
 
-def begin(problem: problem_lib.Problem, start: em_starts.Start) -> Run:
+def begin(
+  problem: problem_lib.PreparedProblem, start: em_starts.Start
+) -> EMRun:
   """A run before its first step; nothing is left to do where invalid."""
   lowest = jnp.finfo(problem.sample_weight.dtype).min
-  return Run(
+  return EMRun(
     mixture=start.mixture,
     anchor=start.anchor,
     log_density=jnp.full_like(problem.sample_weight, lowest),
@@ -87,17 +49,17 @@ def begin(problem: problem_lib.Problem, start: em_starts.Start) -> Run:
 
 
 def advance(
-  problem: problem_lib.Problem,
-  run: Run,
+  problem: problem_lib.PreparedProblem,
+  run: EMRun,
   *,
-  limits: Limits,
+  limits: em_options.Limits,
   covariance_type: str,
-) -> Run:
+) -> EMRun:
   """One step of one run."""
   statistics = em_steps.e_step(
     problem.columns,
-    problem.sample_weight,
     run.mixture,
+    sample_weight=problem.sample_weight,
     covariance_type=covariance_type,
   )
   # Differences before the mean: rounded once, the mean log-likelihood itself
@@ -115,14 +77,14 @@ def advance(
 
 
 def update(
-  problem: problem_lib.Problem,
-  run: Run,
+  problem: problem_lib.PreparedProblem,
+  run: EMRun,
   statistics: em_steps.Statistics,
   change: jax.Array,
   *,
-  limits: Limits,
+  limits: em_options.Limits,
   covariance_type: str,
-) -> Run:
+) -> EMRun:
   """A run after the M-step, given the sums over all points.
 
   Args:
@@ -152,13 +114,48 @@ def update(
   )
 
 
-def is_done(run: Run, *, limits: Limits) -> jax.Array:
+def is_done(run: EMRun, *, limits: em_options.Limits) -> jax.Array:
   """Whether a run has met its stopping rule or used up its steps, `[]`."""
   return run.is_converged | (run.num_iters >= limits.max_iter)
 
 
+def mean_log_density(
+  problem: problem_lib.PreparedProblem,
+  log_density: jax.Array,
+  *,
+  covariance_type: str,
+) -> jax.Array:
+  """Mean log-likelihood of the points from the values of an E-step, `[]`.
+
+  Args:
+    problem: whose weights count; its frame's constants are added.
+    log_density: `[N]`, `Statistics.log_density`.
+    covariance_type: with "unit" squared norms are missing in the values.
+  """
+  mean = jnp.sum(problem.sample_weight * log_density)
+  if gmm.kind_of(covariance_type).is_known:
+    norms = jnp.sum(problem.columns**2, axis=0)
+    mean -= 0.5 * jnp.sum(problem.sample_weight * norms)
+  return mean + problem.log_density
+
+
+def is_degenerate(
+  problem: problem_lib.PreparedProblem,
+  mixture: types.Mixture,
+  *,
+  covariance_type: str,
+) -> jax.Array:
+  """`steps.is_degenerate` of a mixture in the frame of a problem, `[]`."""
+  return em_steps.is_degenerate(
+    mixture,
+    problem.num_components,
+    covariance_type=covariance_type,
+    ridge=problem.ridge,
+  )
+
+
 def finish(
-  problem: problem_lib.Problem, runs: Run, *, covariance_type: str
+  problem: problem_lib.PreparedProblem, runs: EMRun, *, covariance_type: str
 ) -> types.SolverResult:
   """The best of the runs `[S, ...]`, in the space of the points."""
 
@@ -166,35 +163,27 @@ def finish(
     log_density = em_steps.log_density(
       problem.columns, mixture, covariance_type=covariance_type
     )
-    is_degenerate = em_steps.is_degenerate(
-      mixture,
-      problem.num_components,
-      covariance_type=covariance_type,
-      ridge=problem.ridge,
+    return (
+      jnp.sum(problem.sample_weight * log_density),
+      is_degenerate(problem, mixture, covariance_type=covariance_type),
     )
-    return jnp.sum(problem.sample_weight * log_density), is_degenerate
 
-  log_likelihoods, is_degenerate = jax.vmap(rate)(runs.mixture)
+  log_likelihoods, are_degenerate = jax.vmap(rate)(runs.mixture)
   # The most likely of all may be a component that has collapsed on a point.
-  rank = jnp.where(is_degenerate, -jnp.inf, log_likelihoods)
+  rank = jnp.where(are_degenerate, -jnp.inf, log_likelihoods)
   best = jnp.where(
-    jnp.all(is_degenerate), jnp.argmax(log_likelihoods), jnp.argmax(rank)
+    jnp.all(are_degenerate), jnp.argmax(log_likelihoods), jnp.argmax(rank)
   )
   run = jax.tree.map(lambda leaf: leaf[best], runs)
   return conclude(
-    problem,
-    run,
-    log_likelihoods[best],
-    is_degenerate[best],
-    covariance_type=covariance_type,
+    problem, run, log_likelihoods[best], covariance_type=covariance_type
   )
 
 
 def conclude(
-  problem: problem_lib.Problem,
-  run: Run,
+  problem: problem_lib.PreparedProblem,
+  run: EMRun,
   log_likelihood: jax.Array,
-  is_degenerate: jax.Array,
   *,
   covariance_type: str,
 ) -> types.SolverResult:
@@ -204,18 +193,20 @@ def conclude(
     problem: its frame takes the mixture back to the points.
     run: the run.
     log_likelihood: `[]`, mean in the frame, without its constants.
-    is_degenerate: `[]`, from `em_steps.is_degenerate`.
     covariance_type: one of `gmm.COVARIANCE_TYPES`.
   """
   status = jnp.where(
     run.is_converged, types.Status.CONVERGED, types.Status.MAX_ITER
   )
-  status = jnp.where(is_degenerate, types.Status.DEGENERATE, status)
-  status = jnp.where(problem.is_valid, status, types.Status.INVALID_INPUT)
-  log_likelihood = log_likelihood + problem.log_density
-  return types.SolverResult(
-    mixture=em_starts.from_frame(problem, run.mixture, covariance_type),
-    log_likelihood=jnp.where(problem.is_valid, log_likelihood, -jnp.inf),
+  status = jnp.where(
+    is_degenerate(problem, run.mixture, covariance_type=covariance_type),
+    types.Status.DEGENERATE,
+    status,
+  )
+  return problem_lib.conclude(
+    problem,
+    em_starts.from_frame(problem, run.mixture, covariance_type=covariance_type),
+    log_likelihood=log_likelihood + problem.log_density,
+    status=status,
     num_iters=run.num_iters,
-    status=status.astype(jnp.int32),
   )

@@ -1,11 +1,12 @@
-"""EM for one very large problem: sharded over devices, or read in blocks.
+"""EM for one very large problem that is sharded over the devices of a mesh.
 
-Both take the start from a sample of the points and then pass over all of them
-once in every iteration, block by block, so that nothing of the size `K d N` is
-ever held.
+The start comes from a sample of the points; then each iteration passes over
+all of them once, block by block, so that nothing of the size `K d N` is ever
+held.
 """
 
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from tgmm_jax import types
 from tgmm_jax.solvers import checks
 from tgmm_jax.solvers import problem as problem_lib
+from tgmm_jax.solvers.em import options as em_options
 from tgmm_jax.solvers.em import runs as em_runs
 from tgmm_jax.solvers.em import starts as em_starts
 from tgmm_jax.solvers.em import steps as em_steps
@@ -33,13 +35,8 @@ def fit_sharded(
   axis: str = "data",
   covariance_type: str = "unit",
   sample_weight: jax.Array | None = None,
-  init: str | types.Mixture = "k-means++",
-  max_iter: int = 100,
-  tol: float = 1e-7,
-  reg_share: float = 1e-6,
-  reg_covar: float = 0.0,
-  min_variance: float | None = None,
   block_size: int = 4096,
+  **options,
 ) -> types.SolverResult:
   """Fits one problem whose points are dealt out over the devices of a mesh.
 
@@ -56,14 +53,10 @@ def fit_sharded(
     axis: the axis of the mesh over which points are dealt out.
     covariance_type: as in `em.fit`.
     sample_weight: `[N]`, or None for ones.
-    init: as in `em.fit`; drawn from at most `NUM_START_POINTS` points, from
-      all of them as by `em.fit` where there are no more.
-    max_iter: as in `em.fit`.
-    tol: as in `em.fit`.
-    reg_share: as in `em.fit`.
-    reg_covar: as in `em.fit`.
-    min_variance: as in `em.fit`.
     block_size: points of a device at a time.
+    **options: fields of `em.Options` but `num_init` and `is_projected`. A start
+      is drawn from at most `NUM_START_POINTS` points, from all of them as by
+      `em.fit` where there are no more.
 
   Returns:
     A `SolverResult`, replicated; statuses as in `em.fit`.
@@ -75,46 +68,46 @@ def fit_sharded(
   points = checks.array("points", points, ("N", "d"))
   num_points = points.shape[0]
   checks.integer("num_components", num_components, lowest=1, highest=num_points)
-  if sample_weight is None:
-    sample_weight = jnp.ones(num_points, points.dtype)
-  sample_weight = checks.array("sample_weight", sample_weight, ("N",))
-  if sample_weight.shape != (num_points,):
-    raise ValueError(
-      f"sample_weight has shape {sample_weight.shape}, takes {(num_points,)}"
-    )
+  sample_weight = checks.weights(sample_weight, points)
   checks.name("axis", axis, mesh.axis_names)
   checks.integer("block_size", block_size, lowest=1)
-  given, options = em_starts.options(
-    points, int(num_components), covariance_type=covariance_type, init=init
+  em_options.require_default(
+    options, ("num_init", "is_projected"), "fit_sharded"
   )
-  limits = em_runs.make_limits(
-    max_iter, tol, reg_share, reg_covar, min_variance
+  plan = em_options.make_plan(
+    options,
+    points,
+    int(num_components),
+    covariance_type=covariance_type,
+    max_components=None,
   )
   # Drawing a start fails under JAX's default, Explicit.
   automatic = (AxisType.Auto,) * len(mesh.axis_names)
   mesh = Mesh(mesh.devices, mesh.axis_names, axis_types=automatic)
   points, sample_weight = _deal_out(points, sample_weight, mesh, axis)
-  key, given = jax.device_put((key, given), NamedSharding(mesh, jax.P()))
+  key, given = jax.device_put((key, plan.given), NamedSharding(mesh, jax.P()))
   with jax.set_mesh(mesh):
     is_good, row = _first_bad(points, sample_weight)
     if not is_good:
       row = int(row)
-      checks.values(points[row : row + 1], sample_weight[row : row + 1], row)
+      rows = slice(row, row + 1)
+      checks.values(points[rows], sample_weight[rows], first=row)
       checks.problem(points[:num_points], sample_weight[:num_points])
     return _fit_sharded(
-      key,
-      points,
-      sample_weight,
-      given,
-      limits,
-      num_components=int(num_components),
+      em_starts.Inputs(key, points, num_components, sample_weight, given),
+      plan.limits,
+      form=plan.form,
       num_points=num_points,
-      covariance_type=covariance_type,
-      init=options["init"],
-      mesh=mesh,
-      axis=axis,
-      block_size=block_size,
+      layout=_Layout(mesh, axis, block_size),
     )
+
+
+class _Layout(NamedTuple):
+  """Where the points lie, and how many are worked on at a time; static."""
+
+  mesh: Mesh
+  axis: str
+  block_size: int
 
 
 def _deal_out(points, sample_weight, mesh, axis):
@@ -128,118 +121,103 @@ def _deal_out(points, sample_weight, mesh, axis):
 
 
 @jax.jit
-def _first_bad(points, sample_weight):
+def _first_bad(points, weights):
   """Whether the values can be fitted, and the first row that cannot be."""
-  is_point = (sample_weight > 0)[:, None]
-  is_good = jnp.all(jnp.isfinite(points) | ~is_point, axis=-1)
-  is_good &= (sample_weight >= 0) & (sample_weight < jnp.inf)
-  return jnp.all(is_good) & jnp.any(is_point), jnp.argmin(is_good)
+  is_good = checks.good_rows(points, weights)
+  return jnp.all(is_good) & jnp.any(weights > 0), jnp.argmin(is_good)
 
 
-@functools.partial(
-  jax.jit,
-  static_argnames=(
-    "num_components",
-    "num_points",
-    "covariance_type",
-    "init",
-    "mesh",
-    "axis",
-    "block_size",
-  ),
-)
-def _fit_sharded(
-  key,
-  points,
-  sample_weight,
-  given,
-  limits,
-  *,
-  num_components,
-  num_points,
-  covariance_type,
-  init,
-  mesh,
-  axis,
-  block_size,
-):
+@functools.partial(jax.jit, static_argnames=("form", "num_points", "layout"))
+def _fit_sharded(inputs, limits, *, form, num_points, layout):
   problem = problem_lib.prepare(
-    points,
-    num_components,
-    sample_weight,
-    num_components,
-    covariance_type=covariance_type,
+    inputs.points,
+    inputs.num_components,
+    sample_weight=inputs.sample_weight,
+    max_components=form.max_components,
+    covariance_type=form.covariance_type,
     reg_share=limits.reg_share,
     reg_covar=limits.reg_covar,
   )
-  replicated = NamedSharding(mesh, jax.P())
+  replicated = NamedSharding(layout.mesh, jax.P())
   sample = jax.lax.with_sharding_constraint(
-    _sample(key, problem, num_points), replicated
+    _sample(inputs.key, problem, num_points), replicated
   )
   problem, start = begin(
-    key, problem, sample, given, num_components, init, covariance_type
+    inputs.key, problem, sample, given=inputs.given, form=form
   )
   run = jax.shard_map(
     functools.partial(
       _run_shard,
       limits=limits,
-      covariance_type=covariance_type,
-      axis=axis,
-      block_size=block_size,
+      covariance_type=form.covariance_type,
+      layout=layout,
     ),
-    mesh=mesh,
-    in_specs=(jax.P(None, axis), jax.P(axis), jax.P(), jax.P()),
+    mesh=layout.mesh,
+    in_specs=(jax.P(None, layout.axis), jax.P(layout.axis), jax.P(), jax.P()),
     out_specs=jax.P(),
   )
   frame = problem._replace(columns=None, sample_weight=None)
   ended, log_likelihood = run(
     problem.columns, problem.sample_weight, frame, start
   )
-  return conclude(problem, ended, log_likelihood, covariance_type)
+  return em_runs.conclude(
+    problem, ended, log_likelihood, covariance_type=form.covariance_type
+  )
+
+
+class Sample(NamedTuple):
+  """The points of a large problem from which a start is drawn.
+
+  Attributes:
+    columns: `[d, n]`, in the frame.
+    sample_weight: `[n]`, sums to 1.
+  """
+
+  columns: jax.Array
+  sample_weight: jax.Array
 
 
 def _sample(key, problem, num_points):
-  """Columns and weights of the points that a start is drawn from."""
+  """The points that a start is drawn from."""
   columns, weight = problem.columns, problem.sample_weight
   if num_points <= NUM_START_POINTS:
-    return columns[:, :num_points], weight[:num_points]
+    return Sample(columns[:, :num_points], weight[:num_points])
   index = jax.random.randint(
     jax.random.fold_in(key, 1), (NUM_START_POINTS,), 0, num_points
   )
   columns, weight = columns[:, index], weight[index]
   total = jnp.sum(weight)
   uniform = jnp.full_like(weight, 1.0 / NUM_START_POINTS)
-  return columns, jnp.where(total > 0, weight / total, uniform)
+  return Sample(columns, jnp.where(total > 0, weight / total, uniform))
 
 
-def begin(key, problem, sample, given, num_components, init, covariance_type):
-  """The problem, marked where a given start cannot be used, and the start."""
-  columns, weight = sample
-  part = problem._replace(columns=columns, sample_weight=weight)
+def begin(
+  key: jax.Array,
+  problem: problem_lib.PreparedProblem,
+  sample: Sample,
+  *,
+  given: types.Mixture | None,
+  form: em_options.Form,
+) -> tuple[problem_lib.PreparedProblem, em_starts.Start]:
+  """The problem, marked where a given start cannot be used, and the start.
+
+  Args:
+    key: consumed; draws the start.
+    problem: its frame is used.
+    sample: the points that the start is drawn from.
+    given: the mixture to start from, or None.
+    form: of the fit.
+  """
+  part = problem._replace(
+    columns=sample.columns, sample_weight=sample.sample_weight
+  )
   if given is None:
     (draw_key,) = jax.random.split(key, 1)
-    return problem, em_starts.draw(
-      draw_key, part, init, num_components, covariance_type
-    )
-  part, start = em_starts.check(part, given, covariance_type)
+    return problem, em_starts.draw(draw_key, part, form)
+  part, start = em_starts.check(
+    part, given, covariance_type=form.covariance_type
+  )
   return problem._replace(is_valid=part.is_valid), start
-
-
-def conclude(problem, run, log_likelihood, covariance_type):
-  """The result of the run."""
-  is_degenerate = em_steps.is_degenerate(
-    run.mixture,
-    problem.num_components,
-    covariance_type=covariance_type,
-    ridge=problem.ridge,
-  )
-  return em_runs.conclude(
-    problem,
-    run,
-    log_likelihood,
-    is_degenerate,
-    covariance_type=covariance_type,
-  )
 
 
 def _run_shard(
@@ -250,11 +228,10 @@ def _run_shard(
   *,
   limits,
   covariance_type,
-  axis,
-  block_size,
+  layout,
 ):
   """All steps on the points of one device."""
-  block_size = min(block_size, columns.shape[1])
+  block_size = min(layout.block_size, columns.shape[1])
   missing = -columns.shape[1] % block_size
   columns = jnp.pad(columns, ((0, 0), (0, missing)))
   columns = columns.reshape(columns.shape[0], -1, block_size).swapaxes(0, 1)
@@ -265,15 +242,18 @@ def _run_shard(
 
   def advance(run):
     def add(sums, block):
-      statistics = e_step(*block, run.mixture)
+      columns, weight = block
+      statistics = e_step(columns, run.mixture, sample_weight=weight)
       sums = jax.tree.map(jnp.add, sums, statistics._replace(log_density=None))
       return sums, statistics.log_density
 
-    shapes = jax.eval_shape(e_step, columns[0], sample_weight[0], run.mixture)
+    shapes = jax.eval_shape(
+      e_step, columns[0], run.mixture, sample_weight=sample_weight[0]
+    )
     nothing = jax.tree.map(
       # Each device has sums of its own until they are reduced.
       lambda leaf: jax.lax.pcast(
-        jnp.zeros(leaf.shape, leaf.dtype), axis, to="varying"
+        jnp.zeros(leaf.shape, leaf.dtype), layout.axis, to="varying"
       ),
       shapes._replace(log_density=None),
     )
@@ -281,7 +261,7 @@ def _run_shard(
     change = jnp.sum(sample_weight * (log_density - run.log_density))
     # One vector, one reduction.
     vector, unravel = ravel_pytree((sums, change))
-    sums, change = unravel(jax.lax.psum(vector, axis))
+    sums, change = unravel(jax.lax.psum(vector, layout.axis))
     return em_runs.update(
       frame,
       run,
@@ -296,11 +276,20 @@ def _run_shard(
     advance,
     em_runs.begin(frame._replace(sample_weight=sample_weight), start),
   )
-  log_likelihood = _log_likelihood(blocks, run.mixture, covariance_type)
-  return run._replace(log_density=None), jax.lax.psum(log_likelihood, axis)
+  log_likelihood = _log_likelihood(
+    blocks, run.mixture, covariance_type=covariance_type
+  )
+  return run._replace(log_density=None), jax.lax.psum(
+    log_likelihood, layout.axis
+  )
 
 
-def _log_likelihood(blocks, mixture, covariance_type):
+def _log_likelihood(
+  blocks,
+  mixture,
+  *,
+  covariance_type,
+):
   def add_up(block):
     columns, sample_weight = block
     log_density = em_steps.log_density(

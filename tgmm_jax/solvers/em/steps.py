@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from tgmm_jax import linalg, types
+from tgmm_jax import gmm, linalg, types
 from tgmm_jax.solvers import covariance as covariance_lib
 
 # A mean over less than this share of the weight says nothing.
@@ -43,9 +43,9 @@ class Statistics(NamedTuple):
 
 def e_step(
   columns: jax.Array,
-  sample_weight: jax.Array,
   mixture: types.Mixture,
   *,
+  sample_weight: jax.Array,
   covariance_type: str = "unit",
 ) -> Statistics:
   """Responsibilities, summed up (one exponential per point and component).
@@ -57,15 +57,15 @@ def e_step(
     mixture: the parameters; a component of weight 0 takes no points.
     covariance_type: one of `gmm.COVARIANCE_TYPES`.
   """
-  means, log_weights = mixture.means, _log_weights(mixture.weights)
-  if covariance_type == "unit":
+  means, log_weights = mixture.means, gmm.log_weights(mixture)
+  is_known = gmm.kind_of(covariance_type).is_known
+  if is_known:
     bias = log_weights - 0.5 * jnp.sum(means**2, axis=-1)
-    product = linalg.matmul(means, columns)
-    log_joint = product + bias[:, None]
+    log_joint = linalg.matmul(means, columns) + bias[:, None]
   else:
     differences = columns[None] - means[:, :, None]
-    distances, log_det = covariance_lib.distances(
-      differences, mixture.covariances, covariance_type
+    distances, log_det = gmm.distances(
+      differences, mixture.covariances, covariance_type=covariance_type
     )
     log_joint = (log_weights - 0.5 * log_det)[:, None] - 0.5 * distances
   highest = jnp.max(log_joint, axis=0)
@@ -73,8 +73,10 @@ def e_step(
   total = jnp.sum(joint, axis=0)
   share = joint * (sample_weight / total)
   scatter = None
-  if covariance_type != "unit":
-    scatter = covariance_lib.scatter(share, differences, covariance_type)
+  if not is_known:
+    scatter = covariance_lib.scatter(
+      share, differences, covariance_type=covariance_type
+    )
   return Statistics(
     mass=jnp.sum(share, axis=-1),
     sums=linalg.matmul(share, columns.T),
@@ -111,19 +113,19 @@ def m_step(
   safe = jnp.where(has_mass, statistics.mass, 1.0)
   means = statistics.sums / safe[:, None]
   weights = jnp.where(mixture.weights > 0, jnp.maximum(mass, MIN_MASS), 0.0)
-  covariances = None
-  if covariance_type != "unit":
+  covariances, kind = None, gmm.kind_of(covariance_type)
+  if not kind.is_known:
     shifts = jnp.where(has_mass[:, None], means - mixture.means, 0.0)
-    if "tied" in covariance_type:
+    if not kind.is_per_component:
       safe = statistics.mass
     covariances = covariance_lib.estimate(
-      statistics.scatter, safe, shifts, ridge, covariance_type
+      statistics.scatter, safe, shifts, ridge, covariance_type=covariance_type
     )
     if lowest is not None:
       covariances = covariance_lib.raise_to(
-        covariances, lowest, covariance_type
+        covariances, lowest, covariance_type=covariance_type
       )
-    if "tied" not in covariance_type:
+    if kind.is_per_component:
       shape = (-1,) + (1,) * (covariances.ndim - 1)
       covariances = jnp.where(
         has_mass.reshape(shape), covariances, anchor.covariances
@@ -155,7 +157,10 @@ def step(
   if sample_weight is None:
     sample_weight = jnp.ones(points.shape[0], points.dtype)
   statistics = e_step(
-    points.T, sample_weight, mixture, covariance_type=covariance_type
+    points.T,
+    mixture,
+    sample_weight=sample_weight,
+    covariance_type=covariance_type,
   )
   return m_step(
     statistics,
@@ -177,14 +182,10 @@ def log_density(
   By distances for every type: the value is reported, and the terms of the
   E-step with unit covariance may be much larger than it.
   """
-  differences = columns[None] - mixture.means[:, :, None]
-  if covariance_type == "unit":
-    distances, log_det = jnp.sum(differences**2, axis=1), jnp.zeros(1)
-  else:
-    distances, log_det = covariance_lib.distances(
-      differences, mixture.covariances, covariance_type
-    )
-  bias = _log_weights(mixture.weights) - 0.5 * log_det
+  distances, log_det = gmm.component_energies(
+    columns, mixture, covariance_type=covariance_type
+  )
+  bias = gmm.log_weights(mixture) - 0.5 * log_det
   return jax.nn.logsumexp(bias[:, None] - 0.5 * distances, axis=0)
 
 
@@ -207,28 +208,23 @@ def is_degenerate(
   is_component = jnp.arange(weights.size) < num_components
   is_empty = is_component & (weights < _MIN_WEIGHT)
   gaps = jnp.sum((means[:, None] - means[None]) ** 2, axis=-1)
+  is_known = gmm.kind_of(covariance_type).is_known
   variances = jnp.ones(())
   is_alike = jnp.ones((1, 1), bool)
-  if covariance_type != "unit":
+  if not is_known:
     variances = covariance_lib.mean_variance(
-      mixture.covariances, covariance_type
+      mixture.covariances, covariance_type=covariance_type
     )
-    is_alike = covariance_lib.is_alike(mixture.covariances, covariance_type)
+    is_alike = covariance_lib.is_alike(
+      mixture.covariances, covariance_type=covariance_type
+    )
   is_near = gaps < _MIN_DISTANCE**2 * variances
   is_later = jnp.tril(jnp.ones_like(gaps, dtype=bool), -1)
   is_double = is_component[:, None] & is_later & is_near & is_alike
   result = jnp.any(is_empty) | jnp.any(is_double)
-  if covariance_type != "unit":
+  if not is_known:
     collapsed = covariance_lib.is_collapsed(
-      mixture.covariances, ridge, covariance_type
+      mixture.covariances, ridge, covariance_type=covariance_type
     )
     result |= jnp.any(collapsed & (is_component | (collapsed.ndim == 0)))
   return result
-
-
-def _log_weights(weights):
-  """-inf for 0, without an infinite slope."""
-  is_present = weights > 0
-  return jnp.where(
-    is_present, jnp.log(jnp.where(is_present, weights, 1.0)), -jnp.inf
-  )

@@ -14,16 +14,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tgmm_jax import types
+from tgmm_jax import gmm, linalg, types
 from tgmm_jax.solvers import checks
 from tgmm_jax.solvers import problem as problem_lib
+from tgmm_jax.solvers.em import options as em_options
 from tgmm_jax.solvers.em import runs as em_runs
 from tgmm_jax.solvers.em import sharded
-from tgmm_jax.solvers.em import starts as em_starts
 from tgmm_jax.solvers.em import steps as em_steps
 
 # `[n, d]` points, or a pair of them and their weights `[n]`.
 Block = Any
+
+# Where the caller names no tolerance.
+_TOL = 1e-6
 
 
 def fit_stream(
@@ -32,14 +35,9 @@ def fit_stream(
   num_components: int,
   *,
   covariance_type: str = "unit",
-  init: str | types.Mixture = "k-means++",
-  max_iter: int = 100,
-  tol: float = 1e-6,
-  reg_share: float = 1e-6,
-  reg_covar: float = 0.0,
-  min_variance: float | None = None,
   block_size: int = 16_384,
   on_step: Callable[[int, float], None] = lambda num_iters, value: None,
+  **options,
 ) -> types.SolverResult:
   """Fits one problem that is read block by block.
 
@@ -55,17 +53,13 @@ def fit_stream(
       `[n, d]`, or a pair of it and weights `[n]`.
     num_components: K.
     covariance_type: as in `em.fit`.
-    init: as in `em.fit`; drawn from a uniform sample of
-      `sharded.NUM_START_POINTS` points, from all where there are no more.
-    max_iter: as in `em.fit`.
-    tol: as in `em.fit`; the mean log-likelihood is known to about 1e-7 of
-      itself in float32.
-    reg_share: as in `em.fit`.
-    reg_covar: as in `em.fit`.
-    min_variance: as in `em.fit`.
     block_size: points that the device gets at a time.
     on_step: called after each pass with the number of steps taken and the
       mean log-likelihood before the step.
+    **options: fields of `em.Options` but `num_init` and `is_projected`. A start
+      is drawn from a uniform sample of `sharded.NUM_START_POINTS` points, from
+      all where there are no more; `tol` is 1e-6 if it is not given, since the
+      mean log-likelihood is known to about 1e-7 of itself in float32.
 
   Returns:
     A `SolverResult`; statuses as in `em.fit`.
@@ -78,8 +72,8 @@ def fit_stream(
   """
   checks.integer("num_components", num_components, lowest=1)
   checks.integer("block_size", block_size, lowest=1)
-  limits = em_runs.make_limits(
-    max_iter, tol, reg_share, reg_covar, min_variance
+  em_options.require_default(
+    options, ("num_init", "is_projected"), "fit_stream"
   )
   read = functools.partial(_pieces, _reader(blocks), block_size)
   survey = _survey(key, read)
@@ -88,16 +82,15 @@ def fit_stream(
       f"num_components is {num_components}, takes an integer from 1 to the"
       f" {survey.num_points} points"
     )
-  given, options = em_starts.options(
+  plan = em_options.make_plan(
+    {"tol": _TOL} | options,
     survey.sample,
     int(num_components),
     covariance_type=covariance_type,
-    init=init,
+    max_components=None,
   )
-  frame = _frame(survey, num_components, limits, covariance_type)
-  frame, start = _begin(
-    key, survey, frame, given, options["init"], covariance_type
-  )
+  frame = _frame(survey, plan)
+  frame, start = _begin(key, survey, frame, plan)
   one_pass = functools.partial(
     _pass,
     read,
@@ -106,15 +99,16 @@ def fit_stream(
     min(block_size, survey.largest_piece),
     covariance_type=covariance_type,
   )
-  return _iterate(one_pass, frame, start, limits, covariance_type, on_step)
+  return _iterate(one_pass, frame, start, plan, on_step)
 
 
-def _iterate(one_pass, frame, start, limits, covariance_type, on_step):
+def _iterate(one_pass, frame, start, plan, on_step):
   """Passes over the blocks until the run is done, and its result."""
+  covariance_type = plan.form.covariance_type
   unused = jnp.zeros(1, frame.centre.dtype)
   run = em_runs.begin(frame._replace(sample_weight=unused), start)
   value = np.inf
-  while not em_runs.is_done(run, limits=limits):
+  while not em_runs.is_done(run, limits=plan.limits):
     statistics, log_likelihood = one_pass(run.mixture)
     change, value = log_likelihood - value, log_likelihood
     run = _update(
@@ -122,13 +116,16 @@ def _iterate(one_pass, frame, start, limits, covariance_type, on_step):
       run,
       _as_statistics(statistics, unused),
       jnp.asarray(change, unused.dtype),
-      limits,
+      plan.limits,
       covariance_type=covariance_type,
     )
     on_step(int(run.num_iters), value + float(frame.log_density))
   _, log_likelihood = one_pass(run.mixture)
-  return sharded.conclude(
-    frame, run, jnp.asarray(log_likelihood, unused.dtype), covariance_type
+  return em_runs.conclude(
+    frame,
+    run,
+    jnp.asarray(log_likelihood, unused.dtype),
+    covariance_type=covariance_type,
   )
 
 
@@ -214,7 +211,7 @@ def _survey(key, read) -> _Survey:
   generator = np.random.default_rng(seed)
   num_points, largest_piece, sample, moments = 0, 0, (), None
   for points, weight in read():
-    checks.values(points, weight, num_points)
+    checks.values(points, weight, first=num_points)
     num_points += weight.size
     largest_piece = max(largest_piece, weight.size)
     is_point = weight > 0
@@ -282,15 +279,16 @@ def _keep(sample, part):
   return tuple(leaf[kept] for leaf in part)
 
 
-def _frame(survey, num_components, limits, covariance_type):
+def _frame(survey, plan):
   """The frame of all the points; the points themselves stay outside."""
   dtype = jnp.zeros(0).dtype
   furthest = np.max(np.abs(survey.mean) + survey.extent)
-  largest = float(jnp.finfo(dtype).max)
-  is_in_range = furthest < math.sqrt(1e-3 * largest / survey.mean.size)
+  most = linalg.max_squared_norm(dtype) / survey.mean.size
+  is_in_range = furthest < math.sqrt(most)
   if is_in_range:
     scale, is_in_range = problem_lib.unit_of(
-      jnp.asarray(survey.extent, dtype), covariance_type
+      jnp.asarray(survey.extent, dtype),
+      covariance_type=plan.form.covariance_type,
     )
   if not is_in_range:
     raise ValueError(
@@ -299,38 +297,36 @@ def _frame(survey, num_components, limits, covariance_type):
     )
   variance = survey.variance / np.asarray(scale, np.float64) ** 2
   log_density = -0.5 * survey.mean.size * math.log(2.0 * math.pi)
-  return problem_lib.Problem(
+  return problem_lib.PreparedProblem(
     columns=None,
     sample_weight=None,
-    num_components=jnp.asarray(num_components, jnp.int32),
+    num_components=jnp.asarray(plan.form.max_components, jnp.int32),
     is_valid=jnp.ones((), bool),
     centre=jnp.asarray(survey.mean, dtype),
     scale=scale,
     directions=None,
     ridge=problem_lib.ridge_of(
-      jnp.asarray(variance, dtype), scale, limits.reg_share, limits.reg_covar
+      jnp.asarray(variance, dtype),
+      scale,
+      plan.limits.reg_share,
+      plan.limits.reg_covar,
     ),
     log_density=log_density - jnp.sum(jnp.log(scale)),
   )
 
 
-def _begin(key, survey, frame, given, init, covariance_type):
-  """As `sharded.begin`; the sample and a given start are centred in float64."""
-  centre = frame.centre
+def _begin(key, survey, frame, plan):
+  """As `sharded.begin`; sample and given start are centred in float64."""
+  centre, given = frame.centre, plan.given
   if given is not None:
     means = np.asarray(given.means, np.float64) - survey.mean
     given = given._replace(means=jnp.asarray(means, centre.dtype))
     frame = frame._replace(centre=jnp.zeros_like(centre))
   weight = survey.sample_weight / survey.sample_weight.sum()
-  frame, start = sharded.begin(
-    key,
-    frame,
-    _to_frame(survey.sample, weight, survey.mean, frame.scale),
-    given,
-    int(frame.num_components),
-    init,
-    covariance_type,
+  sample = sharded.Sample(
+    *_to_frame(survey.sample, weight, survey.mean, frame.scale)
   )
+  frame, start = sharded.begin(key, frame, sample, given=given, form=plan.form)
   return frame._replace(centre=centre), start
 
 
@@ -368,10 +364,10 @@ def _pass(read, survey, scale, block_size, mixture, *, covariance_type):
 @functools.partial(jax.jit, static_argnames="covariance_type")
 def _sums(columns, weight, mixture, *, covariance_type):
   statistics = em_steps.e_step(
-    columns, weight, mixture, covariance_type=covariance_type
+    columns, mixture, sample_weight=weight, covariance_type=covariance_type
   )
   log_density = statistics.log_density
-  if covariance_type == "unit":
+  if gmm.kind_of(covariance_type).is_known:
     log_density -= 0.5 * jnp.sum(columns**2, axis=0)
   return statistics._replace(log_density=None), jnp.sum(weight * log_density)
 

@@ -1,10 +1,21 @@
 """The spectral method for spherical mixtures, from points or from moments."""
 
 from tgmm_jax.solvers.spectral.method import (
+  ABOUT,
   MomentFit,
   fit,
   fit_moments,
   recover,
 )
+from tgmm_jax.solvers.spectral.moments import whitened_moments
+from tgmm_jax.solvers.spectral.tensor_power import draw_starts
 
-__all__ = ["ABOUT", "MomentFit", "fit", "fit_moments", "recover"]
+__all__ = [
+  "ABOUT",
+  "MomentFit",
+  "draw_starts",
+  "fit",
+  "fit_moments",
+  "recover",
+  "whitened_moments",
+]

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from tgmm_jax import gmm, types
+from tgmm_jax import gmm, linalg, types
 from tgmm_jax.solvers import problem as problem_lib
 from tgmm_jax.solvers.spectral import moments
 
@@ -14,7 +14,7 @@ from tgmm_jax.solvers.spectral import moments
 _MIN_VARIANCE_SHARE = 1e-6
 
 
-class Frame(NamedTuple):
+class MomentFrame(NamedTuple):
   """Where the moments are formed: `points * scale + origin` are the data.
 
   Attributes:
@@ -35,11 +35,11 @@ class Frame(NamedTuple):
 
 
 def rescale(
-  problem: problem_lib.Problem,
+  problem: problem_lib.PreparedProblem,
   variance: jax.Array | float | None,
   about: str,
   max_components: int,
-) -> Frame:
+) -> MomentFrame:
   """The frame, so that no power of a coordinate leaves the dtype's range.
 
   Args:
@@ -59,7 +59,7 @@ def rescale(
   is_valid = jnp.asarray(True)
   if is_known:
     variance = jnp.asarray(variance, points.dtype)
-    is_valid = (variance >= 0) & (variance < jnp.inf)
+    is_valid = linalg.is_variance(variance)
     variance = jnp.where(is_valid, variance, 1.0)
     size = jnp.maximum(size, jnp.sqrt(variance))
   exponent = jnp.frexp(jnp.where(size > 0, size, 0.5))[1]
@@ -84,12 +84,14 @@ def rescale(
     is_spread = variance > least
     variance = jnp.maximum(variance, least)
     is_valid = variance * scale * scale >= limits.tiny
-  return Frame(points / scale, origin, scale, variance, is_spread, is_valid)
+  return MomentFrame(
+    points / scale, origin, scale, variance, is_spread, is_valid
+  )
 
 
 def in_data_space(
   mixture: types.Mixture,
-  frame: Frame,
+  frame: MomentFrame,
   num_components: jax.Array | int,
   variance: jax.Array | float | None,
 ) -> types.Mixture:
@@ -116,17 +118,15 @@ def in_data_space(
 
 def log_likelihood(
   mixture: types.Mixture,
-  frame: Frame,
-  problem: problem_lib.Problem,
-  status: jax.Array,
+  frame: MomentFrame,
+  problem: problem_lib.PreparedProblem,
 ) -> jax.Array:
-  """Mean log density of the data, `[]`; -inf of what is not valid.
+  """Mean log density of the data, `[]`.
 
   Args:
     mixture: in the frame.
     frame: from `rescale`.
     problem: whose weights count.
-    status: `[]`, of the result.
   """
   value = gmm.log_likelihood(
     frame.points,
@@ -134,5 +134,4 @@ def log_likelihood(
     sample_weight=problem.sample_weight,
     covariance_type="tied_spherical",
   )
-  value -= frame.points.shape[-1] * jnp.log(frame.scale)
-  return jnp.where(status == types.Status.INVALID_INPUT, -jnp.inf, value)
+  return value - frame.points.shape[-1] * jnp.log(frame.scale)

@@ -97,7 +97,10 @@ def fit(
   max_components = problem_lib.static_components(num_components, max_components)
   _check(variance, about, min_eigenvalue, num_restarts, num_iters)
   problem = problem_lib.prepare(
-    points, num_components, sample_weight, max_components
+    points,
+    num_components,
+    sample_weight=sample_weight,
+    max_components=max_components,
   )
   num_components = problem.num_components
   frame = moment_frame.rescale(problem, variance, about, max_components)
@@ -123,19 +126,18 @@ def fit(
       points.shape[-1] + int(about == "mean"),
       jnp.sum(problem.sample_weight > 0),
     ),
-    mean=linalg.weighted_mean(frame.points, problem.sample_weight),
+    mean=linalg.weighted_mean(
+      frame.points, sample_weight=problem.sample_weight
+    ),
   )
   status = jnp.where(frame.is_spread, status, types.Status.DEGENERATE)
-  status = jnp.where(
-    problem.is_valid & frame.is_valid, status, types.Status.INVALID_INPUT
-  )
-  return types.SolverResult(
-    mixture=moment_frame.in_data_space(
-      mixture, frame, num_components, variance
-    ),
-    log_likelihood=moment_frame.log_likelihood(mixture, frame, problem, status),
-    num_iters=jnp.asarray(2 * num_iters, jnp.int32),
-    status=status.astype(jnp.int32),
+  status = jnp.where(frame.is_valid, status, types.Status.INVALID_INPUT)
+  return problem_lib.conclude(
+    problem,
+    moment_frame.in_data_space(mixture, frame, num_components, variance),
+    log_likelihood=moment_frame.log_likelihood(mixture, frame, problem),
+    status=status,
+    num_iters=2 * num_iters,
   )
 
 
@@ -195,7 +197,7 @@ def fit_moments(
   unit = jnp.where((unit > 0) & (unit < jnp.inf), unit, 1.0)
   second, third = second / unit / unit, third / unit / unit / unit
   if mean is not None:
-    is_valid &= jnp.isfinite(variance) & (variance >= 0)
+    is_valid &= linalg.is_variance(variance)
     second, third = moments.remove_noise(
       mean / unit, second, third, variance / unit / unit
     )

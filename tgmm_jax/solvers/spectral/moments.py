@@ -52,7 +52,11 @@ class WhitenedMoments(NamedTuple):
   num_negative: jax.Array
 
 
-def noise_variance(points: jax.Array, sample_weight: jax.Array) -> jax.Array:
+def noise_variance(
+  points: jax.Array,
+  *,
+  sample_weight: jax.Array,
+) -> jax.Array:
   """Smallest eigenvalue of the covariance: the noise's variance if K <= d.
 
   Hsu and Kakade 2013, theorem 1. True of the population; of N points it is
@@ -73,7 +77,9 @@ def noise_variance(points: jax.Array, sample_weight: jax.Array) -> jax.Array:
   if points.shape[0] <= points.shape[1]:
     # Centred, so few points leave some direction without variance.
     return jnp.zeros((), points.dtype)
-  _, covariance = linalg.weighted_covariance(points, sample_weight)
+  _, covariance = linalg.weighted_covariance(
+    points, sample_weight=sample_weight
+  )
   return jnp.maximum(jnp.linalg.eigvalsh(covariance)[0], 0.0)
 
 
@@ -103,7 +109,7 @@ def residual_variance(
     `[]`, in squared units of the points; 0 where K > d.
   """
   dim = points.shape[1]
-  rows = _scaled_rows(points, sample_weight)
+  rows = _scaled_rows(points, sample_weight=sample_weight)
   leading, _ = linalg.leading_directions(rows, max(max_components - 1, 1))
   is_mean = jnp.arange(leading.size) < num_components - 1
   rest = jnp.sum(rows**2) - jnp.sum(jnp.where(is_mean, leading, 0.0))
@@ -164,12 +170,12 @@ def whitened_moments(
     eigenvalues, directions, is_component, min_eigenvalue
   )
   whitened = linalg.matmul(points, whitening)
-  tensor = _third_moment(whitened, sample_weight)
+  tensor = _third_moment(whitened, sample_weight=sample_weight)
   # The noise adds variance * sum_i (m (x) e_i (x) e_i) and its permutations;
   # whitened, sum_i e_i (x) e_i is the inverse of the eigenvalues.
   mean = linalg.matmul(sample_weight, whitened)
   noise = _symmetric_sum(mean, variance * jnp.diag(inverse))
-  edge = _edge(variance, dim - num_components + 1, sample_weight)
+  edge = _edge(variance, dim - num_components + 1, sample_weight=sample_weight)
   is_present = second > jnp.maximum(edge, _rounding(second))
   return WhitenedMoments(
     tensor=tensor - noise,
@@ -197,9 +203,10 @@ def central_moments(
   takes.
   """
   dim = points.shape[1]
-  centre = linalg.weighted_mean(points, sample_weight)
+  centre = linalg.weighted_mean(points, sample_weight=sample_weight)
   second, directions = linalg.leading_directions(
-    _scaled_rows(points, sample_weight), max(max_components - 1, 1)
+    _scaled_rows(points, sample_weight=sample_weight),
+    max(max_components - 1, 1),
   )
   # The coordinate that is 1 comes first and is a direction of its own, so
   # K - 1 follow it.
@@ -213,12 +220,14 @@ def central_moments(
   whitened = linalg.matmul(points - centre, whitening)
   # The further coordinate with two others gives the whitened second moment, 1
   # by construction; with another and itself the mean, 0; with itself 1.
-  tensor = jnp.pad(_third_moment(whitened, sample_weight), ((1, 0),) * 3)
+  tensor = jnp.pad(
+    _third_moment(whitened, sample_weight=sample_weight), ((1, 0),) * 3
+  )
   first = jnp.zeros(max_components, points.dtype).at[0].set(1.0)
   second_moment = jnp.diag(jnp.pad(is_direction.astype(points.dtype), (1, 0)))
   tensor += _symmetric_sum(first, second_moment)
   tensor = tensor.at[0, 0, 0].set(1.0)
-  edge = _edge(variance, dim - num_components + 2, sample_weight)
+  edge = _edge(variance, dim - num_components + 2, sample_weight=sample_weight)
   is_present = second > jnp.maximum(edge, _rounding(second))
   return WhitenedMoments(
     tensor=tensor,
@@ -310,7 +319,11 @@ def _whitening(eigenvalues, directions, is_real, min_eigenvalue):
   return directions * jnp.sqrt(inverse), directions * root, inverse
 
 
-def _third_moment(rows, sample_weight):
+def _third_moment(
+  rows,
+  *,
+  sample_weight,
+):
   """`[K, K, K]` from `[N, K]`, by way of `[N, K^2]`."""
   num_rows, size = rows.shape
   products = rows[:, :, None] * rows[:, None, :]
@@ -326,13 +339,22 @@ def _symmetric_sum(vector, matrix):
   return first + first.transpose(1, 0, 2) + first.transpose(1, 2, 0)
 
 
-def _scaled_rows(points, sample_weight):
+def _scaled_rows(
+  points,
+  *,
+  sample_weight,
+):
   """Rows whose products add up to the covariance."""
-  centred = points - linalg.weighted_mean(points, sample_weight)
+  centred = points - linalg.weighted_mean(points, sample_weight=sample_weight)
   return centred * jnp.sqrt(sample_weight)[:, None]
 
 
-def _edge(variance, dim, sample_weight):
+def _edge(
+  variance,
+  dim,
+  *,
+  sample_weight,
+):
   return noise_edge(variance, dim, 1.0 / jnp.sum(sample_weight**2))
 
 

@@ -171,8 +171,8 @@ def sample_instance(
   points = split.points[_draw_rows(key, num_points, num_images)]
   return spectra.with_targets(
     points,
-    jnp.ones(num_points, points.dtype),
     num_targets,
+    sample_weight=jnp.ones(num_points, points.dtype),
     covariance=split.covariance,
   )
 

@@ -12,7 +12,6 @@ import jax.numpy as jnp
 from tgmm_jax import metrics, types
 from tgmm_jax.models import factory, set_transformer
 from tgmm_jax.tasks import images, mixtures, spectra
-from tgmm_jax.tasks.images import projection
 from tgmm_jax.training.learners import learner
 
 # Two classes, or K components.
@@ -20,7 +19,10 @@ Law = spectra.TwoClassConfig | mixtures.TaskConfig
 
 
 def matched_cross_entropy(
-  logits: jax.Array, labels: jax.Array, sample_weight: jax.Array
+  logits: jax.Array,
+  labels: jax.Array,
+  *,
+  sample_weight: jax.Array,
 ) -> jax.Array:
   """Least cross-entropy of one problem over the namings of its classes.
 
@@ -80,7 +82,7 @@ def make(
 
 def make_on_images(
   model: factory.SetModel,
-  split: projection.ImageSplit,
+  split: images.ImageSplit,
   config: images.ImageConfig,
   batch_size: int,
 ) -> learner.Learner:
@@ -202,12 +204,14 @@ def check(
 
 def _make_loss(model):
   def score(logits, task):
-    loss = matched_cross_entropy(logits, task.labels, task.sample_weight)
+    loss = matched_cross_entropy(
+      logits, task.labels, sample_weight=task.sample_weight
+    )
     accuracy = metrics.clustering_accuracy(
       jnp.argmax(logits, axis=-1),
       task.labels,
-      task.sample_weight,
       logits.shape[-1],
+      sample_weight=task.sample_weight,
     )
     return loss, accuracy
 

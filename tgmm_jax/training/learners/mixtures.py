@@ -100,25 +100,24 @@ def check_model(
     ValueError: the tasks have other covariances than the network answers
       with, or more coordinates than it has for them.
   """
-  answered = factory.covariance_type(config)
+  answered = config.covariance_type
   for law in tasks:
     if law.covariance_type != answered:
       raise ValueError(
         f"covariance_type of the tasks is {law.covariance_type!r}, takes"
         f" {answered!r} as the network"
       )
-    max_dim = getattr(config, "max_dim", None)
-    if max_dim is not None and law.dim > max_dim:
+    if config.max_dim is not None and law.dim > config.max_dim:
       raise ValueError(
-        f"dim is {law.dim}, takes at most the network's rank = {max_dim} with"
-        f" covariance_type {answered!r}"
+        f"dim is {law.dim}, takes at most {config.max_dim} with this network"
+        f" of covariance_type {answered!r}"
       )
 
 
 class Examples(NamedTuple):
   """Problems as the network reads them, and what it should answer."""
 
-  problems: prediction_lib.Problem
+  problems: prediction_lib.NetworkInput
   targets: types.Mixture
 
 
@@ -149,8 +148,8 @@ def sample_examples(
     problems, frames = jax.vmap(model.encode)(
       jax.random.split(view_key, size),
       batch.points,
-      batch.sample_weight,
       batch.num_components,
+      sample_weight=batch.sample_weight,
     )
     if problems.knows_origin is not None:
       knows = jax.random.bernoulli(
@@ -174,7 +173,7 @@ def make_loss(
   in the network's coordinates.
   """
   loss_of_stage = functools.partial(
-    losses.LOSSES[loss], covariance_type=factory.covariance_type(model.config)
+    losses.LOSSES[loss], covariance_type=model.config.covariance_type
   )
 
   def loss_of_one(prediction, target, problem):

@@ -13,7 +13,6 @@ import jax.numpy as jnp
 from tgmm_jax import metrics
 from tgmm_jax.models import factory
 from tgmm_jax.tasks import images, spectra
-from tgmm_jax.tasks.images import projection
 from tgmm_jax.training.learners import learner
 
 
@@ -80,7 +79,7 @@ def make(
 def make_on_images(
   model: factory.SetModel,
   loss: str,
-  split: projection.ImageSplit,
+  split: images.ImageSplit,
   config: images.ImageConfig,
   batch_size: int,
 ) -> learner.Learner:

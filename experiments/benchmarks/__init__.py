@@ -1,0 +1,1 @@
+"""How fast: programs beside their peers and beside what the machine can do."""

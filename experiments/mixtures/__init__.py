@@ -1,0 +1,28 @@
+"""Experiments with mixtures: fields, plan, scores in cells of one table."""
+
+from experiments.mixtures.config import (
+  PRETRAINED,
+  MixtureRun,
+  Plan,
+  get_config,
+  make_plan,
+  refiner_run,
+  sweep,
+  tgmm_run,
+)
+from experiments.mixtures.kind import experiment
+from experiments.mixtures.variants import make_small, make_smoke
+
+__all__ = [
+  "PRETRAINED",
+  "MixtureRun",
+  "Plan",
+  "experiment",
+  "get_config",
+  "make_plan",
+  "make_small",
+  "make_smoke",
+  "refiner_run",
+  "sweep",
+  "tgmm_run",
+]

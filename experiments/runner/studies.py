@@ -1,0 +1,235 @@
+"""Experiments that train nothing: studies, each with a table and a figure.
+
+The work folder holds a folder for each study with the rows that it measured,
+so that elements of a job array share nothing but files; the report joins what
+is there.
+"""
+
+import contextlib
+import json
+import pathlib
+import time
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import ml_collections
+from absl import logging
+from matplotlib import figure as mpl_figure
+
+from experiments.runner import fields, pages, progress
+from tgmm_jax.evaluation import contenders, evaluator, results
+from tgmm_jax.evaluation import mixtures as mixture_evaluation
+from tgmm_jax.training import files, interrupts, loop, run_folder
+
+# `on_step(done, total)`, after each part of the work.
+OnStep = Callable[[int, int], None]
+
+
+class Study(NamedTuple):
+  """One question: how it is measured and how it is shown.
+
+  Attributes:
+    title: caption of its figure, or heading of its table.
+    measure: `(settings, seed, on_step) -> rows`, curves or solvers in cells.
+    draw: `rows -> Figure`, or None for no figure.
+    tabulate: `rows -> {line: {column: value}}`, or None for no table.
+  """
+
+  title: str
+  measure: Callable[[ml_collections.ConfigDict, int, OnStep], pages.Rows]
+  draw: Callable[[pages.Rows], mpl_figure.Figure] | None = None
+  tabulate: (
+    Callable[[pages.Rows], Mapping[str, Mapping[str, object]]] | None
+  ) = None
+
+
+def get_config() -> ml_collections.ConfigDict:
+  """The fields that all such experiments have; `studies` is still empty."""
+  config = ml_collections.ConfigDict()
+  config.title = ""  # of the report
+  config.question = ""  # one paragraph, shown in the report
+  config.variant = ""  # "", "quick", "smoke"
+  config.seed = 0  # of all problems
+  config.only = ""  # name of the one study to do; "" does all
+  config.studies = ml_collections.ConfigDict()  # name -> its settings
+  return config
+
+
+def sweep(config: ml_collections.ConfigDict) -> list[dict[str, str]]:
+  """One element of a job array for each study."""
+  return [{"only": name} for name in config.studies]
+
+
+def experiment_of(
+  studies: Mapping[str, Study]
+  | Callable[[ml_collections.ConfigDict], Mapping[str, Study]],
+  get_config: Callable[[str], ml_collections.ConfigDict],
+) -> Callable[..., "StudyExperiment"]:
+  """`experiment(config, workdir)` of a question that trains nothing.
+
+  Args:
+    studies: by the name of their settings in the config, or a function from
+      the config to these.
+    get_config: of the question's file.
+  """
+
+  def experiment(config, workdir):
+    found = studies(config) if callable(studies) else studies
+    return StudyExperiment(
+      config, workdir, studies=found, template=get_config(config.variant)
+    )
+
+  return experiment
+
+
+class StudyExperiment:
+  """Studies in one work folder."""
+
+  def __init__(
+    self,
+    config: ml_collections.ConfigDict,
+    workdir: str | pathlib.Path,
+    *,
+    studies: Mapping[str, Study],
+    template: ml_collections.ConfigDict,
+  ):
+    """Checks the config whole; touches no disk.
+
+    Args:
+      config: to be run.
+      workdir: its folder.
+      studies: by the name of their settings in the config.
+      template: the config as its file makes it, for the types of its values.
+
+    Raises:
+      ValueError: a value is of another type, or `only` is no study.
+    """
+    fields.check_types("config", config, template)
+    if config.only and config.only not in studies:
+      raise ValueError(
+        f"config.only is {config.only!r}, takes '' or one of {list(studies)}"
+      )
+    self._config = config
+    self._studies = studies
+    self._workdir = pathlib.Path(workdir)
+    self._identity = fields.identity(config)
+
+  def run(self, mode: str) -> None:
+    """Does what a mode says; the folder is locked meanwhile."""
+    if mode == "report":
+      fields.check_workdir(self._workdir)
+    with contextlib.ExitStack() as stack:
+      if not self._config.only:
+        stack.enter_context(run_folder.lock(self._workdir))
+      run_folder.check_identity(
+        self._workdir,
+        self._identity,
+        # A study whose settings changed is measured anew.
+        free_keys=("only", "title", "question", "studies"),
+      )
+      if mode in ("train_and_evaluate", "evaluate"):
+        if not (self._workdir / run_folder.VERSIONS).exists():
+          run_folder.write_versions(self._workdir)
+        if not self._config.only:
+          stack.enter_context(run_folder.timed(self._workdir))
+        self._measure_all()
+      if mode == "report" or (mode != "train" and not self._config.only):
+        self._report()
+
+  def _measure_all(self):
+    with interrupts.StopRequest() as stop:
+      for name, study in self._studies.items():
+        if self._config.only not in ("", name):
+          continue
+        if stop.is_requested():
+          raise loop.StoppedError(f"stopped by a signal before {name}")
+        folder = self._workdir / name
+        with run_folder.lock(folder):
+          self._measure(name, study, folder, stop)
+
+  def _measure(self, name, study, folder, stop):
+    settings = self._settings(name)
+    path = folder / run_folder.SETTINGS
+    if files.read_json(path) == settings:
+      logging.info("%s is measured", name)
+      return
+    start = logged_at = time.monotonic()
+
+    def on_step(done, total):
+      nonlocal logged_at
+      if stop.is_requested():
+        raise loop.StoppedError(f"stopped by a signal during {name}")
+      now = time.monotonic()
+      if done < total and now - logged_at < progress.LOG_INTERVAL:
+        return
+      logged_at = now
+      speed = done / max(now - start, 1e-9)
+      left = progress.format_time_left(total - done, speed)
+      logging.info("%s: %d of %d, %s left", name, done, total, left)
+
+    rows = study.measure(self._config.studies[name], self._config.seed, on_step)
+    row_type = type(rows[0])
+    results.write_csv(folder / pages.file_of(row_type), rows, row_type)
+    files.write_json(path, settings)
+
+  def _settings(self, name):
+    """What a study's rows follow from, as JSON gives it back."""
+    settings = {"seed": self._config.seed}
+    settings |= self._identity["studies"][name]
+    return json.loads(json.dumps(settings))
+
+  def _rows(self, name) -> pages.Rows:
+    """What a study measured; of other settings nothing, or the page lies."""
+    folder = self._workdir / name
+    path = folder / run_folder.SETTINGS
+    if files.read_json(path) != self._settings(name):
+      return []
+    return [
+      row
+      for row_type in (results.Row, results.CurveRow)
+      if (table := folder / pages.file_of(row_type)).exists()
+      for row in results.read_csv(table, row_type)
+    ]
+
+  def _report(self):
+    """Joins the tables, draws the figures and writes the page."""
+    measured = {name: self._rows(name) for name in self._studies}
+    joined = [row for rows in measured.values() for row in rows]
+    for row_type in (results.Row, results.CurveRow):
+      part = [row for row in joined if isinstance(row, row_type)]
+      results.write_csv(self._workdir / pages.file_of(row_type), part, row_type)
+    figures, tables = {}, {}
+    for name, study in self._studies.items():
+      if not measured[name]:
+        tables[f"{study.title}: missing"] = {name: "not measured yet"}
+        continue
+      if study.draw is not None:
+        figures[study.title] = (name, study.draw(measured[name]))
+      if study.tabulate is not None:
+        tables[study.title] = study.tabulate(measured[name])
+    # What is drawn or tabulated needs no table of its curves.
+    rows = [row for row in joined if isinstance(row, results.Row)]
+    pages.write(
+      self._workdir,
+      self._config,
+      rows,
+      figures,
+      tables=tables,
+      config=self._identity,
+    )
+
+
+def score(
+  groups: dict[str, contenders.SolverGroup],
+  config: mixture_evaluation.EvaluationConfig,
+  on_step: OnStep,
+) -> list[results.Row]:
+  """Solvers in all cells of an evaluation, a step for each law."""
+  laws = list(config.laws())
+  rows = []
+  for done, law in enumerate(laws):
+    rows += evaluator.run(
+      mixture_evaluation.make(groups, [law], config.num_tasks, config.seed)
+    )
+    on_step(done + 1, len(laws))
+  return rows

@@ -1,0 +1,1 @@
+"""How a network is trained, released with a card, and checked against it."""

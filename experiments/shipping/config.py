@@ -1,0 +1,69 @@
+"""What the configs of the shipped networks share: one refiner, K = 1 to 5."""
+
+import ml_collections
+
+from experiments import mixtures
+from experiments.runner import fields
+
+VARIANTS = ("", "shipped", "quick", "smoke")
+_NUM_COMPONENTS = (1, 2, 3, 4, 5)
+
+
+def get_config(
+  variant: str,
+  *,
+  covariance_type: str,
+  dims: tuple[int, ...],
+  batch_sizes: tuple[int, ...],
+  evaluated_dims: tuple[int, ...],
+  num_steps: int,
+) -> ml_collections.ConfigDict:
+  """The config of a variant; title and question are still empty.
+
+  The network of a type has its name; `:shipped` trains nothing and gives the
+  numbers on its card.
+
+  Args:
+    variant: one of `VARIANTS`.
+    covariance_type: of the tasks.
+    dims: d of the tasks in a batch.
+    batch_sizes: tasks of each of them.
+    evaluated_dims: d of the cells.
+    num_steps: of the training; `:quick` has an eighth, in thousands.
+  """
+  fields.check_variant(variant, VARIANTS)
+  config = mixtures.get_config()
+  config.variant = variant
+  config.tasks.covariance_type = covariance_type
+  config.tasks.num_components = _NUM_COMPONENTS
+  config.tasks.min_points = 16
+  config.evaluation.num_components = _NUM_COMPONENTS
+  config.evaluation.dims = evaluated_dims
+  config.evaluation.num_points = (128,)
+  if variant != "quick":
+    config.evaluation.num_points = (16, 128, 1024)
+  config.evaluation.num_tasks = 640
+  # Peers are in RQ1's table (`rq1.py:pretrained`) and on the frontier.
+  config.evaluation.with_baselines = False
+  if variant == "shipped":
+    config.evaluation.with_pretrained = covariance_type
+    return config
+  run = mixtures.refiner_run()
+  if variant == "quick":
+    num_steps = num_steps // 8_000 * 1_000
+  run.solver = "pretrained"
+  run.dims = dims
+  run.batch_sizes = batch_sizes
+  mixtures.make_small(run, num_steps=num_steps)
+  run.checkpoint_every = min(run.num_steps, 10_000) // 2
+  if covariance_type in ("tied_spherical", "full"):
+    # Points without a unit have no origin that a prior could be centred at.
+    run.model.origin_rate = 0.0
+  if covariance_type in ("diag", "full"):
+    run.model.rank = max(dims)  # such a network has all coordinates
+  config.runs.refiner = run
+  if variant == "smoke":
+    mixtures.make_smoke(config)
+    if covariance_type in ("diag", "full"):
+      run.model.rank = max(run.dims)
+  return config

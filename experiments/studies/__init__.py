@@ -1,0 +1,1 @@
+"""What the questions that train nothing measure."""

@@ -1,0 +1,1 @@
+"""How near constructed networks are to the algorithms that they carry out."""

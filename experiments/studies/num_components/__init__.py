@@ -1,0 +1,1 @@
+"""Ways to name the number of components."""

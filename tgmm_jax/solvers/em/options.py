@@ -1,0 +1,207 @@
+"""What a fit by EM may be told, documented once and checked in one place."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from tgmm_jax import gmm, types
+from tgmm_jax.solvers import checks, k_means
+from tgmm_jax.solvers import problem as problem_lib
+
+# What `init` takes besides a mixture.
+STARTS = (*k_means.METHODS, "spectral")
+
+
+class Options(NamedTuple):
+  """What every fit by EM takes as keyword arguments, with the defaults.
+
+  Attributes:
+    init: where EM starts: one of `STARTS`, with equal weights and the pooled
+      covariance of the points about their nearest means, or the mixture from
+      which to start (its covariances may be None; of a batch it has the
+      leading axis B). "normal" is the TGMM paper's baseline; "spectral" is
+      k-means++ where the moments do not determine the components. A component
+      that loses its points falls back to the overall mean, with "normal" to
+      the origin, with a given mixture to its start.
+    num_init: starts; the most likely result is returned, one that is not
+      degenerate before one that is.
+    max_iter: steps at most; with 0 the start is returned.
+    tol: stop when a step changes the mean log-likelihood by less; 0 takes
+      exactly `max_iter` steps.
+    reg_share: added to every variance, as a share of the variance of all the
+      points in the same coordinate, so that it does not depend on units. In
+      float32, full covariances need no less than 1e-6.
+    reg_covar: added as well, in squared units of the points (scikit-learn's).
+    min_variance: floor of the variances (of the eigenvalues, for full and
+      tied) in squared units of the points, or None.
+    is_projected: whether to fit in the space of the leading
+      `max_components - 1` principal directions; unit covariance only. Centred,
+      the means of K components span K - 1 dimensions, and with unit covariance
+      nothing but noise lies outside, so EM there costs the same at every d.
+      Means are lifted back, with the overall mean in the coordinates left out;
+      the log-likelihood is that of the full space.
+  """
+
+  init: str | types.Mixture = "k-means++"
+  num_init: int = 1
+  max_iter: jax.Array | int = 100
+  tol: jax.Array | float = 1e-7
+  reg_share: jax.Array | float = 1e-6
+  reg_covar: jax.Array | float = 0.0
+  min_variance: jax.Array | float | None = None
+  is_projected: bool = False
+
+
+class Limits(NamedTuple):
+  """The options that are numbers: a program takes any of them."""
+
+  max_iter: jax.Array
+  tol: jax.Array
+  reg_share: jax.Array
+  reg_covar: jax.Array
+  min_variance: jax.Array | None
+
+
+class Form(NamedTuple):
+  """What is compiled in: another form is another program.
+
+  Attributes:
+    covariance_type: one of `gmm.COVARIANCE_TYPES`.
+    max_components: static K.
+    init: one of `STARTS`, or None where the start is given.
+    num_init: starts.
+    is_projected: as in `Options`.
+  """
+
+  covariance_type: str
+  max_components: int
+  init: str | None
+  num_init: int
+  is_projected: bool
+
+
+class Plan(NamedTuple):
+  """Options that have been checked, taken apart for the compiler.
+
+  Attributes:
+    form: static.
+    limits: traced.
+    given: the mixture to start from, or None.
+  """
+
+  form: Form
+  limits: Limits
+  given: types.Mixture | None
+
+
+def make_plan(
+  options: Mapping[str, Any],
+  points: jax.Array,
+  num_components: jax.Array | int,
+  *,
+  covariance_type: str,
+  max_components: int | None,
+  axes: tuple[str, ...] = ("N", "d"),
+) -> Plan:
+  """Refuses what no data can make right.
+
+  Args:
+    options: as given, fields of `Options`.
+    points: with the given axes; only their shape counts.
+    num_components: K, of each problem or of all.
+    covariance_type: one of `gmm.COVARIANCE_TYPES`.
+    max_components: static K, or None for `num_components`.
+    axes: letters of the axes of `points`.
+
+  Raises:
+    ValueError: one line with the option, what it is and what is taken.
+  """
+  for name in options:
+    checks.name("option", name, Options._fields)
+  options = Options(**options)
+  checks.shape("points", points, axes)
+  max_components = problem_lib.static_components(num_components, max_components)
+  checks.name("covariance_type", covariance_type, gmm.COVARIANCE_TYPES)
+  checks.integer("num_init", options.num_init, lowest=1)
+  if options.is_projected and covariance_type != "unit":
+    raise ValueError(
+      f"is_projected is True with covariance_type {covariance_type!r}, takes"
+      " 'unit'"
+    )
+  init, given = options.init, None
+  if isinstance(init, types.Mixture):
+    init, given = None, init
+    _check_shapes(
+      given, points, max_components, covariance_type=covariance_type
+    )
+    if options.num_init != 1:
+      raise ValueError(
+        f"num_init is {options.num_init}, takes 1 with a given init"
+      )
+  else:
+    checks.name("init", init, STARTS, "or a Mixture")
+  form = Form(
+    covariance_type,
+    max_components,
+    init,
+    int(options.num_init),
+    bool(options.is_projected),
+  )
+  return Plan(form, _make_limits(options), given)
+
+
+def require_default(
+  options: Mapping[str, Any], names: tuple[str, ...], function: str
+) -> None:
+  """Refuses options that a function has no use for, unless at their default."""
+  for name in names:
+    default = Options._field_defaults[name]
+    if options.get(name, default) != default:
+      raise ValueError(
+        f"{name} is {options[name]!r}, takes {default!r} with {function}"
+      )
+
+
+def _check_shapes(
+  given,
+  points,
+  max_components,
+  *,
+  covariance_type,
+):
+  batch, dim = points.shape[:-2], points.shape[-1]
+  kind = gmm.kind_of(covariance_type)
+  expected = types.Mixture(
+    (*batch, max_components),
+    (*batch, max_components, dim),
+    (*batch, *kind.shape(max_components, dim)),
+  )
+  for name, leaf, shape in zip(expected._fields, given, expected, strict=True):
+    if name == "covariances" and (leaf is None or kind.is_known):
+      continue
+    if jnp.shape(leaf) != shape:
+      raise ValueError(
+        f"init has {name} of shape {jnp.shape(leaf)}, takes {shape}"
+      )
+
+
+def _make_limits(options):
+  """Refuses numbers out of range; what is traced is taken as it is."""
+  checks.integer("max_iter", options.max_iter, lowest=0)
+  numbers = {
+    name: getattr(options, name)
+    for name in ("tol", "reg_share", "reg_covar", "min_variance")
+  }
+  for name, value in numbers.items():
+    if name == "min_variance" and value is None:
+      continue
+    checks.number(name, value, lowest=0.0)
+    # One type for all, or each would be compiled for.
+    if not isinstance(value, jax.core.Tracer):
+      numbers[name] = float(value)
+  max_iter = options.max_iter
+  if not isinstance(max_iter, jax.core.Tracer):
+    max_iter = int(max_iter)
+  return Limits(max_iter, **numbers)
