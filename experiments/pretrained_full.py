@@ -31,9 +31,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
   config = shipping_config.get_config(
     variant,
     covariance_type="full",
-    dims=(1, 2, 3, 4, 5, 6, 8),
-    batch_sizes=(3, 10, 5, 4, 3, 3, 4),
-    evaluated_dims=(2, 8),
+    **shipping_config.ALL_COORDINATES,
     num_steps=80_000,
   )
   config.title = "Pretrained: mixtures with full covariances"

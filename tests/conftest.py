@@ -1,5 +1,6 @@
 """What holds for every test of the suite."""
 
+import ctypes
 import gc
 import os
 import pathlib
@@ -79,15 +80,40 @@ def pytest_collection_modifyitems(items):
 # Of the 65,530 memory maps that Linux gives a process; each compiled program
 # takes some, and where none is left the compiler crashes.
 _MOST_MAPS = 30_000
+# Of memory that a worker may hold before it gives up its compiled programs: a
+# laptop with 8 GB must be able to run two workers and what they start.
+_MOST_BYTES = 2 * 10**9
 _MAPS = pathlib.Path("/proc/self/maps")
+_SIZES = pathlib.Path("/proc/self/statm")
+
+
+@pytest.fixture(autouse=True)
+def _programs_are_dropped_in_time():
+  yield
+  if _SIZES.exists() and _held_bytes() > _MOST_BYTES:
+    _drop_programs()
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _programs_are_dropped_in_time():
+def _maps_are_left():
   yield
   if _MAPS.exists() and len(_MAPS.read_text().splitlines()) > _MOST_MAPS:
-    jax.clear_caches()
-    gc.collect()
+    _drop_programs()
+
+
+def _held_bytes():
+  """Memory of this process that is no file's, in bytes."""
+  _, resident, shared, *_ = map(int, _SIZES.read_text().split())
+  return (resident - shared) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _drop_programs():
+  jax.clear_caches()
+  gc.collect()
+  # What is freed goes back to the system, where the C library can be asked to.
+  trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+  if trim is not None:
+    trim(0)
 
 
 @pytest.fixture

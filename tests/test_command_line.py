@@ -9,7 +9,7 @@ import pytest
 from matplotlib import image as mpl_image
 
 from tgmm_jax import __main__ as command
-from tgmm_jax import types
+from tgmm_jax import gmm, types
 from tgmm_jax.figures import fit as fit_figure
 
 CENTRES = np.array([[0.0, 0.0], [6.0, 0.0], [0.0, 6.0]])
@@ -127,9 +127,7 @@ def test_every_type_as_matrices_and_as_a_figure(covariance_type):
     np.array([[0.0, 0.0, 0.0], [5.0, 0.0, 0.0]]),
     COVARIANCES[covariance_type],
   )
-  matrices = fit_figure.full_covariances(
-    mixture, covariance_type=covariance_type
-  )
+  matrices = gmm.covariance_matrices(mixture, covariance_type=covariance_type)
   assert matrices.shape == (2, 3, 3)
   expected = {
     "unit": 1.0,

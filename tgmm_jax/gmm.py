@@ -82,10 +82,7 @@ def standard_deviations(
     mixture: its covariances are used.
     covariance_type: one of `COVARIANCE_TYPES`.
   """
-  variances, kind = (
-    mixture.covariances,
-    kind_of(covariance_type),
-  )
+  variances, kind = mixture.covariances, kind_of(covariance_type)
   match kind.structure:
     case "identity":
       variances = jnp.ones((), mixture.means.dtype)
@@ -94,6 +91,24 @@ def standard_deviations(
     case "matrix":
       variances = jnp.diagonal(variances, axis1=-2, axis2=-1)
   return jnp.sqrt(jnp.broadcast_to(variances, mixture.means.shape))
+
+
+def covariance_matrices(
+  mixture: types.Mixture, *, covariance_type: str = "unit"
+) -> jax.Array:
+  """The covariance of each component as a matrix, `[K, d, d]`.
+
+  Args:
+    mixture: its covariances are used.
+    covariance_type: one of `COVARIANCE_TYPES`.
+  """
+  num_components, dim = mixture.means.shape
+  if kind_of(covariance_type).structure == "matrix":
+    matrices = mixture.covariances
+  else:
+    deviations = standard_deviations(mixture, covariance_type=covariance_type)
+    matrices = deviations[..., None] ** 2 * jnp.eye(dim)
+  return jnp.broadcast_to(matrices, (num_components, dim, dim))
 
 
 def distances(
@@ -291,10 +306,7 @@ def sample(
   # A flat draw compiles three times faster than a shaped one.
   noise = jax.random.normal(noise_key, (num_points * dim,), mixture.means.dtype)
   noise = noise.reshape(num_points, dim)
-  covariances, kind = (
-    mixture.covariances,
-    kind_of(covariance_type),
-  )
+  covariances, kind = mixture.covariances, kind_of(covariance_type)
   match kind.structure:
     case "ball" if kind.is_per_component:
       noise = noise * jnp.sqrt(covariances)[labels][:, None]

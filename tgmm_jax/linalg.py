@@ -52,6 +52,36 @@ def is_weighted(weights: jax.Array) -> jax.Array:
   )
 
 
+def usable(
+  points: jax.Array,
+  sample_weight: jax.Array | None,
+  is_valid: jax.Array | bool = True,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Points and weights that no solver fails on, and whether they are the given.
+
+  Args:
+    points: `[N, d]`; less than float32 becomes float32. Padding, which may
+      hold anything, becomes 0.
+    sample_weight: `[N]`, or None for ones; 0 is padding.
+    is_valid: `[]` bool, whether all else about the problem is as it should be.
+
+  Returns:
+    The same points and weights where they can be used (see `is_squarable` and
+    `is_weighted`), else zeros and ones; and `[]` bool, whether they can.
+  """
+  points = points.astype(jnp.promote_types(points.dtype, jnp.float32))
+  if sample_weight is None:
+    sample_weight = jnp.ones(points.shape[0], points.dtype)
+  sample_weight = sample_weight.astype(points.dtype)
+  points = jnp.where((sample_weight > 0)[:, None], points, 0.0)
+  is_valid &= is_squarable(points) & is_weighted(sample_weight)
+  return (
+    jnp.where(is_valid, points, 0.0),
+    jnp.where(is_valid, sample_weight, 1.0),
+    is_valid,
+  )
+
+
 def is_variance(values: jax.Array) -> jax.Array:
   """Which values can be variances: finite and not negative, elementwise."""
   return (values >= 0) & (values < jnp.inf)

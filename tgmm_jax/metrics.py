@@ -190,11 +190,13 @@ def score(
     `Scores`; without a `scale_error` for the type "unit".
   """
   truth, num_components = task.mixture, task.num_components
-  max_components = truth.weights.shape[0]
   if num_estimated is None:
     num_estimated = num_components
   permutation, is_pair = _pair(
     estimate.means, truth.means, num_estimated, num_components
+  )
+  likelihood = functools.partial(
+    gmm.log_likelihood, mixture=estimate, covariance_type=covariance_type
   )
 
   def error_of(values, true_values):
@@ -217,18 +219,11 @@ def score(
     accuracy=clustering_accuracy(
       jnp.argmax(joint, axis=-1),
       task.labels,
-      max_components,
+      len(truth.weights),
       sample_weight=task.sample_weight,
     ),
-    log_likelihood=gmm.log_likelihood(
-      task.points,
-      estimate,
-      sample_weight=task.sample_weight,
-      covariance_type=covariance_type,
-    ),
-    log_likelihood_fresh=gmm.log_likelihood(
-      fresh_points, estimate, covariance_type=covariance_type
-    ),
+    log_likelihood=likelihood(task.points, sample_weight=task.sample_weight),
+    log_likelihood_fresh=likelihood(fresh_points),
     failure=1.0 - (error <= FAILURE_THRESHOLD),
     scale_error=scale_error,
   )

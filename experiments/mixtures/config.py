@@ -176,7 +176,7 @@ def _make_run(config, name):
   if run.network == "refiner":
     model.update(covariance_type=covariance_type)
   else:
-    model.update(has_scales=covariance_type == "diag")
+    model.update(has_scales=not gmm.kind_of(covariance_type).is_known)
     if len(run.dims) != 1:
       raise ValueError(f"{field}.dims is {run.dims}, takes one d for a tgmm")
     model.update(dim=run.dims[0], max_points=laws[0].max_points)

@@ -4,9 +4,17 @@ import ml_collections
 
 from experiments import mixtures
 from experiments.runner import fields
+from tgmm_jax import gmm
 
 VARIANTS = ("", "shipped", "quick", "smoke")
 _NUM_COMPONENTS = (1, 2, 3, 4, 5)
+
+# Of networks that read all coordinates, so that d has a limit.
+ALL_COORDINATES = {
+  "dims": (1, 2, 3, 4, 5, 6, 8),
+  "batch_sizes": (3, 10, 5, 4, 3, 3, 4),
+  "evaluated_dims": (2, 8),
+}
 
 
 def get_config(
@@ -56,14 +64,13 @@ def get_config(
   run.batch_sizes = batch_sizes
   mixtures.make_small(run, num_steps=num_steps)
   run.checkpoint_every = min(run.num_steps, 10_000) // 2
-  if covariance_type in ("tied_spherical", "full"):
+  frame = gmm.kind_of(covariance_type).frame
+  if frame in ("similarity", "linear"):
     # Points without a unit have no origin that a prior could be centred at.
     run.model.origin_rate = 0.0
-  if covariance_type in ("diag", "full"):
-    run.model.rank = max(dims)  # such a network has all coordinates
   config.runs.refiner = run
   if variant == "smoke":
     mixtures.make_smoke(config)
-    if covariance_type in ("diag", "full"):
-      run.model.rank = max(run.dims)
+  if frame in ("axes", "linear"):
+    run.model.rank = max(run.dims)
   return config

@@ -18,7 +18,12 @@ def curves(segments):
   power, constant = piecewise_linear.power_geometric(-0.5, 0.1, 9.0, segments)
   power = power._replace(offset=constant)
   powers = np.geomspace(0.1, 9.0, 10_001)
-  relative = piecewise_linear.power_geometric_bound(-0.5, 0.1, 9.0, segments)
+  # The same on every segment: on [1, q] the chord `1 + s (x - 1)` over
+  # `x^-1/2` is largest where its derivative vanishes.
+  ratio = 90.0 ** (1.0 / segments)
+  slope = (ratio**-0.5 - 1.0) / (ratio - 1.0)
+  worst = -0.5 * (1.0 - slope) / (1.5 * slope)
+  relative = (1.0 + slope * (worst - 1.0)) * worst**0.5 - 1.0
   square = piecewise_linear.half_square
   return {
     "half_square": (

@@ -14,14 +14,3 @@ def test_counts_by_task():
   assert counts.shared == 24
   assert counts.per_task == 84 + 21 + 15
   assert counts.total == 24 + 120
-
-
-def test_table_has_a_row_for_each_leaf():
-  rows = parameters.table(PARAMS)
-  assert rows[0] == ("backbone/blocks/0/kernel", (4, 6), 24)
-  assert [name for name, _, _ in rows[1:]] == [
-    "readout/bias",
-    "readout/kernel",
-    "tasks/embedding",
-  ]
-  assert sum(size for _, _, size in rows) == parameters.count(PARAMS).total

@@ -18,7 +18,7 @@ _CHILD = """
   import sys, time
   import jax
   import jax.numpy as jnp
-  from tgmm_jax import checkpoints, interrupts
+  from tgmm_jax.training import checkpoints, interrupts
 
   def make(step):
     key = jax.random.fold_in(jax.random.key(0), step)

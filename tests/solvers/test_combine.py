@@ -130,8 +130,8 @@ def test_best_of_takes_a_degenerate_answer_only_where_all_are(statuses, best):
   assert result.status == statuses[best]
 
 
-def test_best_of_refuses_no_tries():
-  with pytest.raises(ValueError, match="num_tries is 0"):
+def test_best_of_refuses_no_runs():
+  with pytest.raises(ValueError, match="num_runs is 0"):
     combine.best_of(em.fit, 0)
 
 

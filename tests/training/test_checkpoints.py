@@ -280,7 +280,7 @@ _RESHARD = """
   import jax
   import jax.numpy as jnp
   from jax.sharding import AxisType, NamedSharding
-  from tgmm_jax import checkpoints, tree_digest
+  from tgmm_jax.training import checkpoints, tree_digest
 
   state = {"w": jax.random.normal(jax.random.key(0), (24, 40)),
            "step": jnp.asarray(3)}

@@ -50,12 +50,14 @@ _DISTRIBUTED = """
     cluster_detection_method="deactivate",
   )
   import jax.numpy as jnp
-  from tgmm_jax import checkpoints, interrupts
+  from tgmm_jax.training import checkpoints, interrupts
+  # What started this process may ignore the signal, as nohup and `&` do.
+  before = signal.getsignal(signal.SIGINT)
   with (
     interrupts.StopRequest() as stop,
     checkpoints.Checkpointer(sys.argv[1], config={}) as checkpointer,
   ):
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
     start = time.monotonic()
     for step in range(0, 10**6, 20):
       if stop.is_requested():

@@ -77,16 +77,15 @@ def cluster(
   direction = direction.astype(data.dtype)
   norm = jnp.sqrt(jnp.sum(direction**2))
   direction = direction / jnp.where(norm > 0, norm, 1.0)
-  mapped = linalg.matmul(data.T, linalg.matmul(data, direction))
-  value = jnp.sum(direction * mapped)
-  error = jnp.sqrt(jnp.sum((mapped - value * direction) ** 2))
   labels = (sides > 0).astype(jnp.int32)
   is_point = jnp.ones(num_points, bool)
   if sample_weight is not None:
     is_point = sample_weight > 0
   is_split = jnp.any(is_point & (sides > 0)) & jnp.any(is_point & (sides < 0))
   status = jnp.where(
-    error <= tol * value, types.Status.CONVERGED, types.Status.MAX_ITER
+    _is_eigenvector(data, direction, tol),
+    types.Status.CONVERGED,
+    types.Status.MAX_ITER,
   )
   status = jnp.where(is_split, status, types.Status.DEGENERATE)
   status = jnp.where(scaled.is_valid, status, types.Status.INVALID_INPUT)
@@ -97,6 +96,14 @@ def cluster(
   )
 
 
+def _is_eigenvector(data, direction, tol):
+  """Whether the second moment of the data only stretches the direction."""
+  mapped = linalg.matmul(data.T, linalg.matmul(data, direction))
+  value = jnp.sum(direction * mapped)
+  error = jnp.sqrt(jnp.sum((mapped - value * direction) ** 2))
+  return error <= tol * value
+
+
 def fit(
   key: jax.Array,
   points: jax.Array,
@@ -105,8 +112,7 @@ def fit(
   sample_weight: jax.Array | None = None,
   max_components: int | None = None,
   num_steps: int = 30,
-  tol: float = 1e-3,
-  network: primitives.ConstructedTransformer | None = None,
+  **options,
 ) -> types.SolverResult:
   """A mixture of two with unit covariance from the network's labels.
 
@@ -123,8 +129,7 @@ def fit(
     sample_weight: `[N]`, or None for ones; 0 is padding.
     max_components: static K of the result, or None for `num_components`.
     num_steps: as in `cluster`.
-    tol: as in `cluster`.
-    network: as in `cluster`.
+    **options: `tol` and `network` of `cluster`.
 
   Returns:
     A `SolverResult` with the status of `cluster`; INVALID_INPUT also where
@@ -151,8 +156,7 @@ def fit(
     points,
     sample_weight=sample_weight,
     num_steps=num_steps,
-    tol=tol,
-    network=network,
+    **options,
   )
   mixture = _mixture_of(found.labels, problem, max_components)
   is_valid = num_components == 2

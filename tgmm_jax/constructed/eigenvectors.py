@@ -112,21 +112,15 @@ def fit(
       wrong shape, or more than the network was built for.
   """
   dim = points.shape[1]
-  if not 1 <= num_directions <= dim:
-    raise ValueError(f"num_directions is {num_directions}, takes 1 ... {dim}")
-  if num_steps < 1:
-    raise ValueError(f"num_steps is {num_steps}, takes an integer >= 1")
-  expected = (dim, num_directions)
-  if start is not None and start.shape != expected:
-    raise ValueError(f"start has shape {start.shape}, takes {expected}")
+  _check(start, dim, num_directions, num_steps)
   scaled = prepare(points, sample_weight=sample_weight, ddof=ddof)
-  data, is_valid = scaled.points, scaled.is_valid
+  data = scaled.points
   if network is None:
     network = power_method.build(dim, num_directions, dtype=data.dtype)
   if start is None:
     start = jax.random.normal(key, (dim, num_directions), data.dtype)
   norms = jnp.linalg.norm(start, axis=0)
-  is_valid &= jnp.all((norms > 0) & (norms < jnp.inf))
+  is_valid = scaled.is_valid & jnp.all((norms > 0) & (norms < jnp.inf))
   start = jnp.where(is_valid, start / norms, jnp.eye(dim, num_directions))
   state = primitives.apply(
     network,
@@ -134,20 +128,42 @@ def fit(
     power_method.schedule(num_directions, num_steps, num_newton=num_newton),
   )
   values, vectors = power_method.decode(network, state, dim, num_directions)
-  values, vectors = values.astype(data.dtype), vectors.astype(data.dtype)
+  pairs = _conclude(
+    scaled._replace(is_valid=is_valid),
+    values.astype(data.dtype),
+    vectors.astype(data.dtype),
+    tol,
+  )
+  num_iters = jnp.asarray(num_directions * num_steps, jnp.int32)
+  return pairs._replace(num_iters=num_iters)
+
+
+def _check(start, dim, num_directions, num_steps):
+  """Refuses what no data can make right."""
+  if not 1 <= num_directions <= dim:
+    raise ValueError(f"num_directions is {num_directions}, takes 1 ... {dim}")
+  if num_steps < 1:
+    raise ValueError(f"num_steps is {num_steps}, takes an integer >= 1")
+  expected = (dim, num_directions)
+  if start is not None and start.shape != expected:
+    raise ValueError(f"start has shape {start.shape}, takes {expected}")
+
+
+def _conclude(scaled, values, vectors, tol):
+  """The pairs in the units of the points, with their status."""
+  data = scaled.points
   residuals = _residuals(linalg.matmul(data.T, data), values, vectors)
   status = _status(values, residuals, tol)
   values = values * scaled.scale * scaled.scale
   limits = jnp.finfo(data.dtype)
-  is_valid &= (values[0] < jnp.inf) & (
-    (values[0] >= limits.tiny) | jnp.all(data == 0)
-  )
+  is_valid = scaled.is_valid & (values[0] < jnp.inf)
+  is_valid &= (values[0] >= limits.tiny) | jnp.all(data == 0)
   status = jnp.where(is_valid, status, types.Status.INVALID_INPUT)
   return pca.Eigenpairs(
     eigenvalues=jnp.minimum(values, limits.max),
     vectors=linalg.fix_signs(vectors),
     residuals=residuals,
-    num_iters=jnp.asarray(num_directions * num_steps, jnp.int32),
+    num_iters=jnp.zeros((), jnp.int32),
     status=status.astype(jnp.int32),
   )
 

@@ -163,20 +163,6 @@ def power_geometric(
   return from_right(knots, values - values[-1]), float(values[-1])
 
 
-def power_geometric_bound(
-  exponent: float, lowest: float, highest: float, num_segments: int
-) -> float:
-  """Largest relative error of `power_geometric` on its range, exact.
-
-  The same on every segment: on `[1, q]` the chord `1 + s (x - 1)` over
-  `x^exponent` is largest where `x = exponent (1 - s) / (s (1 - exponent))`.
-  """
-  ratio = (highest / lowest) ** (1.0 / num_segments)
-  slope = (ratio**exponent - 1.0) / (ratio - 1.0)
-  worst = exponent * (1.0 - slope) / (slope * (1.0 - exponent))
-  return (1.0 + slope * (worst - 1.0)) * worst**-exponent - 1.0
-
-
 def logit_centred(rise: float, num_segments: int) -> Curve:
   """`log(s / (1 - s))` of `s = 1/2 + x`, for x in `[0, rise]`.
 

@@ -1,10 +1,14 @@
 """The spectral method for mixtures with the constructed tensor power network.
 
-Theorem 2 of arXiv 2505.11918 is one part of that method; what is not the
-network's here is said at `fit`.
+Theorem 2 of arXiv 2505.11918 is one part of that method: `spectral.fit` about
+the origin, with its whitening. Outside the network are the whitening, the
+tokens for noise and deflation, the starts and, after every pass, the length of
+the vector; all products with the tensor are the network's. The tensor itself is
+never formed.
 """
 
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,11 +33,6 @@ def fit(
   network: primitives.ConstructedTransformer | None = None,
 ) -> types.SolverResult:
   """The spectral method for unit variance, its power steps by the network.
-
-  `spectral.fit` about the origin, with its whitening. Outside the network are
-  the whitening, the tokens for noise and deflation, the starts and, after
-  every pass, the length of the vector; all products with the tensor are the
-  network's. The tensor itself is never formed.
 
   Args:
     key: consumed; folded with the number of each component, for its starts.
@@ -63,28 +62,17 @@ def fit(
     sample_weight=sample_weight,
     max_components=max_components,
   )
-  num_components = problem.num_components
-  data, scale = _scale(problem)
-  eps = jnp.finfo(data.dtype).eps
-  variance = jnp.maximum(1.0 / scale / scale, eps**2)
-  whitened = classical.whitened_moments(
-    data,
-    num_components,
-    variance,
-    sample_weight=problem.sample_weight,
-    max_components=max_components,
-    min_eigenvalue=min_eigenvalue * variance + eps,
-  )
-  tokens = _whitened_tokens(data, whitened, variance, problem)
+  scaled = _scale(problem)
+  whitened, tokens = _whiten(problem, scaled, min_eigenvalue, max_components)
   if network is None:
     network = tensor_power.build(
-      max_components, len(tokens) + max_components, dtype=data.dtype
+      max_components, len(tokens) + max_components, dtype=tokens.dtype
     )
   values, vectors, is_settled = _decompose(
     key,
     network,
     tokens,
-    num_components,
+    problem.num_components,
     max_components,
     (num_restarts, num_passes, steps_per_pass),
   )
@@ -96,11 +84,11 @@ def fit(
       jnp.all(is_settled), types.Status.CONVERGED, types.Status.MAX_ITER
     ),
     whitened,
-    num_components,
+    problem.num_components,
     max_rank=jnp.minimum(points.shape[1], jnp.sum(problem.sample_weight > 0)),
-    mean=mean / scale,
+    mean=mean / scaled.scale,
   )
-  mixture = mixture._replace(means=scale * mixture.means)
+  mixture = mixture._replace(means=scaled.scale * mixture.means)
   return problem_lib.conclude(
     problem,
     mixture,
@@ -124,12 +112,35 @@ def _check(min_eigenvalue, num_restarts, num_passes, steps_per_pass):
       raise ValueError(f"{name} is {count}, takes >= 1")
 
 
+class _Scaled(NamedTuple):
+  """The points over a power of two that leaves none above 1."""
+
+  points: jax.Array
+  scale: jax.Array
+  variance: jax.Array  # of the noise
+
+
 def _scale(problem):
-  """The points over a power of two that leaves none above 1, and that."""
-  data = problem.columns.T + problem.centre
-  exponent = jnp.frexp(jnp.maximum(jnp.max(jnp.abs(data)), 1.0))[1]
-  scale = jnp.ldexp(jnp.ones((), data.dtype), exponent)
-  return data / scale, scale
+  points = problem.columns.T + problem.centre
+  exponent = jnp.frexp(jnp.maximum(jnp.max(jnp.abs(points)), 1.0))[1]
+  scale = jnp.ldexp(jnp.ones((), points.dtype), exponent)
+  least = jnp.finfo(points.dtype).eps ** 2
+  return _Scaled(points / scale, scale, jnp.maximum(1.0 / scale / scale, least))
+
+
+def _whiten(problem, scaled, min_eigenvalue, max_components):
+  """The whitened moments, and tokens whose tensor is the third of them."""
+  least = min_eigenvalue * scaled.variance
+  whitened = classical.whitened_moments(
+    scaled.points,
+    problem.num_components,
+    scaled.variance,
+    sample_weight=problem.sample_weight,
+    max_components=max_components,
+    min_eigenvalue=least + jnp.finfo(scaled.points.dtype).eps,
+  )
+  tokens = _whitened_tokens(scaled.points, whitened, scaled.variance, problem)
+  return whitened, tokens
 
 
 def _whitened_tokens(data, whitened, variance, problem):

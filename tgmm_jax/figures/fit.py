@@ -3,11 +3,13 @@
 import os
 import pathlib
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from matplotlib import figure as mpl_figure
 from matplotlib import patches
 
-from tgmm_jax import types
+from tgmm_jax import gmm, types
 from tgmm_jax.figures import style as figure_style
 
 # From the palette of Okabe and Ito, which the colour-blind can tell apart.
@@ -40,7 +42,10 @@ def draw(
   flat = (points - centre) @ basis if points.shape[1] > 2 else points @ basis
   means = np.asarray(mixture.means, float)
   means = (means - centre) @ basis if points.shape[1] > 2 else means @ basis
-  covariances = full_covariances(mixture, covariance_type=covariance_type)
+  covariances = gmm.covariance_matrices(
+    jax.tree.map(jnp.asarray, mixture), covariance_type=covariance_type
+  )
+  covariances = np.asarray(covariances, float)
   with figure_style.style():
     figure = mpl_figure.Figure(figsize=(6.0, 5.0), layout="constrained")
     axis = figure.subplots()
@@ -76,26 +81,6 @@ def save(
     raise ValueError(f"plot is {str(path)!r}, takes a path that ends in .png")
   figure = draw(points, mixture, labels, covariance_type=covariance_type)
   return pathlib.Path(figure_style.save(figure, path.with_suffix(""))[0])
-
-
-def full_covariances(
-  mixture: types.Mixture,
-  *,
-  covariance_type: str,
-) -> np.ndarray:
-  """The covariances of any type as matrices, `[K, d, d]`."""
-  size, dim = np.shape(mixture.means)
-  identity = np.eye(dim)
-  if covariance_type == "unit":
-    return np.broadcast_to(identity, (size, dim, dim))
-  given = np.asarray(mixture.covariances, float)
-  match covariance_type:
-    case "diag":
-      return given[:, :, None] * identity
-    case "spherical" | "tied_spherical":
-      return np.broadcast_to(given, (size,))[:, None, None] * identity
-    case _:
-      return np.broadcast_to(given, (size, dim, dim))
 
 
 def _plane(points):

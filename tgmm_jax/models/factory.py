@@ -179,18 +179,10 @@ def solver(
   own_type = model.config.covariance_type
 
   def solve(key, points, num_components, *, sample_weight=None):
-    if sample_weight is None:
-      sample_weight = jnp.ones(points.shape[:1], points.dtype)
     num_components = jnp.asarray(num_components, jnp.int32)
-    points = jnp.where((sample_weight > 0)[:, None], points, 0.0)
-    is_valid = (
-      linalg.is_squarable(points)
-      & linalg.is_weighted(sample_weight)
-      & jnp.any(num_components == served)
+    points, sample_weight, is_valid = linalg.usable(
+      points, sample_weight, jnp.any(num_components == served)
     )
-    # An invalid problem is replaced by one that cannot fail.
-    points = jnp.where(is_valid, points, 0.0)
-    sample_weight = jnp.where(is_valid, sample_weight, 1.0)
     count = jnp.where(is_valid, num_components, served[0])
     problem, frame = model.encode(
       key, points, count, sample_weight=sample_weight
@@ -203,20 +195,7 @@ def solver(
     last = jax.tree.map(lambda leaf: leaf[-1], prediction)
     mixture = prediction_lib.to_mixture(last, count, covariance_type=own_type)
     if frame is not None:
-      means = frame_lib.lift(frame, mixture.means)
-      is_component = mixture.weights > 0
-      covariances = frame_lib.lift_covariances(
-        frame, mixture.covariances, covariance_type=own_type
-      )
-      if gmm.kind_of(own_type).structure == "matrix":
-        identity = jnp.eye(points.shape[-1])
-        covariances = jnp.where(
-          is_component[:, None, None], covariances, identity
-        )
-      mixture = mixture._replace(
-        means=jnp.where(is_component[:, None], means, 0.0),
-        covariances=covariances,
-      )
+      mixture = _lift(mixture, frame, covariance_type=own_type)
     return types.SolverResult(
       mixture=mixture,
       log_likelihood=gmm.log_likelihood(
@@ -232,6 +211,21 @@ def solver(
     )
 
   return solve
+
+
+def _lift(mixture, frame, *, covariance_type):
+  """The mixture in the coordinates of the points; padding is that of ours."""
+  means = frame_lib.lift(frame, mixture.means)
+  is_component = mixture.weights > 0
+  covariances = frame_lib.lift_covariances(
+    frame, mixture.covariances, covariance_type=covariance_type
+  )
+  if gmm.kind_of(covariance_type).structure == "matrix":
+    identity = jnp.eye(means.shape[-1])
+    covariances = jnp.where(is_component[:, None, None], covariances, identity)
+  return mixture._replace(
+    means=jnp.where(is_component[:, None], means, 0.0), covariances=covariances
+  )
 
 
 def _string_keys(tree):

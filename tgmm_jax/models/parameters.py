@@ -38,14 +38,6 @@ def count(params: Any) -> Counts:
   return Counts(total, total - per_task, per_task)
 
 
-def table(params: Any) -> list[tuple[str, tuple[int, ...], int]]:
-  """Path, shape and size of every leaf, in the pytree's order."""
-  return [
-    ("/".join(_keys(path)), tuple(leaf.shape), math.prod(leaf.shape))
-    for path, leaf in jax.tree.leaves_with_path(params)
-  ]
-
-
 def _keys(path):
   """Names along a path without the `value` that NNX puts at its end."""
   names = [

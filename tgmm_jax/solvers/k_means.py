@@ -310,7 +310,9 @@ def _pick(uniform, mass):
   return jnp.minimum(index, last)
 
 
-class _State(NamedTuple):
+class _Lloyd(NamedTuple):
+  """Where the steps stand."""
+
   means: jax.Array
   labels: jax.Array  # before the last move
   is_done: jax.Array
@@ -347,9 +349,7 @@ def move_means(
   max_components = means.shape[0]
   if num_components is None:
     num_components = max_components
-  points, sample_weight, is_valid = _checked(
-    points, sample_weight=sample_weight
-  )
+  points, sample_weight, is_valid = linalg.usable(points, sample_weight)
   is_component = jnp.arange(max_components) < num_components
   means = jnp.where(is_component[:, None], means.astype(points.dtype), 0.0)
   is_valid &= linalg.is_squarable(means)
@@ -357,44 +357,67 @@ def move_means(
   # About the centre the sums lose nothing to a large offset.
   centre = linalg.weighted_mean(points, sample_weight=sample_weight)
   columns = jnp.where(sample_weight > 0, (points - centre).T, 0.0)
+  start = _Lloyd(
+    means=jnp.where(is_component[:, None] & is_valid, means - centre, 0.0),
+    labels=jnp.full(columns.shape[1], -1, jnp.int32),
+    is_done=~is_valid,
+    num_iters=jnp.zeros((), jnp.int32),
+  )
+  ended = _lloyd(
+    columns,
+    start,
+    is_component,
+    sample_weight=sample_weight,
+    max_iter=max_iter,
+    tol=tol,
+  )
+  found = _conclude(columns, ended, is_component, sample_weight=sample_weight)
+  means = jnp.where(is_component[:, None], found.means + centre, 0.0)
+  status = jnp.where(is_valid, found.status, types.Status.INVALID_INPUT)
+  return KMeans(
+    means=jnp.where(is_valid, means, 0.0),
+    potential=jnp.where(is_valid, found.potential, jnp.inf),
+    labels=jnp.where(is_valid, found.labels, -1),
+    num_iters=found.num_iters,
+    status=status.astype(jnp.int32),
+  )
+
+
+def _lloyd(columns, start, is_component, *, sample_weight, max_iter, tol):
+  """Lloyd's steps until no mean moves any more."""
   spread = jnp.sum(sample_weight * columns**2) / columns.shape[0]
   max_shift = tol * spread / jnp.sum(sample_weight)
 
   def move(state):
     labels, _ = _nearest(columns, state.means, is_component)
-    share = _memberships(labels, max_components, sample_weight=sample_weight)
+    share = _memberships(labels, len(is_component), sample_weight=sample_weight)
     mass = jnp.sum(share, axis=-1)[:, None]
     sums = linalg.matmul(share, columns.T)
     moved = sums / jnp.where(mass > 0, mass, 1.0)
     moved = jnp.where(mass > 0, moved, state.means)
     is_done = jnp.all(labels == state.labels)
     is_done |= jnp.sum((moved - state.means) ** 2) <= max_shift
-    return _State(moved, labels, is_done, state.num_iters + 1)
+    return _Lloyd(moved, labels, is_done, state.num_iters + 1)
 
-  start = _State(
-    means=jnp.where(is_component[:, None] & is_valid, means - centre, 0.0),
-    labels=jnp.full(columns.shape[1], -1, jnp.int32),
-    is_done=~is_valid,
-    num_iters=jnp.zeros((), jnp.int32),
-  )
-  state = jax.lax.while_loop(
+  return jax.lax.while_loop(
     lambda state: ~state.is_done & (state.num_iters < max_iter), move, start
   )
-  labels, distances = _nearest(columns, state.means, is_component)
-  share = _memberships(labels, max_components, sample_weight=sample_weight)
+
+
+def _conclude(columns, ended, is_component, *, sample_weight):
+  """Labels and potential of the means, about the centre of the points."""
+  labels, distances = _nearest(columns, ended.means, is_component)
+  share = _memberships(labels, len(is_component), sample_weight=sample_weight)
   is_empty = is_component & ~jnp.any(share > 0, axis=-1)
   status = jnp.where(
-    state.is_done, types.Status.CONVERGED, types.Status.MAX_ITER
+    ended.is_done, types.Status.CONVERGED, types.Status.MAX_ITER
   )
-  status = jnp.where(jnp.any(is_empty), types.Status.DEGENERATE, status)
-  status = jnp.where(is_valid, status, types.Status.INVALID_INPUT)
-  means = jnp.where(is_component[:, None], state.means + centre, 0.0)
   return KMeans(
-    means=jnp.where(is_valid, means, 0.0),
-    potential=jnp.where(is_valid, jnp.sum(sample_weight * distances), jnp.inf),
-    labels=jnp.where(is_valid & (sample_weight > 0), labels, -1),
-    num_iters=state.num_iters,
-    status=status.astype(jnp.int32),
+    means=ended.means,
+    potential=jnp.sum(sample_weight * distances),
+    labels=jnp.where(sample_weight > 0, labels, -1),
+    num_iters=ended.num_iters,
+    status=jnp.where(jnp.any(is_empty), types.Status.DEGENERATE, status),
   )
 
 
@@ -417,29 +440,7 @@ def _nearest(columns, means, is_component):
   return jnp.min(labels, axis=0), nearest
 
 
-def _memberships(
-  labels,
-  max_components,
-  *,
-  sample_weight,
-):
+def _memberships(labels, max_components, *, sample_weight):
   """The weight of each point in its cluster, `[K, N]`."""
   is_member = labels == jnp.arange(max_components)[:, None]
   return jnp.where(is_member, sample_weight, 0.0)
-
-
-def _checked(
-  points,
-  *,
-  sample_weight,
-):
-  """Points and weights, zeros and ones where they cannot be used."""
-  points = jnp.asarray(points)
-  points = points.astype(jnp.promote_types(points.dtype, jnp.float32))
-  if sample_weight is None:
-    sample_weight = jnp.ones(points.shape[0], points.dtype)
-  sample_weight = jnp.asarray(sample_weight).astype(points.dtype)
-  points = jnp.where((sample_weight > 0)[:, None], points, 0.0)
-  is_valid = linalg.is_squarable(points) & linalg.is_weighted(sample_weight)
-  points = jnp.where(is_valid, points, 0.0)
-  return points, jnp.where(is_valid, sample_weight, 1.0), is_valid

@@ -68,30 +68,14 @@ def prepare(
     reg_share: the ridge as a share of the variance of each coordinate.
     reg_covar: added to the ridge, in squared units of the points.
   """
-  dtype = jnp.promote_types(points.dtype, jnp.float32)
-  points = points.astype(dtype)
-  if sample_weight is None:
-    sample_weight = jnp.ones(points.shape[0], dtype)
-  sample_weight = sample_weight.astype(dtype)
-  is_point = sample_weight > 0
-  points = jnp.where(is_point[:, None], points, 0.0)
-  is_valid = linalg.is_squarable(points) & linalg.is_weighted(sample_weight)
-  is_valid &= (num_components >= 1) & (num_components <= max_components)
-  points = jnp.where(is_valid, points, 0.0)
-  uniform = jnp.full_like(sample_weight, 1.0 / sample_weight.shape[0])
-  sample_weight = jnp.where(
-    is_valid, sample_weight / jnp.sum(sample_weight), uniform
+  points, sample_weight, is_valid = linalg.usable(
+    points,
+    sample_weight,
+    (num_components >= 1) & (num_components <= max_components),
   )
-  if rank is None:
-    # About one of the points, so that a constant column is centred exactly.
-    first = points[jnp.argmax(is_point)]
-    centre = first + linalg.weighted_mean(
-      points - first, sample_weight=sample_weight
-    )
-    directions = None
-  else:
-    frame = linalg.principal_subspace(points, rank, sample_weight=sample_weight)
-    centre, directions = frame.mean, frame.directions
+  is_point = sample_weight > 0
+  sample_weight = sample_weight / jnp.sum(sample_weight)
+  centre, directions = _origin(points, rank, sample_weight=sample_weight)
   points = jnp.where(is_point[:, None], points - centre, 0.0)
   # Units are what they are: no gradient goes through them.
   extent = jax.lax.stop_gradient(jnp.max(jnp.abs(points), axis=0))
@@ -117,6 +101,17 @@ def prepare(
     ridge=ridge,
     log_density=log_density,
   )
+
+
+def _origin(points, rank, *, sample_weight):
+  """Where the frame begins, and its directions, None for all of them."""
+  if rank is not None:
+    frame = linalg.principal_subspace(points, rank, sample_weight=sample_weight)
+    return frame.mean, frame.directions
+  # About one of the points, so that a constant column is centred exactly.
+  first = points[jnp.argmax(sample_weight > 0)]
+  mean = linalg.weighted_mean(points - first, sample_weight=sample_weight)
+  return first + mean, None
 
 
 def unit_of(

@@ -154,13 +154,10 @@ def select(
 
   One call of `em.fit_batch` over the B R fits, compiled once: the points are
   held R times, and a step of a fit of few components costs as much as one of
-  the largest candidate.
-
-  The choice is the smallest value of the criterion among the fits that are
-  CONVERGED or at MAX_ITER. A DEGENERATE one, whose likelihood may be that of a
-  collapsed component, is chosen only where there is no other, and
-  INVALID_INPUT never; where all are invalid the first candidate stands, with
-  that status.
+  the largest candidate. The choice is the smallest value of the criterion
+  among the fits that are CONVERGED or at MAX_ITER. A DEGENERATE one, whose
+  likelihood may be that of a collapsed component, is chosen only where there
+  is no other; where all are invalid the first candidate stands.
 
   Args:
     key: consumed; one key, folded with the index of each problem, or `[B]`.
@@ -185,14 +182,9 @@ def select(
     sample_weight=sample_weight,
     max_components=int(candidates.max()),
   )
-  num_problems = batch.points.shape[0]
-  if key.ndim == 0:
-    key = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(
-      key, jnp.arange(num_problems)
-    )
   keys = jax.vmap(
     jax.vmap(jax.random.fold_in, in_axes=(None, 0)), in_axes=(0, None)
-  )(key, candidates)
+  )(em.keys_of(key, batch.points.shape[0]), candidates)
   tried = with_candidates(batch, candidates)
   fits = em.run_batch(
     keys.reshape(-1), tried, covariance_type=covariance_type, **options

@@ -6,7 +6,7 @@ has stopped takes the next one.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -72,55 +72,70 @@ def run_all(
   Returns:
     What `keep` gives for each item, with a leading axis of `num_items`.
   """
-  num_slots = min(num_slots, num_items)
-  most_running = num_slots - max(1, num_slots // _FREE_SHARE)
-
-  def load_all(index):
-    return jax.vmap(load)(jnp.minimum(index, num_items - 1))
-
-  def is_running(index, state):
-    return (index < num_items) & ~jax.vmap(is_done)(state)
-
-  def iterate(next_item, index, data, state):
-    # With nothing left to take, work on until all have stopped.
-    allowed = jnp.where(next_item < num_items, most_running, 0)
-
-    def is_busy(state):
-      return jnp.sum(is_running(index, state)) > allowed
-
-    def step_all(state):
-      stepped = jax.vmap(step)(data, state)
-      return _select(is_running(index, state), stepped, state)
-
-    return jax.lax.while_loop(is_busy, step_all, state)
-
-  def serve(carry):
-    next_item, index, data, state, kept = carry
-    state = iterate(next_item, index, data, state)
-    is_free = ~is_running(index, state)
-    # Where nothing has finished, the index is out of range and is dropped.
-    target = jnp.where(is_free, index, num_items)
-    kept = jax.tree.map(
-      lambda all_kept, new: all_kept.at[target].set(new, mode="drop"),
-      kept,
-      jax.vmap(keep)(state),
-    )
-    taken = next_item + jnp.cumsum(is_free) - 1
-    index = jnp.where(is_free, jnp.minimum(taken, num_items), index)
-    data, state = _select(is_free, load_all(index), (data, state))
-    return next_item + jnp.sum(is_free), index, data, state, kept
-
-  index = jnp.arange(num_slots)
-  data, state = load_all(index)
+  queue = _Queue(load, step, is_done, keep, num_items)
+  index = jnp.arange(min(num_slots, num_items))
+  data, state = queue.load_all(index)
   kept = jax.tree.map(
     lambda leaf: jnp.zeros((num_items, *leaf.shape[1:]), leaf.dtype),
     jax.vmap(keep)(state),
   )
-  carry = (jnp.asarray(num_slots), index, data, state, kept)
+  carry = (jnp.asarray(index.size), index, data, state, kept)
   carry = jax.lax.while_loop(
-    lambda carry: jnp.any(carry[1] < num_items), serve, carry
+    lambda carry: jnp.any(carry[1] < num_items), queue.serve, carry
   )
   return carry[4]
+
+
+class _Queue(NamedTuple):
+  """The arguments of `run_all`, and what is done with them.
+
+  An index of `num_items` is that of a slot with nothing to do.
+  """
+
+  load: Callable[[jax.Array], tuple[Any, Any]]
+  step: Callable[[Any, Any], Any]
+  is_done: Callable[[Any], jax.Array]
+  keep: Callable[[Any], Any]
+  num_items: int
+
+  def load_all(self, index):
+    return jax.vmap(self.load)(jnp.minimum(index, self.num_items - 1))
+
+  def is_running(self, index, state):
+    return (index < self.num_items) & ~jax.vmap(self.is_done)(state)
+
+  def iterate(self, next_item, index, data, state):
+    """Steps in all slots until enough of them are free."""
+    num_slots = index.size
+    most_running = num_slots - max(1, num_slots // _FREE_SHARE)
+    # With nothing left to take, work on until all have stopped.
+    allowed = jnp.where(next_item < self.num_items, most_running, 0)
+
+    def is_busy(state):
+      return jnp.sum(self.is_running(index, state)) > allowed
+
+    def step_all(state):
+      stepped = jax.vmap(self.step)(data, state)
+      return _select(self.is_running(index, state), stepped, state)
+
+    return jax.lax.while_loop(is_busy, step_all, state)
+
+  def serve(self, carry):
+    """Iterates, keeps what is done and gives the free slots new items."""
+    next_item, index, data, state, kept = carry
+    state = self.iterate(next_item, index, data, state)
+    is_free = ~self.is_running(index, state)
+    # Where nothing has finished, the index is out of range and is dropped.
+    target = jnp.where(is_free, index, self.num_items)
+    kept = jax.tree.map(
+      lambda all_kept, new: all_kept.at[target].set(new, mode="drop"),
+      kept,
+      jax.vmap(self.keep)(state),
+    )
+    taken = next_item + jnp.cumsum(is_free) - 1
+    index = jnp.where(is_free, jnp.minimum(taken, self.num_items), index)
+    data, state = _select(is_free, self.load_all(index), (data, state))
+    return next_item + jnp.sum(is_free), index, data, state, kept
 
 
 def _select(mask, chosen, other):

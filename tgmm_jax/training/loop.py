@@ -86,6 +86,23 @@ def run(
     CheckpointError: see `checkpoints`.
   """
   folder = pathlib.Path(folder)
+  with (
+    checkpoints.Checkpointer(
+      folder / run_folder.CHECKPOINTS, config=identity, max_to_keep=max_to_keep
+    ) as checkpointer,
+    metric_writer.MetricWriter(folder) as writer,
+    jax.set_mesh(mesh),
+  ):
+    state, step = _begin(learner, config, mesh, checkpointer, restore_dir)
+    if step < config.num_steps:
+      writer.truncate(step)
+      loop = _Loop(learner, config, mesh, checkpointer, writer, on_progress)
+      state = loop.run(state, step, stop)
+    return state.params
+
+
+def _begin(learner, config, mesh, checkpointer, restore_dir):
+  """From the run's own folder, from `restore_dir`, or from scratch."""
   abstract = train_step.abstract_state(learner, config)
   shardings = sharding.state_shardings(
     abstract, mesh, rule=config.state_sharding
@@ -97,31 +114,17 @@ def run(
     abstract,
     shardings,
   )
-  with (
-    checkpoints.Checkpointer(
-      folder / run_folder.CHECKPOINTS, config=identity, max_to_keep=max_to_keep
-    ) as checkpointer,
-    metric_writer.MetricWriter(folder) as writer,
-    jax.set_mesh(mesh),
-  ):
-    # 1. the run's own folder, 2. `restore_dir`, 3. scratch.
-    restored = checkpointer.restore_latest(
-      template,
-      restore_dir=restore_dir
-      and pathlib.Path(restore_dir) / run_folder.CHECKPOINTS,
-    )
-    if restored is None:
-      init = functools.partial(train_step.init_state, learner, config)
-      state, step = jax.jit(init, out_shardings=shardings)(), 0
-    else:
-      state, step = restored.state, restored.step
-      if checkpointer.latest_step() is None:  # it came from `restore_dir`
-        checkpointer.save(step, state)
-    if step < config.num_steps:
-      writer.truncate(step)
-      loop = _Loop(learner, config, mesh, checkpointer, writer, on_progress)
-      state = loop.run(state, step, stop)
-    return state.params
+  restored = checkpointer.restore_latest(
+    template,
+    restore_dir=restore_dir
+    and pathlib.Path(restore_dir) / run_folder.CHECKPOINTS,
+  )
+  if restored is None:
+    init = functools.partial(train_step.init_state, learner, config)
+    return jax.jit(init, out_shardings=shardings)(), 0
+  if checkpointer.latest_step() is None:  # it came from `restore_dir`
+    checkpointer.save(restored.step, restored.state)
+  return restored.state, restored.step
 
 
 class _Loop:

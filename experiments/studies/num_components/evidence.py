@@ -2,18 +2,15 @@
 
 BIC leaves out what does not grow with the number of points; for some dozens
 of points that is much. Here it is kept, for broad priors that are read off the
-points.
+points. It errs where components overlap so much that the component of a point
+is not known, and of points that are no Gaussian mixture it asks for more
+components than BIC does.
 """
 
 import jax
 import jax.numpy as jnp
 
 from tgmm_jax import gmm, linalg, types
-
-# Types whose coordinates have one scale.
-_ONE_SCALE = ("unit", "tied_spherical", "spherical")
-# Types with covariances common to all components, if any.
-_COMMON = ("unit", "tied_spherical", "tied")
 
 
 def evidence(
@@ -41,10 +38,6 @@ def evidence(
   are divided by their spread, but for types whose coordinates have one scale);
   that of a covariance is worth one point, as in BIC (Kass and Wasserman
   1995). Covariances in common are counted once, with n.
-
-  It errs where components overlap so much that the component of a point is not
-  known, and of points that are no Gaussian mixture it asks for more components
-  than BIC does.
 
   Args:
     points: `[N, d]`; padding may hold anything.
@@ -75,10 +68,11 @@ def evidence(
   value += _sum(distance, is_component)
   ratio = _log_ratio(mixture, own_size, prior, covariance_type)
   value += _sum(ratio, is_component)
-  count = _num_free(dim, covariance_type)
-  if covariance_type in _COMMON:
-    return value + count * jnp.log1p(size)
-  return value + count * _sum(jnp.log1p(own_size), is_component)
+  kind = gmm.kind_of(covariance_type)
+  count = kind.num_parameters(1, dim)
+  if kind.is_per_component:
+    return value + count * _sum(jnp.log1p(own_size), is_component)
+  return value + count * jnp.log1p(size)
 
 
 def _prior(points, sample_weight, covariance_type):
@@ -87,7 +81,7 @@ def _prior(points, sample_weight, covariance_type):
     points, sample_weight=sample_weight
   )
   scales = jnp.ones_like(centre)
-  if covariance_type not in _ONE_SCALE:
+  if gmm.kind_of(covariance_type).frame in ("axes", "linear"):
     variances = jnp.diagonal(covariance)
     scales = jnp.sqrt(jnp.where(variances > 0, variances, 1.0))
   scaled = covariance / (scales[:, None] * scales)
@@ -97,25 +91,13 @@ def _prior(points, sample_weight, covariance_type):
 
 def _log_ratio(mixture, own_size, prior, covariance_type):
   """`log |I + n_k P S_k^-1|` of each component, `[K]`."""
-  if covariance_type in ("tied", "full"):
+  if gmm.kind_of(covariance_type).structure == "matrix":
     covariances = mixture.covariances
     wide = covariances + own_size[:, None, None] * jnp.diag(prior)
     return jnp.linalg.slogdet(wide)[1] - jnp.linalg.slogdet(covariances)[1]
   deviations = gmm.standard_deviations(mixture, covariance_type=covariance_type)
   ratio = own_size[:, None] * prior / deviations**2
   return jnp.sum(jnp.log1p(ratio), axis=-1)
-
-
-def _num_free(dim, covariance_type):
-  """Parameters of a covariance."""
-  return {
-    "unit": 0,
-    "tied_spherical": 1,
-    "spherical": 1,
-    "diag": dim,
-    "tied": dim * (dim + 1) // 2,
-    "full": dim * (dim + 1) // 2,
-  }[covariance_type]
 
 
 def _sum(values, is_component):

@@ -10,9 +10,8 @@ import scipy.stats
 
 from tests.solvers.em import problems as em_problems
 from tgmm_jax import gmm, types
-from tgmm_jax.solvers import em
+from tgmm_jax.solvers import em, k_means
 from tgmm_jax.solvers.em import fits as em_fits
-from tgmm_jax.solvers.em import k_means
 from tgmm_jax.tasks import mixtures
 
 K, DIM, NUM_POINTS = 3, 4, 40

@@ -12,7 +12,7 @@ import pytest
 from tests.solvers.em import problems as em_problems
 from tgmm_jax import gmm, types
 from tgmm_jax.solvers import em
-from tgmm_jax.solvers.em import stream
+from tgmm_jax.solvers.em import sharded, stream
 
 NUM_POINTS, DIM, K = 60, 3, 3
 # Compiled once for each covariance type; does not divide the points.
@@ -259,7 +259,7 @@ def test_the_start_is_that_of_em_fit(init):
 
 
 def test_a_start_from_some_of_the_points(monkeypatch):
-  monkeypatch.setattr(stream, "NUM_START_POINTS", 20)
+  monkeypatch.setattr(sharded, "NUM_START_POINTS", 20)
   # All but 20 points have no weight: these are the sample.
   weight = np.zeros(NUM_POINTS)
   chosen = np.sort(np.random.default_rng(2).permutation(NUM_POINTS)[:20])
@@ -311,7 +311,7 @@ def only_once():
     ([POINTS[:9], (POINTS, WEIGHTS - 1)], ValueError, "at 9, takes finite"),
     ([(POINTS, WEIGHTS * np.nan)], ValueError, "sample_weight is nan at 0"),
     ([(POINTS, 1e307 * WEIGHTS)], ValueError, "weights that sum to inf"),
-    ([POINTS[:2]], ValueError, "num_components is 3, .* from 1 to the 2"),
+    ([POINTS[:2]], ValueError, "num_components is 3, .* from 1 to 2"),
     (1e30 * POINTS, ValueError, "squares are within the range of float32"),
     (1e200 * POINTS, ValueError, "squares are within the range of float32"),
     (1e-30 * POINTS, ValueError, "squares are within the range of float32"),

@@ -265,13 +265,27 @@ def run_batch(
     axes=("B", "N", "d"),
   )
   checks.integer("batch_size", batch_size, lowest=1)
-  if key.ndim == 0:
-    fold_in = jax.vmap(jax.random.fold_in, in_axes=(None, 0))
-    key = fold_in(key, jnp.arange(batch.points.shape[0]))
   inputs = em_starts.Inputs(
-    key, batch.points, batch.num_components, batch.sample_weight, plan.given
+    keys_of(key, batch.points.shape[0]),
+    batch.points,
+    batch.num_components,
+    batch.sample_weight,
+    plan.given,
   )
   return _fit_batch(inputs, plan.limits, form=plan.form, batch_size=batch_size)
+
+
+def keys_of(key: jax.Array, num_problems: int) -> jax.Array:
+  """A key for each of B problems: those given, or one folded with 0 ... B - 1.
+
+  Args:
+    key: one key, or `[B]`.
+    num_problems: B.
+  """
+  if key.ndim:
+    return key
+  fold_in = jax.vmap(jax.random.fold_in, in_axes=(None, 0))
+  return fold_in(key, jnp.arange(num_problems))
 
 
 def _run_to_end(

@@ -125,7 +125,8 @@ def make_plan(
   max_components = problem_lib.static_components(num_components, max_components)
   checks.name("covariance_type", covariance_type, gmm.COVARIANCE_TYPES)
   checks.integer("num_init", options.num_init, lowest=1)
-  if options.is_projected and covariance_type != "unit":
+  is_known = gmm.kind_of(covariance_type).is_known
+  if options.is_projected and not is_known:
     raise ValueError(
       f"is_projected is True with covariance_type {covariance_type!r}, takes"
       " 'unit'"

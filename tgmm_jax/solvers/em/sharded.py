@@ -68,7 +68,6 @@ def fit_sharded(
   points = checks.array("points", points, ("N", "d"))
   num_points = points.shape[0]
   checks.integer("num_components", num_components, lowest=1, highest=num_points)
-  sample_weight = checks.weights(sample_weight, points)
   checks.name("axis", axis, mesh.axis_names)
   checks.integer("block_size", block_size, lowest=1)
   em_options.require_default(
@@ -84,15 +83,12 @@ def fit_sharded(
   # Drawing a start fails under JAX's default, Explicit.
   automatic = (AxisType.Auto,) * len(mesh.axis_names)
   mesh = Mesh(mesh.devices, mesh.axis_names, axis_types=automatic)
-  points, sample_weight = _deal_out(points, sample_weight, mesh, axis)
+  points, sample_weight = _deal_out(
+    points, checks.weights(sample_weight, points), mesh, axis
+  )
   key, given = jax.device_put((key, plan.given), NamedSharding(mesh, jax.P()))
   with jax.set_mesh(mesh):
-    is_good, row = _first_bad(points, sample_weight)
-    if not is_good:
-      row = int(row)
-      rows = slice(row, row + 1)
-      checks.values(points[rows], sample_weight[rows], first=row)
-      checks.problem(points[:num_points], sample_weight[:num_points])
+    _check_values(points, sample_weight, num_points)
     return _fit_sharded(
       em_starts.Inputs(key, points, num_components, sample_weight, given),
       plan.limits,
@@ -118,6 +114,16 @@ def _deal_out(points, sample_weight, mesh, axis):
     sample_weight = jnp.pad(sample_weight, (0, missing))
   over_points = NamedSharding(mesh, jax.P(axis))
   return jax.device_put((points, sample_weight), over_points)
+
+
+def _check_values(points, sample_weight, num_points):
+  """Refuses NaN, inf and weights that cannot be used; looks at one row."""
+  is_good, row = _first_bad(points, sample_weight)
+  if not is_good:
+    row = int(row)
+    rows = slice(row, row + 1)
+    checks.values(points[rows], sample_weight[rows], first=row)
+    checks.problem(points[:num_points], sample_weight[:num_points])
 
 
 @jax.jit
@@ -231,33 +237,13 @@ def _run_shard(
   layout,
 ):
   """All steps on the points of one device."""
-  block_size = min(layout.block_size, columns.shape[1])
-  missing = -columns.shape[1] % block_size
-  columns = jnp.pad(columns, ((0, 0), (0, missing)))
-  columns = columns.reshape(columns.shape[0], -1, block_size).swapaxes(0, 1)
-  sample_weight = jnp.pad(sample_weight, (0, missing)).reshape(-1, block_size)
-
-  blocks = (columns, sample_weight)
-  e_step = functools.partial(em_steps.e_step, covariance_type=covariance_type)
+  blocks = _cut(columns, sample_weight, layout.block_size)
+  sample_weight = blocks[1]
 
   def advance(run):
-    def add(sums, block):
-      columns, weight = block
-      statistics = e_step(columns, run.mixture, sample_weight=weight)
-      sums = jax.tree.map(jnp.add, sums, statistics._replace(log_density=None))
-      return sums, statistics.log_density
-
-    shapes = jax.eval_shape(
-      e_step, columns[0], run.mixture, sample_weight=sample_weight[0]
+    sums, log_density = _sums(
+      blocks, run.mixture, layout.axis, covariance_type=covariance_type
     )
-    nothing = jax.tree.map(
-      # Each device has sums of its own until they are reduced.
-      lambda leaf: jax.lax.pcast(
-        jnp.zeros(leaf.shape, leaf.dtype), layout.axis, to="varying"
-      ),
-      shapes._replace(log_density=None),
-    )
-    sums, log_density = jax.lax.scan(add, nothing, blocks)
     change = jnp.sum(sample_weight * (log_density - run.log_density))
     # One vector, one reduction.
     vector, unravel = ravel_pytree((sums, change))
@@ -284,12 +270,39 @@ def _run_shard(
   )
 
 
-def _log_likelihood(
-  blocks,
-  mixture,
-  *,
-  covariance_type,
-):
+def _cut(columns, sample_weight, block_size):
+  """Blocks of columns `[M, d, n]` and of weights `[M, n]`, padded by 0."""
+  block_size = min(block_size, columns.shape[1])
+  missing = -columns.shape[1] % block_size
+  columns = jnp.pad(columns, ((0, 0), (0, missing)))
+  columns = columns.reshape(columns.shape[0], -1, block_size).swapaxes(0, 1)
+  weights = jnp.pad(sample_weight, (0, missing)).reshape(-1, block_size)
+  return columns, weights
+
+
+def _sums(blocks, mixture, axis, *, covariance_type):
+  """A device's own sums of the E-step, and the log densities `[M, n]`."""
+  e_step = functools.partial(em_steps.e_step, covariance_type=covariance_type)
+
+  def add(sums, block):
+    columns, weight = block
+    statistics = e_step(columns, mixture, sample_weight=weight)
+    sums = jax.tree.map(jnp.add, sums, statistics._replace(log_density=None))
+    return sums, statistics.log_density
+
+  columns, weights = blocks
+  shapes = jax.eval_shape(e_step, columns[0], mixture, sample_weight=weights[0])
+  nothing = jax.tree.map(
+    # Each device has sums of its own until they are reduced.
+    lambda leaf: jax.lax.pcast(
+      jnp.zeros(leaf.shape, leaf.dtype), axis, to="varying"
+    ),
+    shapes._replace(log_density=None),
+  )
+  return jax.lax.scan(add, nothing, blocks)
+
+
+def _log_likelihood(blocks, mixture, *, covariance_type):
   def add_up(block):
     columns, sample_weight = block
     log_density = em_steps.log_density(

@@ -1,8 +1,9 @@
 """EM for points that never fit in memory: one pass over blocks an iteration.
 
 The host reads a block, takes it into the frame and hands it to the device; the
-sums come back and are added up in float64. While the device works on a block
-the host prepares the next.
+sums come back and are added up in float64; the device computes in float32, or
+in float64 where JAX has 64 bits enabled. While the device works on a block the
+host prepares the next.
 """
 
 import functools
@@ -42,8 +43,7 @@ def fit_stream(
   """Fits one problem that is read block by block.
 
   One pass over the blocks in every iteration, one before the first and one
-  after the last. The device computes in float32, or in float64 where JAX has
-  64 bits enabled; what it sums up is added in float64.
+  after the last.
 
   Args:
     key: consumed; the sample from which a start is drawn, and the start.
@@ -77,11 +77,9 @@ def fit_stream(
   )
   read = functools.partial(_pieces, _reader(blocks), block_size)
   survey = _survey(key, read)
-  if survey.num_points < num_components:
-    raise ValueError(
-      f"num_components is {num_components}, takes an integer from 1 to the"
-      f" {survey.num_points} points"
-    )
+  checks.integer(
+    "num_components", num_components, lowest=1, highest=survey.num_points
+  )
   plan = em_options.make_plan(
     {"tol": _TOL} | options,
     survey.sample,
@@ -89,8 +87,7 @@ def fit_stream(
     covariance_type=covariance_type,
     max_components=None,
   )
-  frame = _frame(survey, plan)
-  frame, start = _begin(key, survey, frame, plan)
+  frame, start = _begin(key, survey, _frame(survey, plan), plan)
   one_pass = functools.partial(
     _pass,
     read,

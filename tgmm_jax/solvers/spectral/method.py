@@ -1,4 +1,22 @@
-"""The spectral method for spherical mixtures, from points or from moments."""
+"""The spectral method for spherical mixtures, from points or from moments.
+
+Hsu and Kakade 2013 with the tensor power method of Anandkumar et al. 2014.
+About the origin, as there, it needs linearly independent means, so K <= d:
+near dependence the estimate has heavy tails, and centred data, whose means
+are dependent, cannot be fitted. About the mean (`moments.central_moments`)
+the means need only span K - 1 dimensions, K may be d + 1 if the variance is
+known, and moving the points moves the means and no more. On the paper's
+tasks with N = 128 the squared error of the means at d = K = 2 is then 0.027
+instead of thousands, at d = 8, K = 5 it is 0.07 instead of 0.1 to 30.
+
+The moments do not determine the components, and the status is DEGENERATE, for
+fewer points than K, for K > d (d + 1 about the mean), for a whitening
+eigenvalue that noise alone may give, as of equal means, for eigenvalues whose
+weights do not add up to about 1, and for a variance at its floor. The means
+are then what was found, or, if that is nothing, all the overall mean, with
+equal weights. K = 1 is the mean, which is always right, and degenerate only by
+an estimated variance of 0.
+"""
 
 import math
 import numbers
@@ -49,16 +67,7 @@ def fit(
   num_restarts: int = 10,
   num_iters: int = 30,
 ) -> types.SolverResult:
-  """Reads weights and means from the second and third moments.
-
-  Hsu and Kakade 2013 with the tensor power method of Anandkumar et al. 2014.
-  About the origin, as there, it needs linearly independent means, so K <= d:
-  near dependence the estimate has heavy tails, and centred data, whose means
-  are dependent, cannot be fitted. About the mean (`moments.central_moments`)
-  the means need only span K - 1 dimensions, K may be d + 1 if the variance is
-  known, and moving the points moves the means and no more. On the paper's
-  tasks with N = 128 the squared error of the means at d = K = 2 is then 0.027
-  instead of thousands, at d = 8, K = 5 it is 0.07 instead of 0.1 to 30.
+  """Reads weights and means from the second and third moments of points.
 
   Args:
     key: consumed; starts of the power method.
@@ -84,12 +93,7 @@ def fit(
     points' own. Its status is CONVERGED; MAX_ITER where a power iteration has
     not settled; INVALID_INPUT as in `em.fit`, and for a variance that is NaN,
     infinite or negative; DEGENERATE where the moments do not determine the
-    components. That is: fewer points than K, K > d (d + 1 about the mean), a
-    whitening eigenvalue that noise alone may give, as of equal means,
-    eigenvalues whose weights do not add up to about 1, or a variance at its
-    floor. The means are then what was found, or, if that is nothing, all the
-    overall mean, with equal weights. K = 1 is the mean, which is always right,
-    and degenerate only by an estimated variance of 0.
+    components.
 
   Raises:
     ValueError: what no data can make right.
@@ -102,25 +106,11 @@ def fit(
     sample_weight=sample_weight,
     max_components=max_components,
   )
-  num_components = problem.num_components
   frame = moment_frame.rescale(problem, variance, about, max_components)
-  whiten = moments.whitened_moments
-  if about == "mean":
-    whiten = moments.central_moments
-  whitened = whiten(
-    frame.points,
-    num_components,
-    frame.variance,
-    sample_weight=problem.sample_weight,
-    max_components=max_components,
-    # In the frame the points are of size 1, so this bounds the third powers.
-    min_eigenvalue=min_eigenvalue * frame.variance
-    + jnp.finfo(frame.points.dtype).eps,
-  )
   mixture, status, _ = _solve(
     key,
-    whitened,
-    num_components,
+    _whiten(problem, frame, about, min_eigenvalue, max_components),
+    problem.num_components,
     {"num_restarts": num_restarts, "num_iters": num_iters},
     max_rank=jnp.minimum(
       points.shape[-1] + int(about == "mean"),
@@ -134,10 +124,29 @@ def fit(
   status = jnp.where(frame.is_valid, status, types.Status.INVALID_INPUT)
   return problem_lib.conclude(
     problem,
-    moment_frame.in_data_space(mixture, frame, num_components, variance),
+    moment_frame.in_data_space(
+      mixture, frame, problem.num_components, variance
+    ),
     log_likelihood=moment_frame.log_likelihood(mixture, frame, problem),
     status=status,
     num_iters=2 * num_iters,
+  )
+
+
+def _whiten(problem, frame, about, min_eigenvalue, max_components):
+  """The whitened moments of the points in the frame."""
+  whiten = moments.whitened_moments
+  if about == "mean":
+    whiten = moments.central_moments
+  return whiten(
+    frame.points,
+    problem.num_components,
+    frame.variance,
+    sample_weight=problem.sample_weight,
+    max_components=max_components,
+    # In the frame the points are of size 1, so this bounds the third powers.
+    min_eigenvalue=min_eigenvalue * frame.variance
+    + jnp.finfo(frame.points.dtype).eps,
   )
 
 
@@ -157,10 +166,10 @@ def fit_moments(
 
   Either moments without noise, `sum_k w_k m_k m_k^T` and the same of third
   order, or raw moments `E[x x^T]` and `E[x (x) x (x) x]` with the mean and the
-  known variance of the spherical noise, which is then taken off. Moments
-  of a population give its parameters back, if the means are linearly
-  independent: of means in [-5, 5]^d, d from 2 to 40, to 1e-11 in float64 and
-  to 1e-4 in float32 (3e-3 where their condition number is 100).
+  known variance of the spherical noise, which is then taken off. Moments of a
+  population with linearly independent means in [-5, 5]^d, d from 2 to 40, give
+  its parameters back to 1e-11 in float64 and to 1e-4 in float32 (3e-3 where
+  their condition number is 100).
 
   Args:
     key: consumed; starts of the power method.
@@ -174,11 +183,9 @@ def fit_moments(
     num_iters: power steps, twice for each component.
 
   Returns:
-    A `MomentFit`, its status CONVERGED, MAX_ITER, DEGENERATE (K > d, a second
-    moment of lower rank, eigenvalues whose weights do not add up to about 1)
-    or INVALID_INPUT (NaN or inf, no symmetry, a variance that is negative, K
-    out of range). In the last two cases the means may be 0 and the weights
-    equal.
+    A `MomentFit`. INVALID_INPUT is NaN or inf, no symmetry, a variance that is
+    negative, K out of range; then, and where the moments do not determine the
+    components (DEGENERATE), the means may be 0 and the weights equal.
 
   Raises:
     ValueError: if only one of mean and variance is given.
@@ -188,23 +195,13 @@ def fit_moments(
       f"mean is {mean!r} with variance = {variance!r}; takes both or neither"
     )
   max_components = problem_lib.static_components(num_components, max_components)
+  own = _in_own_unit(jnp.asarray(second), jnp.asarray(third), mean, variance)
   is_valid = (num_components >= 1) & (num_components <= max_components)
+  is_valid &= own.is_valid
   num_components = jnp.clip(num_components, 1, max_components)
-  second, third = jnp.asarray(second), jnp.asarray(third)
-  # Lengths such that the points' are about 1: no power leaves the range.
-  unit = jnp.sqrt(jnp.max(jnp.abs(second)))
-  is_valid &= jnp.isfinite(unit)
-  unit = jnp.where((unit > 0) & (unit < jnp.inf), unit, 1.0)
-  second, third = second / unit / unit, third / unit / unit / unit
-  if mean is not None:
-    is_valid &= linalg.is_variance(variance)
-    second, third = moments.remove_noise(
-      mean / unit, second, third, variance / unit / unit
-    )
-  is_valid &= _is_symmetric(second) & tensor_power.is_symmetric(third)
   whitened = moments.whiten(
-    jnp.where(is_valid, second, 0.0),
-    jnp.where(is_valid, third, 0.0),
+    jnp.where(is_valid, own.second, 0.0),
+    jnp.where(is_valid, own.third, 0.0),
     num_components,
     max_components=max_components,
   )
@@ -213,15 +210,39 @@ def fit_moments(
     whitened,
     num_components,
     {"num_restarts": num_restarts, "num_iters": num_iters},
-    max_rank=second.shape[0],
+    max_rank=len(second),
   )
   status = jnp.where(is_valid, status, types.Status.INVALID_INPUT)
   return MomentFit(
-    mixture=mixture._replace(means=unit * mixture.means),
+    mixture=mixture._replace(means=own.unit * mixture.means),
     rank=whitened.rank,
     residual=residual,
     status=status.astype(jnp.int32),
   )
+
+
+class _Moments(NamedTuple):
+  """Moments without noise in a unit of length that suits them."""
+
+  second: jax.Array
+  third: jax.Array
+  unit: jax.Array
+  is_valid: jax.Array
+
+
+def _in_own_unit(second, third, mean, variance):
+  """Lengths such that the points' are about 1: no power leaves the range."""
+  unit = jnp.sqrt(jnp.max(jnp.abs(second)))
+  is_valid = jnp.isfinite(unit)
+  unit = jnp.where((unit > 0) & (unit < jnp.inf), unit, 1.0)
+  second, third = second / unit / unit, third / unit / unit / unit
+  if mean is not None:
+    is_valid &= linalg.is_variance(variance)
+    second, third = moments.remove_noise(
+      mean / unit, second, third, variance / unit / unit
+    )
+  is_valid &= _is_symmetric(second) & tensor_power.is_symmetric(third)
+  return _Moments(second, third, unit, is_valid)
 
 
 def recover(
@@ -256,13 +277,9 @@ def recover(
     moments do not determine the components.
   """
   is_component = jnp.arange(eigenvalues.size) < num_components
-  safe = jnp.where(eigenvalues > 0, eigenvalues, 1.0)
-  means = whitened.centre + linalg.matmul(
-    vectors * safe[:, None], whitened.unwhitening.T
+  means, weights, total = _unwhiten(
+    eigenvalues, vectors, whitened, is_component
   )
-  weights = jnp.where(is_component, safe**-2, 0.0)
-  total = jnp.sum(weights)
-  weights = weights / total
   is_usable = (
     jnp.all((eigenvalues > 0) | ~is_component)
     & jnp.all(jnp.isfinite(means))
@@ -290,6 +307,17 @@ def recover(
     jnp.where(is_component[:, None], means, 0.0),
   )
   return mixture, status.astype(jnp.int32)
+
+
+def _unwhiten(eigenvalues, vectors, whitened, is_component):
+  """Means, weights that sum to 1, and what they summed to before."""
+  safe = jnp.where(eigenvalues > 0, eigenvalues, 1.0)
+  means = whitened.centre + linalg.matmul(
+    vectors * safe[:, None], whitened.unwhitening.T
+  )
+  weights = jnp.where(is_component, safe**-2, 0.0)
+  total = jnp.sum(weights)
+  return means, weights / total, total
 
 
 def _check(variance, about, min_eigenvalue, num_restarts, num_iters):

@@ -39,9 +39,6 @@ class WhitenedMoments(NamedTuple):
     rank: `[]` int32, how many of them are positive: above rounding, and,
       from points, above what the noise alone would show (`noise_edge`). The
       moments determine the components only where it is K.
-    num_negative: `[]` int32, how many eigenvalues are below 0 by more than
-      rounding: of the K from points, of all d from a given second moment,
-      which then is none of a mixture.
   """
 
   tensor: jax.Array
@@ -49,7 +46,6 @@ class WhitenedMoments(NamedTuple):
   centre: jax.Array
   eigenvalues: jax.Array
   rank: jax.Array
-  num_negative: jax.Array
 
 
 def noise_variance(
@@ -183,7 +179,6 @@ def whitened_moments(
     centre=jnp.zeros(dim, points.dtype),
     eigenvalues=eigenvalues,
     rank=jnp.sum(is_component & is_present, dtype=jnp.int32),
-    num_negative=_count_negative(eigenvalues, _rounding(second)),
   )
 
 
@@ -235,7 +230,6 @@ def central_moments(
     centre=centre,
     eigenvalues=jnp.pad(eigenvalues, (1, 0), constant_values=1.0),
     rank=1 + jnp.sum(is_direction & is_present, dtype=jnp.int32),
-    num_negative=_count_negative(eigenvalues, _rounding(second)),
   )
 
 
@@ -303,7 +297,6 @@ def whiten(
     centre=jnp.zeros(dim, second.dtype),
     eigenvalues=eigenvalues,
     rank=jnp.sum(eigenvalues > rounding, dtype=jnp.int32),
-    num_negative=_count_negative(values, rounding),
   )
 
 
@@ -362,7 +355,3 @@ def _rounding(eigenvalues):
   """What an eigenvalue computed with these may be and still be 0."""
   largest = jnp.max(jnp.abs(eigenvalues), initial=0.0)
   return _NUM_ROUNDINGS * jnp.finfo(eigenvalues.dtype).eps * largest
-
-
-def _count_negative(eigenvalues, rounding):
-  return jnp.sum(eigenvalues < -rounding, dtype=jnp.int32)
