@@ -22,11 +22,15 @@ CELLS = [
 
 
 class Page(html.parser.HTMLParser):
-  """Checks that tags balance; collects texts, tables and attributes."""
+  """Checks that tags balance; collects texts, tables and attributes.
+
+  Of bold entries it collects the first one of their line.
+  """
 
   def __init__(self, text):
     super().__init__()
     self.open, self.tables, self.attributes, self.texts = [], [], [], []
+    self.bold = []
     self.feed(text)
     self.close()
     assert self.open == []
@@ -41,6 +45,8 @@ class Page(html.parser.HTMLParser):
       self.tables[-1].append([])
     if tag in ("td", "th"):
       self.tables[-1][-1].append("")
+    if tag == "b":
+      self.bold.append(self.tables[-1][-1][0])
 
   def handle_endtag(self, tag):
     assert self.open.pop() == tag
@@ -51,6 +57,11 @@ class Page(html.parser.HTMLParser):
     self.texts.append(data)
     if "td" in self.open or "th" in self.open:
       self.tables[-1][-1][-1] += data
+
+  @property
+  def text(self):
+    """All of it, each run of blanks as one."""
+    return " ".join(" ".join(self.texts).split())
 
 
 def make_rows():
@@ -103,10 +114,10 @@ def test_published_metric_has_a_table_of_its_own(tmp_path):
   page = write(tmp_path)
   table = table_of(page, ["d = 2", "K = 2", "K = 3"], number=1)
   assert table["refiner"] == ["6.0200 ± 0.0016", "6.0360 ± 0.0016"]
-  assert "applies its inverse" in " ".join(page.texts)
+  assert "applies its inverse" in page.text
   without = [row for row in make_rows() if row.metric != "l2_error_released"]
   page = write(tmp_path, rows=without)
-  assert "applies its inverse" not in " ".join(page.texts)
+  assert "applies its inverse" not in page.text
 
 
 def test_summary_names_the_best_of_each_kind(tmp_path):
@@ -126,9 +137,9 @@ def test_summary_names_the_best_of_each_kind(tmp_path):
 
 def test_summary_counts_failures_once_for_all_metrics(tmp_path):
   page = write(tmp_path)
-  text = " ".join(page.texts)
   # Three solvers with 20 and 30 failures, 1280 tasks in each of six cells.
-  assert "3 solvers, 6 cells, 1,280 tasks in each. 150 of 7,680" in text
+  counts = "3 solvers, 6 cells, 1,280 tasks in each. 150 of 7,680 solutions"
+  assert counts in page.text
 
 
 def test_missing_cells_are_shown_as_missing(tmp_path):
@@ -141,7 +152,7 @@ def test_missing_cells_are_shown_as_missing(tmp_path):
   page = write(tmp_path, rows=rows, expected=cells)
   assert table_of(page, ["d = 2"])["refiner"][1] == "missing"
   assert table_of(page, ["d = 32"])["refiner"] == ["missing"]
-  text = " ".join(page.texts)
+  text = page.text
   assert "4 of 19 planned results are missing" in text
   assert "refiner, d = 2, K = 3: l2_error, l2_error_released, accuracy" in text
   assert "refiner, d = 32, K = 2: l2_error" in text
@@ -149,17 +160,17 @@ def test_missing_cells_are_shown_as_missing(tmp_path):
 
 def test_complete_run_and_unplanned_cells_are_not_missing(tmp_path):
   page = write(tmp_path, expected=CELLS)
-  text = " ".join(page.texts)
+  text = page.text
   assert "No planned cell is missing." in text
   extra = make_rows()[0]._replace(solver="spectral")
   page = write(tmp_path, rows=[*make_rows(), extra], expected=CELLS)
   assert table_of(page, ["d = 2"])["spectral"][1] == "–"
-  assert "missing:" not in " ".join(page.texts)
+  assert "missing:" not in page.text
 
 
 def test_run_without_results_is_reported_as_missing(tmp_path):
   page = write(tmp_path, rows=[], expected=CELLS)
-  assert f"{len(CELLS)} of {len(CELLS)} planned" in " ".join(page.texts)
+  assert f"{len(CELLS)} of {len(CELLS)} planned" in page.text
   assert table_of(page, ["d = 2"])["refiner"] == ["missing", "missing"]
 
 
@@ -181,6 +192,7 @@ def test_names_cannot_smuggle_markup(tmp_path):
     question=evil,
     rows=rows,
     figures={evil: mpl_figure.Figure((1, 1))},
+    tables={evil: {evil: evil}},
     config={evil: evil},
     versions={evil: evil},
     parameters={evil: {evil: evil}},
@@ -191,6 +203,23 @@ def test_names_cannot_smuggle_markup(tmp_path):
   assert "<script" not in content
   assert ("img", "alt", evil) in page.attributes
   assert content.count("&lt;script&gt;") > 10
+
+
+def test_names_are_shown_as_they_are(tmp_path):
+  solver, title = "a&b<script>c</script>", "K & d <script>"
+  row = make_rows()[0]._replace(solver=solver)
+  page = write(tmp_path, title=title, rows=[row], config={"title": title})
+  content = (tmp_path / "report.html").read_text()
+  # Escaped, and not twice.
+  assert "<script" not in content
+  assert "&amp;amp;" not in content
+  assert "&amp;lt;" not in content
+  # In the tab, the heading and the config; in the summary and its table.
+  assert page.text.count(title) == 3
+  assert page.tables[0][1][2] == solver
+  assert table_of(page, ["d = 2"]) == {
+    solver: ["0.0200 ± 0.001620 (1.6%) failed"]
+  }
 
 
 def test_page_needs_nothing_from_elsewhere(tmp_path):
@@ -229,7 +258,7 @@ def test_the_other_sections(tmp_path):
   assert table_of(page, ["", "total"])["refiner"] == ["371,234", "0.25"]
   assert table_of(page, ["", "total"])["tgmm"] == ["–", "–"]
   assert table_of(page, ["", "steps"])["refiner"] == ["6,000", "301.5"]
-  text = "".join(page.texts)
+  text = page.text
   assert '"num_steps": 7' in text
   assert ["jax", "0.10.2"] in page.tables[-1]
   assert "clustering accuracy" in text
@@ -243,21 +272,16 @@ def test_same_input_same_bytes(tmp_path):
   assert (tmp_path / "report.html").read_bytes() == first
 
 
-def test_bold_is_the_best_and_what_is_within_its_standard_error():
+def test_bold_is_the_best_and_what_is_within_its_standard_error(tmp_path):
   base = make_rows()[0]._replace(standard_error=0.01)
   means = {"a": 1.0, "b": 1.005, "c": 1.02, "em/oracle": 0.5}
   rows = [base._replace(solver=name, mean=mean) for name, mean in means.items()]
 
-  def bold(rows, metric):
-    table = report_tables.metric_tables(rows, [], metric)
-    lines = re.findall(r'<th scope="row">(.*?)</th>(.*?)</tr>', table)
-    return [name for name, cells in lines if "<b>" in cells]
-
-  assert bold(rows, "l2_error") == ["a", "b"]
+  assert write(tmp_path, rows=rows).bold == ["a", "b"]
   rows = [row._replace(metric="accuracy") for row in rows]
-  assert bold(rows, "accuracy") == ["c"]
+  assert write(tmp_path, rows=rows).bold == ["c"]
   rows = [row._replace(metric="num_iters") for row in rows]
-  assert bold(rows, "num_iters") == []
+  assert write(tmp_path, rows=rows).bold == []
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,11 @@
-"""The tables of a report, as HTML: solvers by K, with what is missing."""
+"""What the tables of a report say: solvers by K, and what is missing.
 
-import html
+Records of plain text and numbers; `templates/report.html` lays them out.
+"""
+
 import math
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from tgmm_jax.evaluation import results
 from tgmm_jax.figures import style as figure_style
@@ -16,9 +19,67 @@ _SIGNS = {
   "log_likelihood": -1,
   "log_likelihood_fresh": -1,
 }
-_TEXT_HEADS = ("kind", "solver")
 # In the order of the summary.
 _KINDS = ("trained", "constructed", "classical", "reference")
+
+
+class Entry(NamedTuple):
+  """An entry of a table."""
+
+  text: str
+  kind: str = ""  # its class in the style
+  note: str = ""  # what stands below the text
+  is_best: bool = False  # of its column
+
+
+class Line(NamedTuple):
+  """A line of a table."""
+
+  head: str
+  entries: list[Entry]
+  kind: str = ""  # its class in the style
+
+
+class Table(NamedTuple):
+  """A table; its first head is that of the column of the lines' heads."""
+
+  heads: list[Entry]
+  lines: list[Line]
+
+
+class Counts(NamedTuple):
+  """How much was solved."""
+
+  solvers: int
+  cells: int
+  tasks: str  # in each cell
+  failures: str
+  solutions: str
+
+
+class Gap(NamedTuple):
+  """Planned results of a solver that are missing in a setting."""
+
+  solver: str
+  setting: str
+  columns: list[int]  # K
+  metrics: list[str]
+
+
+class Missing(NamedTuple):
+  """What is missing of what was planned."""
+
+  total: int
+  planned: int
+  gaps: list[Gap]
+
+
+class Summary(NamedTuple):
+  """What a run comes down to."""
+
+  best: Table  # of each kind of solver
+  counts: Counts | None  # None without rows
+  missing: Missing
 
 
 def format_mean(mean: float, standard_error: float) -> str:
@@ -44,11 +105,6 @@ def format_failures(row: results.Row) -> str:
   return f"{row.failures} ({share:.1%})"
 
 
-def escape(value: object) -> str:
-  """Text for HTML."""
-  return html.escape(str(value))
-
-
 def settings_with(
   rows: Sequence[results.Row], expected: Sequence[results.Cell]
 ) -> list[results.Setting]:
@@ -59,7 +115,7 @@ def settings_with(
 
 def metric_tables(
   rows: Sequence[results.Row], expected: Sequence[results.Cell], metric: str
-) -> str:
+) -> list[Table]:
   """A table for each setting: solvers by K, `mean ± standard error`.
 
   Failures are in the table of `l2_error` only: they are the same for every
@@ -72,7 +128,7 @@ def metric_tables(
     metric: which one.
 
   Returns:
-    HTML, empty if the metric is neither in rows nor planned.
+    The tables, none if the metric is neither in rows nor planned.
   """
   settings = settings_with(rows, expected)
   tables = []
@@ -90,7 +146,7 @@ def metric_tables(
     if here or planned:
       label = figure_style.setting_label(setting, settings)
       tables.append(_metric_table(here, planned, metric, label))
-  return "".join(tables)
+  return tables
 
 
 def _metric_table(here, planned, metric, label):
@@ -100,33 +156,28 @@ def _metric_table(here, planned, metric, label):
   best = {column: _best(here, column, metric) for column in columns}
   lines = []
   for solver in solvers:
-    cells = []
+    entries = []
     for column in columns:
       row = here.get((solver, column))
-      if row is None:
-        is_planned = (solver, column) in planned
-        text = "missing" if is_planned else "–"
-        cells.append(
-          f'<td class="{"missing" if is_planned else ""}">{text}</td>'
-        )
+      if row is not None:
+        entries.append(_mean_entry(row, row in best[column], metric))
+      elif (solver, column) in planned:
+        entries.append(Entry("missing", "missing"))
       else:
-        cells.append(_mean_cell(row, row in best[column], metric))
+        entries.append(Entry("–"))
     kind = "reference" if solver in results.REFERENCES else ""
-    lines.append(
-      f'<tr class="{kind}"><th scope="row">{escape(solver)}</th>'
-      f"{''.join(cells)}</tr>"
-    )
-  heads = [f"K = {column}" for column in columns]
-  return _table([label, *heads], lines)
+    lines.append(Line(solver, entries, kind))
+  return Table([Entry(label), *_heads(columns)], lines)
 
 
-def _mean_cell(row, is_best, metric):
-  text = escape(format_mean(row.mean, row.standard_error))
-  text = f"<b>{text}</b>" if is_best else text
-  if metric == "l2_error" and row.failures:
-    text += f"<small>{format_failures(row)} failed</small>"
-  kind = "" if math.isfinite(row.mean) else "missing"
-  return f'<td class="{kind}">{text}</td>'
+def _mean_entry(row, is_best, metric):
+  has_note = metric == "l2_error" and row.failures
+  return Entry(
+    format_mean(row.mean, row.standard_error),
+    kind="" if math.isfinite(row.mean) else "missing",
+    note=f"{format_failures(row)} failed" if has_note else "",
+    is_best=is_best,
+  )
 
 
 def _best(here, column, metric):
@@ -147,7 +198,7 @@ def _best(here, column, metric):
 
 def summary(
   rows: Sequence[results.Row], expected: Sequence[results.Cell]
-) -> str:
+) -> Summary | None:
   """Headline numbers: the best of each kind for each d, and what is missing.
 
   Args:
@@ -155,10 +206,17 @@ def summary(
     expected: planned cells.
 
   Returns:
-    HTML.
+    The summary, None if there are neither rows nor planned cells.
   """
+  if not (rows or expected):
+    return None
+  return Summary(_best_table(rows), _counts(rows), _missing(rows, expected))
+
+
+def _best_table(rows):
   settings = results.settings_of(rows)
-  lines, all_columns = [], sorted({row.num_components for row in rows})
+  columns = sorted({row.num_components for row in rows})
+  lines = []
   for setting in settings:
     here = [
       row
@@ -167,21 +225,15 @@ def summary(
     ]
     label = figure_style.setting_label(setting, settings)
     for kind, solver, means in _best_of_kinds(here):
-      cells = "".join(
-        f"<td>{format_mean(*means[column]) if column in means else '–'}</td>"
-        for column in all_columns
-      )
-      lines.append(
-        f'<tr class="{kind}"><th scope="row">{escape(label)}</th>'
-        f'<td class="text">{kind}</td><td class="text">{escape(solver)}</td>'
-        f"{cells}</tr>"
-      )
+      entries = [Entry(kind, "text"), Entry(solver, "text")]
+      entries += [
+        Entry(format_mean(*means[column]) if column in means else "–")
+        for column in columns
+      ]
+      lines.append(Line(label, entries, kind))
       label = ""
-  heads = ["", "kind", "solver", *(f"K = {column}" for column in all_columns)]
-  text = "Squared error of the means per coordinate, ± its standard error, of "
-  text += "the best solver of each kind (lowest geometric mean over K)."
-  parts = [f"<p>{text}</p>", _table(heads, lines)] if lines else []
-  return "".join([*parts, _counts(rows), _missing(rows, expected)])
+  names = [Entry(""), Entry("kind", "text"), Entry("solver", "text")]
+  return Table([*names, *_heads(columns)], lines)
 
 
 def _best_of_kinds(rows):
@@ -213,46 +265,42 @@ def _counts(rows):
     (*results.setting_of(row), row.num_components, row.solver): row
     for row in rows
   }
-  counts = sorted({row.count for row in cells.values()})
-  if not counts:
-    return "<p>There are no results.</p>"
-  tasks = " to ".join(
-    f"{count:,}" for count in dict.fromkeys((counts[0], counts[-1]))
-  )
-  failures = sum(row.failures for row in cells.values())
-  solved = sum(row.count for row in cells.values())
-  solvers = len({row.solver for row in rows})
-  return (
-    f"<p>{solvers} solvers, {len(cells)} cells, {tasks} tasks in each. "
-    f"{failures:,} of {solved:,} solutions failed (squared error above 0.5, no "
-    "finite answer, or a problem that the solver cannot take); they are part "
-    "of every mean.</p>"
+  if not cells:
+    return None
+  counts = [row.count for row in cells.values()]
+  ends = dict.fromkeys((min(counts), max(counts)))
+  return Counts(
+    solvers=len({row.solver for row in rows}),
+    cells=len(cells),
+    tasks=" to ".join(f"{count:,}" for count in ends),
+    failures=f"{sum(row.failures for row in cells.values()):,}",
+    solutions=f"{sum(counts):,}",
   )
 
 
 def _missing(rows, expected):
   cells = results.missing(rows, expected)
-  if not cells:
-    return "<p>No planned cell is missing.</p>" if expected else ""
+  settings = settings_with(rows, expected)
   groups = {}
   for solver, setting, num_components, metric in cells:
     group = groups.setdefault((solver, setting), ({}, {}))
     group[0][num_components] = group[1][metric] = None
-  settings = settings_with(rows, expected)
-  items = "".join(
-    f"<li>{escape(solver)}, {figure_style.setting_label(setting, settings)},"
-    f" K = {', '.join(map(str, columns))}: {escape(', '.join(metrics))}</li>"
+  gaps = [
+    Gap(
+      solver,
+      figure_style.setting_label(setting, settings),
+      list(columns),
+      list(metrics),
+    )
     for (solver, setting), (columns, metrics) in groups.items()
-  )
-  total = len(dict.fromkeys(expected))
-  return (
-    f'<p class="missing">{len(cells)} of {total} planned results are missing:'
-    f"</p><ul>{items}</ul>"
-  )
+  ]
+  return Missing(len(cells), len(dict.fromkeys(expected)), gaps)
 
 
-def mapping_table(mapping: Mapping[str, object]) -> str:
+def mapping_table(mapping: Mapping[str, object]) -> Table | None:
   """A mapping as a table; one of mappings has their keys as columns."""
+  if not mapping:
+    return None
   nested = [value for value in mapping.values() if isinstance(value, Mapping)]
   columns = list(dict.fromkeys(name for value in nested for name in value))
   lines = []
@@ -261,23 +309,16 @@ def mapping_table(mapping: Mapping[str, object]) -> str:
       values = [value.get(column, "–") for column in columns]
     else:
       values = [value]
-    cells = "".join(f"<td>{escape(_format(item))}</td>" for item in values)
-    lines.append(f'<tr><th scope="row">{escape(name)}</th>{cells}</tr>')
-  return _table(["", *columns] if columns else [], lines) if lines else ""
+    lines.append(Line(name, [Entry(_format(item)) for item in values]))
+  heads = [Entry(""), *map(Entry, columns)] if columns else []
+  return Table(heads, lines)
 
 
 def _format(value):
   if isinstance(value, int) and not isinstance(value, bool):
     return f"{value:,}"
-  return f"{value:.6g}" if isinstance(value, float) else value
+  return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def _table(heads, lines):
-  head = "".join(
-    f'<th scope="col" class="{"text" if text in _TEXT_HEADS else ""}">'
-    f"{escape(text)}</th>"
-    for text in heads
-  )
-  head = f"<thead><tr>{head}</tr></thead>" if heads else ""
-  body = "".join(lines)
-  return f'<div class="scroll"><table>{head}<tbody>{body}</tbody></table></div>'
+def _heads(columns):
+  return [Entry(f"K = {column}") for column in columns]
