@@ -46,6 +46,7 @@ def write(
   rows: Rows,
   drawn: Figures,
   *,
+  identity: Mapping[str, object],
   tables: Mapping[str, Mapping[str, object]],
   **options,
 ) -> None:
@@ -56,6 +57,7 @@ def write(
     config: its title and question stand at the head of the page.
     rows: solvers in cells, or points of curves.
     drawn: the figures.
+    identity: the resolved config as it is kept in the folder.
     tables: further ones, by heading; after them stand those of the curves.
     **options: of `report.write_html`.
   """
@@ -68,6 +70,7 @@ def write(
     question=config.question,
     rows=cells,
     figures=save_figures(workdir, drawn),
+    config=identity,
     tables={**tables, **curve_tables(curves)},
     versions=files.read_json(workdir / run_folder.VERSIONS),
     **options,

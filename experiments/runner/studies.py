@@ -215,7 +215,7 @@ class StudyExperiment:
       rows,
       figures,
       tables=tables,
-      config=self._identity,
+      identity=self._identity,
     )
 
 

@@ -266,7 +266,7 @@ class TrainingExperiment:
       drawn,
       tables=tables,
       expected=self._kind.expected,
-      config=self._identity,
+      identity=self._identity,
       parameters={
         own: files.read_json(folder / run_folder.PARAMETERS)
         for own, folder in folders.items()
