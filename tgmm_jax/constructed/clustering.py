@@ -6,6 +6,10 @@ sign of the projection on it errs at the rate Phi(-|mu|), as no rule does less.
 The network is that of `power_method` with k = 1 and one more layer. It errs
 more than Bayes by the angle between mu and the leading direction of the
 sample: at N = 512, d = 16 hardly any from |mu| = 2 on.
+
+`fit` makes a mixture of the labels. Its means are not consistent: a class lacks
+the tail that lies on the other side, so at `|mu| = 1` its mean is at 1.17, at 2
+at 2.02, and from 3 on no difference is left.
 """
 
 from typing import NamedTuple
@@ -116,29 +120,25 @@ def fit(
 ) -> types.SolverResult:
   """A mixture of two with unit covariance from the network's labels.
 
-  Weights and means are those of the two classes, outside the network. They
-  are not consistent: a class lacks the tail that lies on the other side, so at
-  `|mu| = 1` its mean is at 1.17, at 2 at 2.02, and from 3 on no difference is
-  left. Meant for classes of about the same weight, and not for means that are
-  a direction of little variance.
+  Meant for classes of about the same weight whose means are apart in a
+  direction of much variance.
 
   Args:
     key: consumed, as in `cluster`.
     points: `[N, d]`; padding may hold anything.
     num_components: 2; may be traced if `max_components` is given.
     sample_weight: `[N]`, or None for ones; 0 is padding.
-    max_components: static K of the result, or None for `num_components`.
+    max_components: static K of the result, or None for 2.
     num_steps: as in `cluster`.
     **options: `tol` and `network` of `cluster`.
 
   Returns:
     A `SolverResult` with the status of `cluster`; INVALID_INPUT also where
     there are not two components. Where there is no split, both means are that
-    of all points, and the weights equal.
+    of all points.
 
   Raises:
-    ValueError: for a static number of components other than 2, a static K
-      below 2, and as `cluster`.
+    ValueError: for a static K other than 2, and as `cluster`.
   """
   max_components = problem_lib.static_components(num_components, max_components)
   if isinstance(num_components, int) and num_components != 2:
@@ -151,16 +151,12 @@ def fit(
     sample_weight=sample_weight,
     max_components=max_components,
   )
-  found = cluster(
-    key,
-    points,
-    sample_weight=sample_weight,
-    num_steps=num_steps,
-    **options,
-  )
+  options |= {"sample_weight": sample_weight, "num_steps": num_steps}
+  found = cluster(key, points, **options)
   mixture = _mixture_of(found.labels, problem, max_components)
-  is_valid = num_components == 2
-  status = jnp.where(is_valid, found.status, types.Status.INVALID_INPUT)
+  status = jnp.where(
+    num_components == 2, found.status, types.Status.INVALID_INPUT
+  )
   return problem_lib.conclude(
     problem,
     mixture,

@@ -1,4 +1,8 @@
-"""Leading eigenpairs of points by the constructed power method."""
+"""Leading eigenpairs of points by the constructed power method.
+
+Outside the network are the centre of the points, their scale (a power of two)
+and the signs of the vectors.
+"""
 
 import math
 from typing import NamedTuple
@@ -85,9 +89,6 @@ def fit(
 ) -> pca.Eigenpairs:
   """Leading eigenpairs of the covariance of points, as `pca.fit` gives them.
 
-  Outside the network are the centre of the points, their scale (a power of
-  two) and the signs of the vectors.
-
   Args:
     key: consumed; the start, if none is given.
     points: `[N, d]`; padding may hold anything.
@@ -103,9 +104,8 @@ def fit(
   Returns:
     `pca.Eigenpairs`. CONVERGED, MAX_ITER and INVALID_INPUT as there;
     DEGENERATE for equal points, for a gap between those found that is within
-    `tol`, and for an eigenvalue below 1e-4 of the scaled points, whose total
-    variance is between 1 and 4: the network does not cover it, and its vector
-    may be 0.
+    `tol`, and for an eigenvalue that the network does not cover (below 1e-4
+    of the scaled points): its vector may be 0.
 
   Raises:
     ValueError: for k not in 1 ... d, a `num_steps` below 1, a start of the
@@ -128,14 +128,9 @@ def fit(
     power_method.schedule(num_directions, num_steps, num_newton=num_newton),
   )
   values, vectors = power_method.decode(network, state, dim, num_directions)
-  pairs = _conclude(
-    scaled._replace(is_valid=is_valid),
-    values.astype(data.dtype),
-    vectors.astype(data.dtype),
-    tol,
-  )
-  num_iters = jnp.asarray(num_directions * num_steps, jnp.int32)
-  return pairs._replace(num_iters=num_iters)
+  scaled = scaled._replace(is_valid=is_valid)
+  num_iters = num_directions * num_steps
+  return _conclude(scaled, values, vectors, num_iters, tol)
 
 
 def _check(start, dim, num_directions, num_steps):
@@ -149,9 +144,10 @@ def _check(start, dim, num_directions, num_steps):
     raise ValueError(f"start has shape {start.shape}, takes {expected}")
 
 
-def _conclude(scaled, values, vectors, tol):
+def _conclude(scaled, values, vectors, num_iters, tol):
   """The pairs in the units of the points, with their status."""
   data = scaled.points
+  values, vectors = values.astype(data.dtype), vectors.astype(data.dtype)
   residuals = _residuals(linalg.matmul(data.T, data), values, vectors)
   status = _status(values, residuals, tol)
   values = values * scaled.scale * scaled.scale
@@ -163,7 +159,7 @@ def _conclude(scaled, values, vectors, tol):
     eigenvalues=jnp.minimum(values, limits.max),
     vectors=linalg.fix_signs(vectors),
     residuals=residuals,
-    num_iters=jnp.zeros((), jnp.int32),
+    num_iters=jnp.asarray(num_iters, jnp.int32),
     status=status.astype(jnp.int32),
   )
 

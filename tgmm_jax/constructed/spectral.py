@@ -15,8 +15,25 @@ import jax.numpy as jnp
 
 from tgmm_jax import linalg, types
 from tgmm_jax.constructed import primitives, tensor_power
+from tgmm_jax.solvers import checks
 from tgmm_jax.solvers import problem as problem_lib
 from tgmm_jax.solvers import spectral as classical
+
+
+class Options(NamedTuple):
+  """How the network is used.
+
+  Attributes:
+    min_eigenvalue: smaller eigenvalues of the whitening are raised to it.
+    num_restarts: random starts for each component.
+    num_passes: how often the network is run on each start.
+    steps_per_pass: its steps; their growth has to stay in range.
+  """
+
+  min_eigenvalue: float = 1e-3
+  num_restarts: int = 10
+  num_passes: int = 5
+  steps_per_pass: int = 3
 
 
 def fit(
@@ -26,36 +43,29 @@ def fit(
   *,
   sample_weight: jax.Array | None = None,
   max_components: int | None = None,
-  min_eigenvalue: float = 1e-3,
-  num_restarts: int = 10,
-  num_passes: int = 5,
-  steps_per_pass: int = 3,
   network: primitives.ConstructedTransformer | None = None,
+  **options,
 ) -> types.SolverResult:
   """The spectral method for unit variance, its power steps by the network.
 
   Args:
     key: consumed; folded with the number of each component, for its starts.
     points: `[N, d]`; padding may hold anything.
-    num_components: K of the problem; may be traced if `max_components` is
-      given.
+    num_components: K; may be traced if `max_components` is given.
     sample_weight: `[N]`, or None for ones; 0 is padding.
     max_components: static K of the result, or None for `num_components`.
-    min_eigenvalue: smaller eigenvalues of the whitening are raised to it.
-    num_restarts: random starts for each component.
-    num_passes: how often the network is run on each start.
-    steps_per_pass: its steps; their growth has to stay in range.
     network: from `tensor_power.build` for K dimensions and N + 3 K + 1
       tokens, or None to build one.
+    **options: fields of `Options`.
 
   Returns:
     A `SolverResult` of unit covariance, with the statuses of `spectral.fit`.
 
   Raises:
-    ValueError: what no data can make right, and as `tensor_power.encode`.
+    ValueError: unknown or impossible options, a network of other sizes.
   """
   max_components = problem_lib.static_components(num_components, max_components)
-  _check(min_eigenvalue, num_restarts, num_passes, steps_per_pass)
+  options = _checked(options)
   problem = problem_lib.prepare(
     points,
     num_components,
@@ -63,26 +73,15 @@ def fit(
     max_components=max_components,
   )
   scaled = _scale(problem)
-  whitened, tokens = _whiten(problem, scaled, min_eigenvalue, max_components)
-  if network is None:
-    network = tensor_power.build(
-      max_components, len(tokens) + max_components, dtype=tokens.dtype
-    )
-  values, vectors, is_settled = _decompose(
-    key,
-    network,
-    tokens,
-    problem.num_components,
-    max_components,
-    (num_restarts, num_passes, steps_per_pass),
+  whitened, tokens = _whiten(problem, scaled, options, max_components)
+  values, vectors, status = _decompose(
+    key, network, tokens, problem.num_components, max_components, options
   )
   mean = linalg.matmul(problem.columns, problem.sample_weight) + problem.centre
   mixture, status = classical.recover(
     values,
     vectors,
-    jnp.where(
-      jnp.all(is_settled), types.Status.CONVERGED, types.Status.MAX_ITER
-    ),
+    status,
     whitened,
     problem.num_components,
     max_rank=jnp.minimum(points.shape[1], jnp.sum(problem.sample_weight > 0)),
@@ -94,22 +93,17 @@ def fit(
     mixture,
     log_likelihood=problem_lib.log_likelihood(problem, mixture),
     status=status,
-    num_iters=num_passes * steps_per_pass,
+    num_iters=options.num_passes * options.steps_per_pass,
   )
 
 
-def _check(min_eigenvalue, num_restarts, num_passes, steps_per_pass):
+def _checked(options):
   """Refuses what no data can make right."""
-  if min_eigenvalue < 0:
-    raise ValueError(f"min_eigenvalue is {min_eigenvalue}, takes >= 0")
-  counts = {
-    "num_restarts": num_restarts,
-    "num_passes": num_passes,
-    "steps_per_pass": steps_per_pass,
-  }
-  for name, count in counts.items():
-    if count < 1:
-      raise ValueError(f"{name} is {count}, takes >= 1")
+  options = checks.options(options, Options)
+  checks.number("min_eigenvalue", options.min_eigenvalue, lowest=0.0)
+  for name in ("num_restarts", "num_passes", "steps_per_pass"):
+    checks.integer(name, getattr(options, name), lowest=1)
+  return options
 
 
 class _Scaled(NamedTuple):
@@ -128,9 +122,9 @@ def _scale(problem):
   return _Scaled(points / scale, scale, jnp.maximum(1.0 / scale / scale, least))
 
 
-def _whiten(problem, scaled, min_eigenvalue, max_components):
+def _whiten(problem, scaled, options, max_components):
   """The whitened moments, and tokens whose tensor is the third of them."""
-  least = min_eigenvalue * scaled.variance
+  least = options.min_eigenvalue * scaled.variance
   whitened = classical.whitened_moments(
     scaled.points,
     problem.num_components,
@@ -158,9 +152,12 @@ def _whitened_tokens(data, whitened, variance, problem):
   )
 
 
-def _decompose(key, network, tokens, num_components, max_components, counts):
-  """Eigenvalues `[K]`, vectors `[K, K]`, and whether each has settled."""
-  num_restarts, num_passes, steps_per_pass = counts
+def _decompose(key, network, tokens, num_components, max_components, options):
+  """Eigenvalues `[K]`, vectors `[K, K]`, and whether all have settled."""
+  if network is None:
+    network = tensor_power.build(
+      max_components, len(tokens) + max_components, dtype=tokens.dtype
+    )
   is_component = jnp.arange(max_components) < num_components
   first = len(tokens)
   tokens = jnp.pad(tokens, ((0, max_components), (0, 0)))
@@ -171,7 +168,7 @@ def _decompose(key, network, tokens, num_components, max_components, counts):
       state = primitives.apply(
         network,
         tensor_power.encode(network, tokens, vector),
-        tensor_power.schedule(network, steps_per_pass),
+        tensor_power.schedule(network, options.steps_per_pass),
       )
       mapped = network.slots.read(state, "v")[:max_components, 0]
       # First the size, whose square may not be in range.
@@ -184,7 +181,7 @@ def _decompose(key, network, tokens, num_components, max_components, counts):
         is_mapped, mapped / jnp.where(is_mapped, norm, 1.0), vector
       )
 
-    vector = jax.lax.fori_loop(0, num_passes, advance, vector)
+    vector = jax.lax.fori_loop(0, options.num_passes, advance, vector)
     projections = linalg.matmul(tokens, vector)
     value = jnp.sum(projections**3)
     error = linalg.matmul(projections**2, tokens) - value * vector
@@ -194,7 +191,10 @@ def _decompose(key, network, tokens, num_components, max_components, counts):
 
   def find(tokens, index):
     starts = classical.draw_starts(
-      jax.random.fold_in(key, index), is_component, num_restarts, tokens.dtype
+      jax.random.fold_in(key, index),
+      is_component,
+      options.num_restarts,
+      tokens.dtype,
     )
     climbed = jax.vmap(functools.partial(climb, tokens))(starts)
     best = jnp.argmax(climbed[0])
@@ -205,5 +205,10 @@ def _decompose(key, network, tokens, num_components, max_components, counts):
     tokens = tokens.at[first + index].set(term)
     return tokens, (value, vector, is_settled | ~is_component[index])
 
-  _, found = jax.lax.scan(find, tokens, jnp.arange(max_components))
-  return found
+  _, (values, vectors, is_settled) = jax.lax.scan(
+    find, tokens, jnp.arange(max_components)
+  )
+  status = jnp.where(
+    jnp.all(is_settled), types.Status.CONVERGED, types.Status.MAX_ITER
+  )
+  return values, vectors, status

@@ -7,6 +7,7 @@ to look at and is taken as it is.
 """
 
 import numbers
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -21,6 +22,13 @@ def name(
   if not isinstance(value, str) or value not in known:
     takes = ", ".join(repr(one) for one in known) + f" {besides}".rstrip()
     raise ValueError(f"{argument} is {_brief(value)}, takes {takes}")
+
+
+def options(given: Mapping[str, Any], record: type) -> Any:
+  """Keyword arguments as a NamedTuple of options; refuses unknown ones."""
+  for own in given:
+    name("option", own, record._fields)
+  return record(**given)
 
 
 def integer(

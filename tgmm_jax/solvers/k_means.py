@@ -357,16 +357,11 @@ def move_means(
   # About the centre the sums lose nothing to a large offset.
   centre = linalg.weighted_mean(points, sample_weight=sample_weight)
   columns = jnp.where(sample_weight > 0, (points - centre).T, 0.0)
-  start = _Lloyd(
-    means=jnp.where(is_component[:, None] & is_valid, means - centre, 0.0),
-    labels=jnp.full(columns.shape[1], -1, jnp.int32),
-    is_done=~is_valid,
-    num_iters=jnp.zeros((), jnp.int32),
-  )
   ended = _lloyd(
     columns,
-    start,
+    jnp.where(is_component[:, None] & is_valid, means - centre, 0.0),
     is_component,
+    is_valid,
     sample_weight=sample_weight,
     max_iter=max_iter,
     tol=tol,
@@ -383,7 +378,9 @@ def move_means(
   )
 
 
-def _lloyd(columns, start, is_component, *, sample_weight, max_iter, tol):
+def _lloyd(
+  columns, means, is_component, is_valid, *, sample_weight, max_iter, tol
+):
   """Lloyd's steps until no mean moves any more."""
   spread = jnp.sum(sample_weight * columns**2) / columns.shape[0]
   max_shift = tol * spread / jnp.sum(sample_weight)
@@ -399,6 +396,12 @@ def _lloyd(columns, start, is_component, *, sample_weight, max_iter, tol):
     is_done |= jnp.sum((moved - state.means) ** 2) <= max_shift
     return _Lloyd(moved, labels, is_done, state.num_iters + 1)
 
+  start = _Lloyd(
+    means=means,
+    labels=jnp.full(columns.shape[1], -1, jnp.int32),
+    is_done=~is_valid,
+    num_iters=jnp.zeros((), jnp.int32),
+  )
   return jax.lax.while_loop(
     lambda state: ~state.is_done & (state.num_iters < max_iter), move, start
   )

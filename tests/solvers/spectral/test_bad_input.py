@@ -217,9 +217,10 @@ def test_a_variance_that_is_none_is_invalid():
   ("options", "match"),
   [
     ({"about": "median"}, "about is 'median', takes"),
+    ({"num_steps": 3}, "option is 'num_steps', takes 'num_restarts', "),
     ({"min_eigenvalue": -1.0}, "min_eigenvalue is -1.0, takes >= 0"),
-    ({"num_restarts": 0}, "num_restarts is 0, takes >= 1"),
-    ({"num_iters": 0}, "num_iters is 0, takes >= 1"),
+    ({"num_restarts": 0}, "num_restarts is 0, takes an integer >= 1"),
+    ({"num_iters": 0}, "num_iters is 0, takes an integer >= 1"),
   ],
 )
 def test_what_no_data_can_make_right_is_refused(options, match):

@@ -8,9 +8,7 @@ import pytest
 from tgmm_jax import types
 from tgmm_jax.solvers.spectral import tensor_power
 
-DECOMPOSE = jax.jit(
-  tensor_power.decompose, static_argnames=("num_restarts", "num_iters")
-)
+DECOMPOSE = jax.jit(tensor_power.decompose, static_argnames="options")
 
 
 def orthogonal_tensor(values, seed=0):
@@ -173,7 +171,9 @@ def test_the_first_value_is_the_maximum_on_the_sphere(x64):
 
 def test_too_few_steps_are_told():
   tensor, _ = orthogonal_tensor([2.0, 1.9, 1.8, 1.7])
-  found = DECOMPOSE(jax.random.key(0), tensor, 4, num_restarts=1, num_iters=1)
+  found = DECOMPOSE(
+    jax.random.key(0), tensor, 4, options=tensor_power.Options(1, 1)
+  )
   assert found.status == types.Status.MAX_ITER
   assert np.max(found.errors) > 1e-3
 

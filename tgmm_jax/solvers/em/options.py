@@ -118,9 +118,7 @@ def make_plan(
   Raises:
     ValueError: one line with the option, what it is and what is taken.
   """
-  for name in options:
-    checks.name("option", name, Options._fields)
-  options = Options(**options)
+  options = checks.options(options, Options)
   checks.shape("points", points, axes)
   max_components = problem_lib.static_components(num_components, max_components)
   checks.name("covariance_type", covariance_type, gmm.COVARIANCE_TYPES)
@@ -163,6 +161,11 @@ def require_default(
       raise ValueError(
         f"{name} is {options[name]!r}, takes {default!r} with {function}"
       )
+
+
+def require_one_run(options: Mapping[str, Any], function: str) -> None:
+  """Refuses several starts and projections, for fits of large problems."""
+  require_default(options, ("num_init", "is_projected"), function)
 
 
 def _check_shapes(

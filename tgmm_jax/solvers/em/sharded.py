@@ -1,8 +1,9 @@
 """EM for one very large problem that is sharded over the devices of a mesh.
 
-The start comes from a sample of the points; then each iteration passes over
-all of them once, block by block, so that nothing of the size `K d N` is ever
-held.
+The start comes from a sample of the points; then each iteration passes once
+over all of them, block by block, so that nothing of the size `K d N` is ever
+held, and reduces the sums over the devices in one vector of
+1 + K (1 + d) numbers and the size of the covariances.
 """
 
 import functools
@@ -40,14 +41,9 @@ def fit_sharded(
 ) -> types.SolverResult:
   """Fits one problem whose points are dealt out over the devices of a mesh.
 
-  The same mixture as on one device, up to rounding. An iteration costs one
-  pass over the points of a device and one reduction of the sums over devices
-  (1 + K (1 + d) + the size of the covariances, in one vector).
-
   Args:
     key: consumed; the sample from which a start is drawn, and the start.
-    points: `[N, d]`, on the host, on one device or sharded over `axis`; what
-      is not sharded must fit the memory of one device.
+    points: `[N, d]`, on the host, on a device or sharded over `axis`.
     num_components: K.
     mesh: the devices; its axes may be of any type.
     axis: the axis of the mesh over which points are dealt out.
@@ -55,8 +51,7 @@ def fit_sharded(
     sample_weight: `[N]`, or None for ones.
     block_size: points of a device at a time.
     **options: fields of `em.Options` but `num_init` and `is_projected`. A start
-      is drawn from at most `NUM_START_POINTS` points, from all of them as by
-      `em.fit` where there are no more.
+      is drawn from at most `NUM_START_POINTS` points.
 
   Returns:
     A `SolverResult`, replicated; statuses as in `em.fit`.
@@ -70,9 +65,7 @@ def fit_sharded(
   checks.integer("num_components", num_components, lowest=1, highest=num_points)
   checks.name("axis", axis, mesh.axis_names)
   checks.integer("block_size", block_size, lowest=1)
-  em_options.require_default(
-    options, ("num_init", "is_projected"), "fit_sharded"
-  )
+  em_options.require_one_run(options, "fit_sharded")
   plan = em_options.make_plan(
     options,
     points,
@@ -80,9 +73,7 @@ def fit_sharded(
     covariance_type=covariance_type,
     max_components=None,
   )
-  # Drawing a start fails under JAX's default, Explicit.
-  automatic = (AxisType.Auto,) * len(mesh.axis_names)
-  mesh = Mesh(mesh.devices, mesh.axis_names, axis_types=automatic)
+  mesh = _with_automatic_axes(mesh)
   points, sample_weight = _deal_out(
     points, checks.weights(sample_weight, points), mesh, axis
   )
@@ -96,6 +87,12 @@ def fit_sharded(
       num_points=num_points,
       layout=_Layout(mesh, axis, block_size),
     )
+
+
+def _with_automatic_axes(mesh):
+  """Drawing a start fails under JAX's default, Explicit."""
+  automatic = (AxisType.Auto,) * len(mesh.axis_names)
+  return Mesh(mesh.devices, mesh.axis_names, axis_types=automatic)
 
 
 class _Layout(NamedTuple):

@@ -1,5 +1,7 @@
 """EM for points that never fit in memory: one pass over blocks an iteration.
 
+There is one pass before the first iteration, and one after the last.
+
 The host reads a block, takes it into the frame and hands it to the device; the
 sums come back and are added up in float64; the device computes in float32, or
 in float64 where JAX has 64 bits enabled. While the device works on a block the
@@ -26,7 +28,8 @@ from tgmm_jax.solvers.em import steps as em_steps
 # `[n, d]` points, or a pair of them and their weights `[n]`.
 Block = Any
 
-# Where the caller names no tolerance.
+# Where the caller names no tolerance: in float32 the mean log-likelihood is
+# known to about 1e-7 of itself.
 _TOL = 1e-6
 
 
@@ -42,9 +45,6 @@ def fit_stream(
 ) -> types.SolverResult:
   """Fits one problem that is read block by block.
 
-  One pass over the blocks in every iteration, one before the first and one
-  after the last.
-
   Args:
     key: consumed; the sample from which a start is drawn, and the start.
     blocks: an array `[N, d]` (a `numpy.memmap` too), cut into blocks of
@@ -57,24 +57,19 @@ def fit_stream(
     on_step: called after each pass with the number of steps taken and the
       mean log-likelihood before the step.
     **options: fields of `em.Options` but `num_init` and `is_projected`. A start
-      is drawn from a uniform sample of `sharded.NUM_START_POINTS` points, from
-      all where there are no more; `tol` is 1e-6 if it is not given, since the
-      mean log-likelihood is known to about 1e-7 of itself in float32.
+      is drawn from a uniform sample of `sharded.NUM_START_POINTS` points; `tol`
+      is 1e-6 if it is not given.
 
   Returns:
     A `SolverResult`; statuses as in `em.fit`.
 
   Raises:
-    ValueError: for blocks of wrong or changing shape, NaN, inf or numbers
-      whose squares overflow, fewer points than components, weights that cannot
-      be used, an iterator that can be read only once, unknown names and
-      options.
+    ValueError: as `em.fit_sharded`, and for blocks of changing shape, numbers
+      whose squares overflow, an iterator that can be read only once.
   """
   checks.integer("num_components", num_components, lowest=1)
   checks.integer("block_size", block_size, lowest=1)
-  em_options.require_default(
-    options, ("num_init", "is_projected"), "fit_stream"
-  )
+  em_options.require_one_run(options, "fit_stream")
   read = functools.partial(_pieces, _reader(blocks), block_size)
   survey = _survey(key, read)
   checks.integer(

@@ -12,10 +12,10 @@ instead of thousands, at d = 8, K = 5 it is 0.07 instead of 0.1 to 30.
 The moments do not determine the components, and the status is DEGENERATE, for
 fewer points than K, for K > d (d + 1 about the mean), for a whitening
 eigenvalue that noise alone may give, as of equal means, for eigenvalues whose
-weights do not add up to about 1, and for a variance at its floor. The means
-are then what was found, or, if that is nothing, all the overall mean, with
-equal weights. K = 1 is the mean, which is always right, and degenerate only by
-an estimated variance of 0.
+weights do not add up to about 1, and for a variance at its floor, which is
+1e-6 of the points' own. The means are then what was found, or, if that is
+nothing, all the overall mean, with equal weights. K = 1 is the mean, which is
+always right, and degenerate only by an estimated variance of 0.
 """
 
 import math
@@ -26,6 +26,7 @@ import jax
 import jax.numpy as jnp
 
 from tgmm_jax import linalg, types
+from tgmm_jax.solvers import checks
 from tgmm_jax.solvers import problem as problem_lib
 from tgmm_jax.solvers.spectral import frame as moment_frame
 from tgmm_jax.solvers.spectral import moments, tensor_power
@@ -64,42 +65,36 @@ def fit(
   variance: jax.Array | float | None = 1.0,
   about: str = "origin",
   min_eigenvalue: float = 1e-3,
-  num_restarts: int = 10,
-  num_iters: int = 30,
+  **options,
 ) -> types.SolverResult:
   """Reads weights and means from the second and third moments of points.
 
   Args:
     key: consumed; starts of the power method.
     points: `[N, d]`; padding may hold anything.
-    num_components: K of the problem; may be traced if `max_components` is
-      given.
+    num_components: K; may be traced if `max_components` is given.
     sample_weight: `[N]`, or None for ones; 0 is padding.
     max_components: static K of the result, or None for `num_components`.
     variance: of the noise, in squared units of the points, a number or `[]`;
-      None estimates it (`moments.residual_variance`; at d = K that is the
-      covariance's smallest eigenvalue).
+      None estimates it (`moments.residual_variance`).
     about: the point that the moments are about, "origin" or "mean".
-    min_eigenvalue: in units of the variance; smaller eigenvalues of the
-      whitening are raised to it, which bounds the means; 0.25 fails less
-      often than the default, which hardly interferes.
-    num_restarts: random starts for each component.
-    num_iters: power steps, twice for each component.
+    min_eigenvalue: in units of the variance; smaller ones of the whitening
+      are raised to it, which bounds the means; 0.25 fails less often.
+    **options: fields of `tensor_power.Options`.
 
   Returns:
     A `SolverResult`. With the number 1.0 as variance its mixture and
-    likelihood have unit covariance (None); otherwise the variance, known or
-    estimated, is the mixture's (tied_spherical, `[]`), at least 1e-6 of the
-    points' own. Its status is CONVERGED; MAX_ITER where a power iteration has
-    not settled; INVALID_INPUT as in `em.fit`, and for a variance that is NaN,
-    infinite or negative; DEGENERATE where the moments do not determine the
-    components.
+    likelihood have unit covariance (None), otherwise the variance, known or
+    estimated (tied_spherical, `[]`). MAX_ITER: a power iteration has not
+    settled; INVALID_INPUT: as in `em.fit`, and for a variance that is NaN,
+    infinite or negative; DEGENERATE: see the module.
 
   Raises:
     ValueError: what no data can make right.
   """
   max_components = problem_lib.static_components(num_components, max_components)
-  _check(variance, about, min_eigenvalue, num_restarts, num_iters)
+  _check(variance, about, min_eigenvalue)
+  options = _checked(options)
   problem = problem_lib.prepare(
     points,
     num_components,
@@ -107,21 +102,10 @@ def fit(
     max_components=max_components,
   )
   frame = moment_frame.rescale(problem, variance, about, max_components)
-  mixture, status, _ = _solve(
-    key,
-    _whiten(problem, frame, about, min_eigenvalue, max_components),
-    problem.num_components,
-    {"num_restarts": num_restarts, "num_iters": num_iters},
-    max_rank=jnp.minimum(
-      points.shape[-1] + int(about == "mean"),
-      jnp.sum(problem.sample_weight > 0),
-    ),
-    mean=linalg.weighted_mean(
-      frame.points, sample_weight=problem.sample_weight
-    ),
+  whitened = _whiten(problem, frame, about, min_eigenvalue, max_components)
+  mixture, status = _fit_in_frame(
+    key, problem, frame, whitened, options, points.shape[-1] + (about == "mean")
   )
-  status = jnp.where(frame.is_spread, status, types.Status.DEGENERATE)
-  status = jnp.where(frame.is_valid, status, types.Status.INVALID_INPUT)
   return problem_lib.conclude(
     problem,
     moment_frame.in_data_space(
@@ -129,7 +113,7 @@ def fit(
     ),
     log_likelihood=moment_frame.log_likelihood(mixture, frame, problem),
     status=status,
-    num_iters=2 * num_iters,
+    num_iters=2 * options.num_iters,
   )
 
 
@@ -150,6 +134,22 @@ def _whiten(problem, frame, about, min_eigenvalue, max_components):
   )
 
 
+def _fit_in_frame(key, problem, frame, whitened, options, max_rank):
+  """The mixture in the coordinates of the frame, and its status."""
+  weight = problem.sample_weight
+  mixture, status, _ = _solve(
+    key,
+    whitened,
+    problem.num_components,
+    options,
+    max_rank=jnp.minimum(max_rank, jnp.sum(weight > 0)),
+    mean=linalg.weighted_mean(frame.points, sample_weight=weight),
+  )
+  status = jnp.where(frame.is_spread, status, types.Status.DEGENERATE)
+  status = jnp.where(frame.is_valid, status, types.Status.INVALID_INPUT)
+  return mixture, status
+
+
 def fit_moments(
   key: jax.Array,
   second: jax.Array,
@@ -159,42 +159,34 @@ def fit_moments(
   mean: jax.Array | None = None,
   variance: jax.Array | float | None = None,
   max_components: int | None = None,
-  num_restarts: int = 10,
-  num_iters: int = 30,
+  **options,
 ) -> MomentFit:
   """Reads weights and means from given second and third moments.
 
   Either moments without noise, `sum_k w_k m_k m_k^T` and the same of third
   order, or raw moments `E[x x^T]` and `E[x (x) x (x) x]` with the mean and the
-  known variance of the spherical noise, which is then taken off. Moments of a
-  population with linearly independent means in [-5, 5]^d, d from 2 to 40, give
-  its parameters back to 1e-11 in float64 and to 1e-4 in float32 (3e-3 where
-  their condition number is 100).
+  known variance of the spherical noise, which is then taken off. Those of a
+  population give it back to 1e-11 in float64 and 1e-4 in float32.
 
   Args:
     key: consumed; starts of the power method.
     second: `[d, d]`, symmetric.
     third: `[d, d, d]`, symmetric.
     num_components: K <= d; may be traced if `max_components` is given.
-    mean: `[d]`, the mean of x, or None for moments without noise.
-    variance: of the noise; given if and only if the mean is.
+    mean: `[d]`, of x, or None for moments without noise.
+    variance: of the noise; given if the mean is.
     max_components: static K of the result, or None for `num_components`.
-    num_restarts: random starts for each component.
-    num_iters: power steps, twice for each component.
+    **options: fields of `tensor_power.Options`.
 
   Returns:
-    A `MomentFit`. INVALID_INPUT is NaN or inf, no symmetry, a variance that is
-    negative, K out of range; then, and where the moments do not determine the
-    components (DEGENERATE), the means may be 0 and the weights equal.
+    A `MomentFit`. INVALID_INPUT: NaN, inf, no symmetry, a negative variance, K
+    out of range; DEGENERATE: see the module.
 
   Raises:
-    ValueError: if only one of mean and variance is given.
+    ValueError: only one of mean and variance is given.
   """
-  if (mean is None) != (variance is None):
-    raise ValueError(
-      f"mean is {mean!r} with variance = {variance!r}; takes both or neither"
-    )
   max_components = problem_lib.static_components(num_components, max_components)
+  options = _checked(options)
   own = _in_own_unit(jnp.asarray(second), jnp.asarray(third), mean, variance)
   is_valid = (num_components >= 1) & (num_components <= max_components)
   is_valid &= own.is_valid
@@ -209,15 +201,15 @@ def fit_moments(
     key,
     whitened,
     num_components,
-    {"num_restarts": num_restarts, "num_iters": num_iters},
+    options,
     max_rank=len(second),
   )
   status = jnp.where(is_valid, status, types.Status.INVALID_INPUT)
   return MomentFit(
-    mixture=mixture._replace(means=own.unit * mixture.means),
-    rank=whitened.rank,
-    residual=residual,
-    status=status.astype(jnp.int32),
+    mixture._replace(means=own.unit * mixture.means),
+    whitened.rank,
+    residual,
+    status.astype(jnp.int32),
   )
 
 
@@ -232,6 +224,10 @@ class _Moments(NamedTuple):
 
 def _in_own_unit(second, third, mean, variance):
   """Lengths such that the points' are about 1: no power leaves the range."""
+  if (mean is None) != (variance is None):
+    raise ValueError(
+      f"mean is {mean!r} with variance = {variance!r}; takes both or neither"
+    )
   unit = jnp.sqrt(jnp.max(jnp.abs(second)))
   is_valid = jnp.isfinite(unit)
   unit = jnp.where((unit > 0) & (unit < jnp.inf), unit, 1.0)
@@ -280,12 +276,9 @@ def recover(
   means, weights, total = _unwhiten(
     eigenvalues, vectors, whitened, is_component
   )
-  is_usable = (
-    jnp.all((eigenvalues > 0) | ~is_component)
-    & jnp.all(jnp.isfinite(means))
-    & jnp.all(jnp.isfinite(weights))
-    & (num_components <= max_rank)
-  )
+  is_usable = jnp.all((eigenvalues > 0) | ~is_component)
+  is_usable &= jnp.all(jnp.isfinite(means)) & jnp.all(jnp.isfinite(weights))
+  is_usable &= num_components <= max_rank
   is_determined = (
     is_usable
     & (whitened.rank >= num_components)
@@ -320,7 +313,7 @@ def _unwhiten(eigenvalues, vectors, whitened, is_component):
   return means, weights / total, total
 
 
-def _check(variance, about, min_eigenvalue, num_restarts, num_iters):
+def _check(variance, about, min_eigenvalue):
   """Refuses what no data can make right."""
   if isinstance(variance, numbers.Real) and not 0 <= variance < math.inf:
     raise ValueError(f"variance is {variance!r}, takes a number >= 0 or None")
@@ -328,17 +321,19 @@ def _check(variance, about, min_eigenvalue, num_restarts, num_iters):
     raise ValueError(f"about is {about!r}, takes {ABOUT}")
   if min_eigenvalue < 0:
     raise ValueError(f"min_eigenvalue is {min_eigenvalue}, takes >= 0")
-  if num_restarts < 1:
-    raise ValueError(f"num_restarts is {num_restarts}, takes >= 1")
-  if num_iters < 1:
-    raise ValueError(f"num_iters is {num_iters}, takes >= 1")
+
+
+def _checked(options):
+  """Those of the power method."""
+  options = checks.options(options, tensor_power.Options)
+  for name, value in options._asdict().items():
+    checks.integer(name, value, lowest=1)
+  return options
 
 
 def _solve(key, whitened, num_components, options, **known):
   """Takes the whitened tensor apart: mixture, status and residual."""
-  found = tensor_power.decompose(
-    key, whitened.tensor, num_components, **options
-  )
+  found = tensor_power.decompose(key, whitened.tensor, num_components, options)
   mixture, status = recover(
     found.eigenvalues,
     found.vectors,

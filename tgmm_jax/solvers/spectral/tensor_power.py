@@ -18,6 +18,19 @@ from tgmm_jax import linalg, types
 _NUM_ROUNDINGS = 100.0
 
 
+class Options(NamedTuple):
+  """How the power method goes on for each component.
+
+  Attributes:
+    num_restarts: random unit vectors that it starts from.
+    num_iters: power steps, always as many, from each of them and again from
+      the best; they converge quadratically.
+  """
+
+  num_restarts: int = 10
+  num_iters: int = 30
+
+
 class Decomposition(NamedTuple):
   """Eigenpairs of a symmetric tensor, padded ones 0; always finite.
 
@@ -60,14 +73,12 @@ def decompose(
   key: jax.Array,
   tensor: jax.Array,
   num_components: jax.Array | int,
-  *,
-  num_restarts: int = 10,
-  num_iters: int = 30,
+  options: Options = Options(),  # noqa: B008 a NamedTuple does not change
 ) -> Decomposition:
   """Finds the eigenpairs one after the other, with restarts and deflation.
 
-  For each: `num_iters` power steps from random unit vectors, as many more
-  from the best of them, then the rank-one term is taken off the tensor.
+  For each: power steps from random unit vectors, as many more from the best of
+  them, then the rank-one term is taken off the tensor.
   Equal eigenvalues are no difficulty, unlike those of a matrix. Fails (see
   `residual`) on tensors that are far from a sum of orthogonal terms; there
   the steps may not even settle. Quadratic convergence is slow at first from
@@ -78,8 +89,7 @@ def decompose(
     tensor: `[K, K, K]`, symmetric, of any scale; what is beyond
       `num_components` in any axis is not read.
     num_components: K of the problem, may be traced.
-    num_restarts: random vectors for each component.
-    num_iters: power steps, always as many; they converge quadratically.
+    options: how each is found.
   """
   size = tensor.shape[0]
   is_in_range = (num_components >= 1) & (num_components <= size)
@@ -90,9 +100,12 @@ def decompose(
 
   def find(tensor, index):
     starts = draw_starts(
-      jax.random.fold_in(key, index), is_component, num_restarts, tensor.dtype
+      jax.random.fold_in(key, index),
+      is_component,
+      options.num_restarts,
+      tensor.dtype,
     )
-    value, vector = _best_of(tensor, starts, num_iters)
+    value, vector = _best_of(tensor, starts, options.num_iters)
     value = jnp.where(is_component[index], value, 0.0)
     error = _map(tensor, vector) - value * vector
     rank_one = linalg.einsum("i,j,k->ijk", vector, vector, vector)
