@@ -54,16 +54,17 @@ def is_weighted(weights: jax.Array) -> jax.Array:
 
 def usable(
   points: jax.Array,
-  sample_weight: jax.Array | None,
   is_valid: jax.Array | bool = True,
+  *,
+  sample_weight: jax.Array | None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
   """Points and weights that no solver fails on, and whether they are the given.
 
   Args:
     points: `[N, d]`; less than float32 becomes float32. Padding, which may
       hold anything, becomes 0.
-    sample_weight: `[N]`, or None for ones; 0 is padding.
     is_valid: `[]` bool, whether all else about the problem is as it should be.
+    sample_weight: `[N]`, or None for ones; 0 is padding.
 
   Returns:
     The same points and weights where they can be used (see `is_squarable` and

@@ -30,7 +30,7 @@ def test_nonfinite_at_the_front_door(value):
 
 @pytest.mark.parametrize(
   ("weight", "named"),
-  [(0.0, "sample_weight is 0 for all of 30"), (-1.0, "sample_weight is -1")],
+  [(0.0, "sample_weight is zero for all of 30"), (-1.0, "sample_weight is -1")],
 )
 def test_useless_weights_at_the_front_door(weight, named):
   points = odd_data.plain_points()[None]

@@ -240,7 +240,7 @@ def test_a_batch():
     ([[1, 2]], None, None, "num_components has shape (1, 2)"),
     (2, None, 0, "max_components is 0, takes an integer >= 1"),
     (2, None, 2.5, "max_components is 2.5, takes an integer >= 1"),
-    (2, np.zeros((2, 5)), None, "sample_weight is 0 for all of 5 points"),
+    (2, np.zeros((2, 5)), None, "sample_weight is zero for all of 5 points"),
     (2, -np.ones((2, 5)), None, "sample_weight is -1.0 at 0, takes finite"),
   ],
 )
@@ -272,7 +272,7 @@ def test_one_good_problem_saves_a_batch():
 def test_a_block_may_have_no_weight():
   checks.values(POINTS[0], np.zeros(5))
   message = refused(checks.problem, POINTS[0], np.zeros(5))
-  expected = "sample_weight is 0 for all of 5 points, takes some above 0"
+  expected = "sample_weight is zero for all of 5 points, takes some above 0"
   assert message == expected
 
 

@@ -14,7 +14,8 @@ def check_points(estimator, X, **options) -> np.ndarray:
     X: what NumPy can make an array of.
     **options: `reset` (False compares) and `ensure_min_samples`.
   """
-  checks.not_masked("X", X)
+  if isinstance(X, np.ma.MaskedArray):
+    X = checks.numbers_of("X", X, ("N", "d"))
   return validation.validate_data(
     estimator, X, dtype=(np.float64, np.float32), **options
   )
@@ -24,7 +25,7 @@ def check_sample_weight(sample_weight, X: np.ndarray) -> np.ndarray:
   """As `[N]` in the dtype of X: ones for None, a number for all."""
   if sample_weight is None:
     return np.ones(len(X), X.dtype)
-  checks.not_masked("sample_weight", sample_weight)
+  sample_weight = checks.numbers_of("sample_weight", sample_weight, ("N",))
   sample_weight = np.asarray(sample_weight, X.dtype)
   if sample_weight.ndim == 0:
     sample_weight = np.full(len(X), sample_weight)

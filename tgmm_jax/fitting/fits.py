@@ -288,7 +288,9 @@ def _is_outside(names, batch, status, settings):
   if not names:
     return is_outside
   card, _ = _loaded(names[0])
-  if proposals.guesses_scale(card.config, settings.covariance_type):
+  if proposals.guesses_scale(
+    card.config, covariance_type=settings.covariance_type
+  ):
     # The network saw several guesses of the scale.
     return is_outside
   limits = card.range_of(batch.points.shape[-1])

@@ -24,7 +24,7 @@ _LOWEST_SHARE, _HIGHEST_SHARE = 0.08, 0.6
 _BATCH_SIZE = 128
 
 
-def guesses_scale(config: factory.ModelConfig, covariance_type: str) -> bool:
+def guesses_scale(config: factory.ModelConfig, *, covariance_type: str) -> bool:
   """Whether the noise's scale must be guessed before a network can look.
 
   It must where the variances are unknown and the network has a unit of its own.
@@ -110,7 +110,7 @@ def _propose(
   solve = factory.solver(factory.build(config), params, knows_origin=False)
   own_type = config.covariance_type
   own_kind = gmm.kind_of(own_type)
-  is_guessed = guesses_scale(config, covariance_type)
+  is_guessed = guesses_scale(config, covariance_type=covariance_type)
   has_one_scale = gmm.kind_of(covariance_type).frame == "similarity"
   num_problems = batch.points.shape[0]
   shares = jnp.geomspace(_LOWEST_SHARE, _HIGHEST_SHARE, num_views)

@@ -181,7 +181,9 @@ def solver(
   def solve(key, points, num_components, *, sample_weight=None):
     num_components = jnp.asarray(num_components, jnp.int32)
     points, sample_weight, is_valid = linalg.usable(
-      points, sample_weight, jnp.any(num_components == served)
+      points,
+      jnp.any(num_components == served),
+      sample_weight=sample_weight,
     )
     count = jnp.where(is_valid, num_components, served[0])
     problem, frame = model.encode(

@@ -103,8 +103,35 @@ def array(argument: str, value: Any, axes: tuple[str, ...]) -> jax.Array:
     Less than float32, integers and bool become float32; float64 stays where
     JAX has 64 bits enabled.
   """
+  value = numbers_of(argument, value, axes)
+  shape(argument, value, axes)
+  dtype = value.dtype
+  if not jnp.issubdtype(dtype, jnp.floating):
+    dtype = jnp.float32
+  dtype = jnp.promote_types(dtype, jnp.float32)
+  return jnp.asarray(value, jax.dtypes.canonicalize_dtype(dtype))
+
+
+def numbers_of(
+  argument: str, value: Any, axes: tuple[str, ...]
+) -> np.ndarray | jax.Array:
+  """What a caller hands over, as an array of real numbers; every door's way.
+
+  Args:
+    argument: its name, for the message.
+    value: what NumPy can make an array of.
+    axes: letters of the axes, for the message.
+
+  Raises:
+    ValueError: for masked values, sparse matrices, ragged lists, and numbers
+      that are not real.
+  """
   takes = f"takes real numbers of shape [{', '.join(axes)}]"
-  not_masked(argument, value)
+  if isinstance(value, np.ma.MaskedArray) and np.any(value.mask):
+    raise ValueError(
+      f"{argument} is a masked array with {int(np.sum(value.mask))} masked"
+      " values, takes sample_weight 0 for what is missing"
+    )
   if hasattr(value, "tocsr") or hasattr(value, "todense"):
     raise ValueError(f"{argument} is a sparse {type(value).__name__}, {takes}")
   if not isinstance(value, jax.Array):
@@ -112,23 +139,9 @@ def array(argument: str, value: Any, axes: tuple[str, ...]) -> jax.Array:
       value = np.asarray(value)
     except ValueError:
       raise ValueError(f"{argument} is ragged, {takes}") from None
-  dtype = value.dtype
-  if not is_real(dtype):
-    raise ValueError(f"{argument} has dtype {dtype}, {takes}")
-  shape(argument, value, axes)
-  if not jnp.issubdtype(dtype, jnp.floating):
-    dtype = jnp.float32
-  dtype = jnp.promote_types(dtype, jnp.float32)
-  return jnp.asarray(value, jax.dtypes.canonicalize_dtype(dtype))
-
-
-def not_masked(argument: str, value: Any) -> None:
-  """Refuses a masked array in which something is masked."""
-  if isinstance(value, np.ma.MaskedArray) and np.any(value.mask):
-    raise ValueError(
-      f"{argument} is a masked array with {int(np.sum(value.mask))} masked"
-      " values, takes sample_weight 0 for what is missing"
-    )
+  if not is_real(value.dtype):
+    raise ValueError(f"{argument} has dtype {value.dtype}, {takes}")
+  return value
 
 
 def shape(argument: str, value: Any, axes: tuple[str, ...]) -> None:
@@ -264,7 +277,7 @@ def problem(points: Any, weights: Any) -> None:
   values(points, weights)
   if not np.any(np.asarray(weights) > 0):
     raise ValueError(
-      f"sample_weight is 0 for all of {len(weights)} points, takes some above 0"
+      f"sample_weight is zero for all of {len(weights)} points, takes some above 0"
     )
 
 

@@ -349,7 +349,9 @@ def move_means(
   max_components = means.shape[0]
   if num_components is None:
     num_components = max_components
-  points, sample_weight, is_valid = linalg.usable(points, sample_weight)
+  points, sample_weight, is_valid = linalg.usable(
+    points, sample_weight=sample_weight
+  )
   is_component = jnp.arange(max_components) < num_components
   means = jnp.where(is_component[:, None], means.astype(points.dtype), 0.0)
   is_valid &= linalg.is_squarable(means)

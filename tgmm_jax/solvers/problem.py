@@ -70,8 +70,8 @@ def prepare(
   """
   points, sample_weight, is_valid = linalg.usable(
     points,
-    sample_weight,
     (num_components >= 1) & (num_components <= max_components),
+    sample_weight=sample_weight,
   )
   is_point = sample_weight > 0
   sample_weight = sample_weight / jnp.sum(sample_weight)

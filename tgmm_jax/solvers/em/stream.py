@@ -159,41 +159,32 @@ def _pieces(read, block_size) -> Iterator[tuple[np.ndarray, np.ndarray]]:
   for index, block in enumerate(read()):
     is_pair = isinstance(block, tuple) and len(block) == 2
     points, weight = block if is_pair else (block, None)
-    dim = _check_block(index, points, weight, dim)
-    for first in range(0, points.shape[0], block_size):
-      piece = np.asarray(points[first : first + block_size])
+    name = f"block {index}"
+    dim = _check_block(name, points, weight, dim)
+    # A block may be a file: of it, too, only a piece is in memory.
+    for first in range(0, len(points), block_size):
+      rows = slice(first, first + block_size)
+      piece = np.asarray(checks.numbers_of(name, points[rows], ("n", "d")))
       if weight is None:
-        yield piece, np.ones(piece.shape[0])
+        yield piece, np.ones(len(piece))
       else:
-        yield piece, np.asarray(weight[first : first + block_size], np.float64)
+        own = checks.numbers_of(f"{name}'s weight", weight[rows], ("n",))
+        yield piece, np.asarray(own, np.float64)
 
 
-def _check_block(index, points, weight, dim):
-  """Refuses a block by its shape and dtype; returns d."""
-  shape, dtype = (getattr(points, name, None) for name in ("shape", "dtype"))
-  if shape is None or len(shape) != 2 or shape[1] == 0:
-    found = type(points).__name__ if shape is None else f"of shape {shape}"
+def _check_block(name, points, weight, dim):
+  """Refuses a block by its shape, before anything is read; returns d."""
+  shape = np.shape(points)
+  if len(shape) != 2 or shape[1] == 0:
     raise ValueError(
-      f"block {index} is {found}, takes an array [n, d] or a pair of it and"
-      " weights [n]"
-    )
-  is_odd = isinstance(points, np.ma.MaskedArray) or hasattr(points, "tocsr")
-  if is_odd or not checks.is_real(dtype):
-    raise ValueError(
-      f"block {index} is a {type(points).__name__} of dtype {dtype}, takes an"
-      " array of real numbers, with weight 0 for what is missing"
+      f"{name} has shape {shape}, takes [n, d] or a pair of it and weights [n]"
     )
   if dim is not None and shape[1] != dim:
+    raise ValueError(f"{name} has shape {shape}, takes [n, {dim}] as the first")
+  if weight is not None and np.shape(weight) != shape[:1]:
     raise ValueError(
-      f"block {index} has shape {shape}, takes [n, {dim}] as the first"
+      f"{name}'s weight has shape {np.shape(weight)}, takes {shape[:1]}"
     )
-  if weight is not None:
-    shape_of, dtype = np.shape(weight), np.asarray(weight).dtype
-    if shape_of != shape[:1] or not checks.is_real(dtype):
-      raise ValueError(
-        f"block {index} has weights of shape {shape_of} and dtype {dtype},"
-        f" takes real numbers of shape {shape[:1]}"
-      )
   return shape[1]
 
 

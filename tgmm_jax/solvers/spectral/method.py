@@ -198,11 +198,7 @@ def fit_moments(
     max_components=max_components,
   )
   mixture, status, residual = _solve(
-    key,
-    whitened,
-    num_components,
-    options,
-    max_rank=len(second),
+    key, whitened, num_components, options, max_rank=len(second)
   )
   status = jnp.where(is_valid, status, types.Status.INVALID_INPUT)
   return MomentFit(
