@@ -62,5 +62,6 @@ def test_bad_values_are_named_with_their_row(fits):
     "nan": "points contains nan (first at [150, 1]), takes finite float32"
     " numbers",
     "negative": "sample_weight is -1.0 at 44, takes finite numbers >= 0",
-    "no weight": "sample_weight is zero for all of 203 points, takes some above 0",
+    "no weight": "sample_weight is zero for all of 203 points, takes some above"
+    " 0",
   }

@@ -277,7 +277,8 @@ def problem(points: Any, weights: Any) -> None:
   values(points, weights)
   if not np.any(np.asarray(weights) > 0):
     raise ValueError(
-      f"sample_weight is zero for all of {len(weights)} points, takes some above 0"
+      f"sample_weight is zero for all of {len(weights)} points, takes some"
+      " above 0"
     )
 
 
