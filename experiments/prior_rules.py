@@ -5,13 +5,13 @@
 RQ1's tasks at d = 2, where the likelihood often prefers a wrong answer. EM from
 k-means++ starts until it converges, and the views of the shipped network, each
 followed by five EM steps as in RQ1's table (100 steps instead find maxima of
-the likelihood that are wrong); of all tries the likeliest is kept, or the
+the likelihood that are wrong); of all answers the likeliest is kept, or the
 likeliest that the law of the tasks allows (means in the box, directions apart,
 weights in their range), or the mean over the modes of the posterior is taken.
 Both are given the same rules.
 
-No variant: 1,280 tasks for K = 2 to 5, 8 and 32 tries.
-`:quick`: the same with 8 tries; a minute or two on 2 CPU cores.
+No variant: 1,280 tasks for K = 2 to 5, 8 and 32 answers.
+`:quick`: the same with 8 answers; a minute or two on 2 CPU cores.
 `:smoke`: goes through everything in seconds, for the tests.
 """
 
@@ -60,7 +60,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
       "num_components": (2,) if is_smoke else (2, 3, 4, 5),
       "num_points": 32 if is_smoke else 128,
       "num_tasks": 16 if is_smoke else 1280,
-      "num_tries": (8, 32) if not variant else (8,),
+      "num_answers": (8, 32) if not variant else (8,),
     }
   )
   return config
@@ -68,7 +68,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
 
 def _measure(settings, seed, on_step):
   rows = []
-  total = len(settings.num_components) * len(settings.num_tries) * 2
+  total = len(settings.num_components) * len(settings.num_answers) * 2
   done = 0
   for count in settings.num_components:
     law = mixtures.TaskConfig(
@@ -88,11 +88,11 @@ def _measure(settings, seed, on_step):
       init=batch.mixture,
     )
     rows.append(_point(_LIMIT, count, _errors(start.mixture, batch)))
-    for num_tries in settings.num_tries:
+    for num_answers in settings.num_answers:
       for kind, solve in ((START, _starts(size)), (NETWORK, _views())):
-        mixtures_of = _answers(solve, law, num_tries)(key, batch)
+        mixtures_of = _answers(solve, law, num_answers)(key, batch)
         for rule, mixture in zip(RULES, mixtures_of, strict=True):
-          series = f"{num_tries} {kind}, {rule}"
+          series = f"{num_answers} {kind}, {rule}"
           rows.append(_point(series, count, _errors(mixture, batch)))
         done += 1
         on_step(done, total)
@@ -109,15 +109,15 @@ def _views():
   return combine.then_em(solve, max_iter=_NUM_STEPS)
 
 
-def _answers(solve, law, num_tries):
-  """`(key, batch) -> mixtures` by each rule, from the same tries."""
+def _answers(solve, law, num_answers):
+  """`(key, batch) -> mixtures` by each rule, from the same runs."""
   size = law.padded_components
 
   def answer_one(inputs):
     key, task = inputs
     count, num_points = task.num_components, law.max_points
 
-    def try_once(key):
+    def run_once(key):
       result = solve(key, task.points, count, sample_weight=task.sample_weight)
       weights, means, _ = result.mixture
       mixture = result.mixture._replace(
@@ -125,19 +125,19 @@ def _answers(solve, law, num_tries):
       )
       return result._replace(mixture=mixture)
 
-    tries = jax.vmap(try_once)(jax.random.split(key, num_tries))
+    found = jax.vmap(run_once)(jax.random.split(key, num_answers))
     possible = jax.vmap(posterior.is_possible, in_axes=(0, None, None, None))(
-      tries.mixture, count, num_points, law
+      found.mixture, count, num_points, law
     )
     chosen = (
-      combine.most_likely(tries),
-      posterior.most_likely(tries, possible),
+      combine.most_likely(found),
+      posterior.most_likely(found, possible),
     )
     kept = tuple(
-      jax.tree.map(lambda leaf, i=index: leaf[i], tries.mixture)
+      jax.tree.map(lambda leaf, i=index: leaf[i], found.mixture)
       for index in chosen
     )
-    return *kept, posterior.mean(tries, possible, count, num_points)
+    return *kept, posterior.mean(found, possible, count, num_points)
 
   @jax.jit
   def answer(key, batch):

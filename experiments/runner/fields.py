@@ -76,6 +76,7 @@ def common_config() -> ml_collections.ConfigDict:
 def training_config() -> ml_collections.ConfigDict:
   """The fields of every training: how long, and the optimiser."""
   run = ml_collections.ConfigDict()
+  run.seed = 0  # added to config.seed: runs that differ in it alone are repeats
   run.num_steps = 1_000_000
   run.steps_per_call = 20  # steps in one compiled call
   run.checkpoint_every = 10_000  # steps, a multiple of steps_per_call
@@ -167,7 +168,7 @@ def train_config(
     optimizer=named(
       f"{field}.optimizer", optim.OptimizerConfig, **run.optimizer
     ),
-    seed=config.seed,
+    seed=config.seed + run.seed,
     max_skipped_in_row=config.max_skipped_in_row,
     checkpoint_every=run.checkpoint_every,
     state_sharding=config.state_sharding,

@@ -1,4 +1,4 @@
-"""What a law allows, and means over the modes that several tries found."""
+"""What a law allows, and means over the modes of several answers."""
 
 import functools
 
@@ -70,7 +70,7 @@ def test_padding_and_the_number_of_points_count():
   assert not POSSIBLE(far, 3, 1024, LAW)
 
 
-def tries(log_likelihoods, means, weights=(0.3, 0.3, 0.4), statuses=None):
+def answers(log_likelihoods, means, weights=(0.3, 0.3, 0.4), statuses=None):
   count = len(log_likelihoods)
   mixture = jax.tree.map(
     lambda *leaves: np.stack(leaves),
@@ -85,13 +85,13 @@ def tries(log_likelihoods, means, weights=(0.3, 0.3, 0.4), statuses=None):
 
 
 def test_the_likeliest_that_is_possible_is_kept():
-  results = tries([-2.0, -1.0, -3.0], [MEANS, MEANS, MEANS])
+  results = answers([-2.0, -1.0, -3.0], [MEANS, MEANS, MEANS])
   choose = jax.jit(posterior.most_likely)
   assert choose(results, np.array([True, True, True])) == 1
   assert choose(results, np.array([True, False, True])) == 0
   assert choose(results, np.array([False, False, True])) == 2
   assert choose(results, np.array([False, False, False])) == 1
-  lost = tries([-2.0, -1.0], [MEANS, MEANS], statuses=[0, 4])
+  lost = answers([-2.0, -1.0], [MEANS, MEANS], statuses=[0, 4])
   assert choose(lost, np.array([True, True])) == 0
 
 
@@ -101,7 +101,7 @@ def test_the_mean_weighs_modes_by_likelihood_and_counts_each_once():
   # The second is exp(-1) times as likely; it was found three times, with its
   # components in another order.
   means = [MEANS, other[[2, 0, 1]], other[[1, 2, 0]], other]
-  results = tries([-2.0, -2.01, -2.01, -2.01], means, (1 / 3, 1 / 3, 1 / 3))
+  results = answers([-2.0, -2.01, -2.01, -2.01], means, (1 / 3, 1 / 3, 1 / 3))
   average = jax.jit(posterior.mean)(results, np.ones(4, bool), 3, num_points)
   share = np.exp(-1.0) / (1.0 + np.exp(-1.0))
   expected = (1.0 - share) * MEANS + share * other
@@ -115,8 +115,8 @@ def test_the_mean_weighs_modes_by_likelihood_and_counts_each_once():
 
 def test_the_volume_of_a_mode_is_laplaces():
   """A component of few points leaves its mean more room."""
-  one = tries([-2.0], [MEANS], (0.2, 0.4, 0.4))
-  two = tries([-2.02], [-MEANS], (0.05, 0.475, 0.475))
+  one = answers([-2.0], [MEANS], (0.2, 0.4, 0.4))
+  two = answers([-2.02], [-MEANS], (0.05, 0.475, 0.475))
   both = jax.tree.map(lambda *leaves: np.concatenate(leaves), one, two)
   average = jax.jit(posterior.mean)(both, np.ones(2, bool), 3, 100)
   # At d = 2 the volume is the product of 1 / weight.

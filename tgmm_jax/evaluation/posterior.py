@@ -1,4 +1,4 @@
-"""What several tries found, weighed by a law that the task is known to obey.
+"""Several answers to one task, weighed by a law that the task is known to obey.
 
 Likelihood alone prefers a wrong answer where it lies higher than the right one:
 at d = 2 with five components in one task of twenty. Whoever knows the law of
@@ -18,8 +18,8 @@ from tgmm_jax.tasks import mixtures
 # How far estimates of what a law draws may be beyond its limits, in standard
 # errors of a mean.
 _NUM_ERRORS = 3.0
-# Two tries with log-likelihoods (of all points) as close as this found the same
-# mode: it counts once.
+# Two answers with log-likelihoods (of all points) as close as this stand for
+# the same mode, which counts once.
 _SAME_MODE = 0.05
 
 
@@ -75,7 +75,7 @@ def most_likely(results: types.SolverResult, possible: jax.Array) -> jax.Array:
   """Which of several results to keep, `[]` int32: a possible one if any is.
 
   Args:
-    results: of one problem, with a leading axis of V tries.
+    results: of one problem, with a leading axis of V answers.
     possible: `[V]`, see `is_possible`.
   """
   keeps_all = ~jnp.any(possible)
@@ -91,11 +91,11 @@ def mean(
   num_components: jax.Array | int,
   num_points: jax.Array | int,
 ) -> types.Mixture:
-  """The mean over the modes of the posterior that several tries found.
+  """The mean over the modes of the posterior among several answers.
 
   A mode counts by its likelihood times its volume (Laplace's approximation,
-  for components that hardly overlap), and once however many tries ended there.
-  Only means and weights are averaged: covariances are the best try's.
+  for components that hardly overlap), and once however many answers are there.
+  Only means and weights are averaged: covariances are the best answer's.
 
   Args:
     results: as in `most_likely`.
