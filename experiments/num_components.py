@@ -18,9 +18,9 @@ criterion C (in units of -2 log-likelihood) into probabilities, the softmax of
 The probabilities are scored by the logarithm of what the true K got and by
 Brier's score, both proper, and shown against how often they come true. Where
 components overlap no rule can name K: two means that are close have the
-points of one. The criteria are also tried on tables whose classes are known
-(the extra `sklearn`), which are not quite Gaussian: there a criterion that is
-right about mixtures may split a class.
+points of one. The criteria are also measured on tables whose classes are known,
+which are not quite Gaussian: there a criterion that is right about mixtures may
+split a class.
 
 No variant: 1,000 tasks for each K.
 `:quick`: 100, minutes on 2 CPU cores.
@@ -28,7 +28,6 @@ No variant: 1,000 tasks for each K.
 """
 
 import functools
-import importlib.util
 
 import jax
 import ml_collections
@@ -203,7 +202,7 @@ def _measure(settings, seed, on_step):
       if criterion == "BIC" or count == max(RESTARTS.values()):
         rows += own(answer, batch, series=f"{series}, {criterion}")
     on_step(2 + done, total)
-  if has_peer and importlib.util.find_spec("sklearn"):
+  if has_peer:
     answer = ways.of_peer(points, settings, seed)
     rows += own(answer, batch, series=figures.PEER)
     on_step(total, total)

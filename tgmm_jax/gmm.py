@@ -82,15 +82,20 @@ def standard_deviations(
     mixture: its covariances are used.
     covariance_type: one of `COVARIANCE_TYPES`.
   """
+  return jnp.sqrt(_variances(mixture, covariance_type))
+
+
+def _variances(mixture, covariance_type):
+  """Of each component along each coordinate, `[K, d]`."""
   variances, kind = mixture.covariances, kind_of(covariance_type)
   match kind.structure:
     case "identity":
-      variances = jnp.ones((), mixture.means.dtype)
+      return jnp.ones_like(mixture.means)
     case "ball" if kind.is_per_component:
       variances = variances[:, None]
     case "matrix":
       variances = jnp.diagonal(variances, axis1=-2, axis2=-1)
-  return jnp.sqrt(jnp.broadcast_to(variances, mixture.means.shape))
+  return jnp.broadcast_to(variances, mixture.means.shape)
 
 
 def covariance_matrices(
@@ -106,8 +111,7 @@ def covariance_matrices(
   if kind_of(covariance_type).structure == "matrix":
     matrices = mixture.covariances
   else:
-    deviations = standard_deviations(mixture, covariance_type=covariance_type)
-    matrices = deviations[..., None] ** 2 * jnp.eye(dim)
+    matrices = _variances(mixture, covariance_type)[..., None] * jnp.eye(dim)
   return jnp.broadcast_to(matrices, (num_components, dim, dim))
 
 

@@ -22,7 +22,7 @@ class Status(enum.IntEnum):
 
   CONVERGED = 0  # the stopping rule was met
   MAX_ITER = 1  # stopped by the number of iterations
-  DEGENERATE = 2  # the problem does not determine the answer, e.g. K > d
+  DEGENERATE = 2  # the points do not determine the answer, or it collapsed
   INVALID_INPUT = 3  # NaN or inf in the points, no weight, K out of range
 
 
@@ -68,7 +68,7 @@ class SolverResult(NamedTuple):
     log_likelihood: `[]`, mean log density per unit of weight.
     num_iters: `[]` int32.
     status: `[]` int32, a `Status`.
-    history: `[max_iter]` log-likelihoods, or None where none is kept.
+    history: the log-likelihood before each step, or None where none is kept.
     is_outside_range: `[]` bool, of a shipped network: whether the points look
       unlike those it was trained on; None where nobody asks.
   """

@@ -51,7 +51,8 @@ def pieces(
   inputs = (keys, batch.points, batch.sample_weight, batch.num_components)
 
   def encode(inputs):
-    return model.encode(*inputs)[0]
+    key, points, weight, count = inputs
+    return model.encode(key, points, count, sample_weight=weight)[0]
 
   def answer(inputs):
     key, points, weight, count = inputs

@@ -65,8 +65,15 @@ def experiment(
       dict(mixture_figures.draw(rows)) | draw_more(config, rows)
     ),
     expected=_expected(config, plan),
+    sources=_sources(config),
   )
   return trainings.TrainingExperiment(config, workdir, plan.runs, kind)
+
+
+def _sources(config):
+  """The shipped network's digest: other weights, other scores."""
+  name = config.evaluation.with_pretrained
+  return {"pretrained": pretrained.read_card(name).sha256} if name else {}
 
 
 def classical_groups(

@@ -8,7 +8,8 @@ it is scored and what the page shows is up to the kind of experiment.
 import contextlib
 import json
 import pathlib
-from collections.abc import Callable, Sequence
+import types
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -59,6 +60,8 @@ class Kind(NamedTuple):
     measure_rest: `on_contender -> rows`, the scores of what nobody trains;
       None where there is no such thing.
     expected: the planned cells; those without a row are shown as missing.
+    sources: what else the scores of the rest follow from, as JSON: with other
+      sources they are measured anew.
   """
 
   row_type: type
@@ -67,6 +70,7 @@ class Kind(NamedTuple):
   draw: Callable[[pages.Rows], pages.Figures]
   measure_rest: Callable[[OnContender], pages.Rows] | None = None
   expected: Sequence[results.Cell] = ()
+  sources: Mapping[str, Any] = types.MappingProxyType({})
 
 
 class TrainingExperiment:
@@ -183,7 +187,9 @@ class TrainingExperiment:
       if mode != "train" and is_rest and self._kind.measure_rest:
         folder = self._workdir / fields.BASELINES
         with run_folder.lock(folder):
-          self._evaluate(folder, self._kind.measure_rest, stop)
+          self._evaluate(
+            folder, self._kind.measure_rest, stop, self._kind.sources
+          )
 
   def _do_run(self, run, folder, mode, stop):
     if mode == "evaluate":
@@ -218,9 +224,9 @@ class TrainingExperiment:
       files.write_json(table, parameters.count(params)._asdict())
     return params
 
-  def _evaluate(self, folder, measure, stop):
-    """Scores, once for the settings of the evaluation, into a folder."""
-    settings = self._identity["evaluation"]
+  def _evaluate(self, folder, measure, stop, sources=None):
+    """Scores, once for settings and sources, into a folder."""
+    settings = self._identity["evaluation"] | dict(sources or {})
     table = folder / pages.file_of(self._kind.row_type)
     kept = folder / run_folder.SETTINGS
     if is_evaluated(table, kept, settings) or jax.process_index():

@@ -29,6 +29,9 @@ from tgmm_jax.training.learners import mixtures as mixture_learner
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Of the run.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
+_RUN = flags.DEFINE_string(
+  "run", None, "Of the config's runs; by default the only one."
+)
 _NAME = flags.DEFINE_string("name", None, "Of the network, and of its files.")
 _EVALUATION = flags.DEFINE_string(
   "evaluation", None, "Folder of a run that scored the network."
@@ -54,7 +57,7 @@ def main(argv):
   if len(argv) > 1:
     raise app.UsageError(f"arguments are {argv[1:]}, takes flags only")
   config, workdir = _CONFIG.value, pathlib.Path(_WORKDIR.value)
-  run = mixtures.make_plan(config).runs[0]
+  run = _run_of(config)
   model = factory.build(run.model)
   learner = mixture_learner.make(model, run.tasks)
   restored = checkpoints.restore(
@@ -70,7 +73,7 @@ def main(argv):
     jax.device_get(restored.state),
     name=_NAME.value,
     title=_TITLES[covariance_type],
-    network="refiner",
+    network=_network_of(run.model),
     model=dataclasses.asdict(run.model),
     dims=tuple(sorted(run.tasks.dims)),
     max_dim=run.model.max_dim,
@@ -80,6 +83,24 @@ def main(argv):
     training=_training(workdir, run, restored.step),
   )
   logging.info("wrote %s", path)
+
+
+def _run_of(config):
+  runs = {run.name: run for run in mixtures.make_plan(config).runs}
+  name = _RUN.value
+  if name is None and len(runs) == 1:
+    (name,) = runs
+  if name not in runs:
+    raise app.UsageError(f"--run is {name!r}, takes one of {sorted(runs)}")
+  return runs[name]
+
+
+def _network_of(model):
+  """The name of a model's kind, as cards and configs have it."""
+  (name,) = (
+    name for name, kind in factory.CONFIGS.items() if isinstance(model, kind)
+  )
+  return name
 
 
 def _range(law, model):
@@ -110,7 +131,8 @@ def _training(workdir, run, step):
   seconds = float(np.sum(run.train.steps_per_call / speeds))
   versions = files.read_json(workdir / run_folder.VERSIONS)
   return {
-    "config": f"experiments/pretrained_{_NAME.value}.py",
+    "config": config_flags.get_config_filename(flags.FLAGS["config"]),
+    "run": run.name,
     "commit": versions.pop("git_commit", None),
     "num_steps": step,
     "seconds": round(seconds),

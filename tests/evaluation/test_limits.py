@@ -121,11 +121,13 @@ def solve(method, batch):
     return label_limit(batch)
   variance = np.ones(len(batch.points), np.float32)
   if "estimated" in method:
-    variance = estimate_variance(batch.points, batch.sample_weight)
+    variance = estimate_variance(
+      batch.points, sample_weight=batch.sample_weight
+    )
   result = solve_spectral(key, batch, variance)
   if method == "spectral + em":
     means = clip_to_range(
-      result.mixture.means, batch.points, batch.sample_weight
+      result.mixture.means, batch.points, sample_weight=batch.sample_weight
     )
     return fit(init=result.mixture._replace(means=means))
   return result

@@ -72,8 +72,8 @@ def test_log_is_seen_and_it_is_ours_alone(smoke):
     "evaluating refiner at d = 2",
   ):
     assert any(part in line for line in lines), part
-  own = {f"{path.name}:" for path in (ROOT / "experiments").glob("*.py")}
-  own |= {f"{path.name}:" for path in (ROOT / "tgmm_jax").glob("*.py")}
+  own = {f"{path.name}:" for path in (ROOT / "experiments").rglob("*.py")}
+  own |= {f"{path.name}:" for path in (ROOT / "tgmm_jax").rglob("*.py")}
   for line in lines:
     if line.startswith("I"):
       assert any(name in line for name in own), line

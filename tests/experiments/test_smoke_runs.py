@@ -52,7 +52,7 @@ def test_table_page_and_figures_are_whole(run):
     for solver in contenders.network_names(own.solver, own.model)
   }
   if name == "rq2_shift":
-    networks |= {*contenders.BASELINE_NAMES, "tasks"}
+    networks |= {*contenders.baseline_names(), "tasks"}
   assert {row.solver for row in rows} == networks
   cells = {(results.setting_of(row), row.num_components) for row in rows}
   laws = list(plan.evaluation.laws())

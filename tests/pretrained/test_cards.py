@@ -107,8 +107,12 @@ def test_answers_do_not_depend_on_the_origin_unless_it_is_known(saved, problem):
 def test_points_outside_the_range_are_flagged(saved, problem, scale):
   solve = pretrained.load(saved[0])
   key = jax.random.key(0)
-  with pytest.warns(pretrained.OutsideRangeWarning, match="unlike those"):
+  with pytest.warns(
+    pretrained.OutsideRangeWarning, match="unlike those"
+  ) as caught:
     result = solve(key, problem * scale, 2)
+  # It points here, so that Python shows it once for each place of ours.
+  assert caught[0].filename == __file__
   assert result.is_outside_range
   assert np.all(np.isfinite(result.mixture.means))
   # Inside jit nobody can warn, but the flag is there.

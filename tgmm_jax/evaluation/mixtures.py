@@ -187,6 +187,8 @@ def make(
       tasks are outside its range; its dimension is replaced. None does not.
   """
   laws = list(laws)
+  if not laws:
+    raise ValueError("laws is empty, takes at least one")
   scored = {
     name: functools.partial(
       _score_group,

@@ -82,7 +82,7 @@ class Row(NamedTuple):
     )
 
 
-def kind_of(solver: str) -> str:
+def family_of(solver: str) -> str:
   """Of a solver's name: "reference", "classical", "constructed", "trained"."""
   if solver in REFERENCES:
     return "reference"

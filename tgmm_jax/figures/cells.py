@@ -219,7 +219,7 @@ def alignment_contrast(
 
 
 def front_picture(rows: Sequence[results.Row]) -> mpl_figure.Figure:
-  """The picture of the README: trained against classical at d = 2 and 8.
+  """Trained against classical solvers at d = 2 and 8, the first picture of RQ1.
 
   Its title states a finding only where the rows support it: that the network
   beats ten restarts of EM at d = 2, for which K, by two standard errors.

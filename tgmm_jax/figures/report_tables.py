@@ -246,7 +246,7 @@ def _best_of_kinds(rows):
     )
   kinds = {kind: [] for kind in _KINDS}
   for solver, means in by_solver.items():
-    kind = results.kind_of(solver)
+    kind = results.family_of(solver)
     values = [mean for mean, _ in means.values()]
     # A solver with fewer cells than another would compare other problems.
     if all(math.isfinite(mean) and mean > 0 for mean in values):

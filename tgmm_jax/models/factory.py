@@ -172,11 +172,14 @@ def solver(
     draws the view (rotation or axes of the frame), which a network without a
     frame ignores. Status CONVERGED; INVALID_INPUT for points that are not
     finite or too large to be squared, weights that are negative, not finite or
-    all zero, or K that the network does not serve; the mixture is finite in any
-    case. d above a refiner's `max_dim` is a ValueError.
+    all zero, or K that the network does not serve; DEGENERATE where rounding
+    leaves no answer, as with nearly all the weight on one point: then all
+    components are that of all points. d above a refiner's `max_dim` is a
+    ValueError.
   """
   served = jnp.asarray(model.config.num_components)
   own_type = model.config.covariance_type
+  own_kind = gmm.kind_of(own_type)
 
   def solve(key, points, num_components, *, sample_weight=None):
     num_components = jnp.asarray(num_components, jnp.int32)
@@ -198,18 +201,21 @@ def solver(
     mixture = prediction_lib.to_mixture(last, count, covariance_type=own_type)
     if frame is not None:
       mixture = _lift(mixture, frame, covariance_type=own_type)
+    mixture, is_answer = _finite(
+      mixture, points, count, sample_weight=sample_weight, kind=own_kind
+    )
+    log_likelihood = gmm.log_likelihood(
+      points, mixture, sample_weight=sample_weight, covariance_type=own_type
+    )
+    status = jnp.where(
+      is_answer, types.Status.CONVERGED, types.Status.DEGENERATE
+    )
+    status = jnp.where(is_valid, status, types.Status.INVALID_INPUT)
     return types.SolverResult(
       mixture=mixture,
-      log_likelihood=gmm.log_likelihood(
-        points,
-        mixture,
-        sample_weight=sample_weight,
-        covariance_type=own_type,
-      ),
+      log_likelihood=jnp.where(is_valid, log_likelihood, -jnp.inf),
       num_iters=jnp.zeros((), jnp.int32),
-      status=jnp.where(
-        is_valid, types.Status.CONVERGED, types.Status.INVALID_INPUT
-      ).astype(jnp.int32),
+      status=status.astype(jnp.int32),
     )
 
   return solve
@@ -228,6 +234,36 @@ def _lift(mixture, frame, *, covariance_type):
   return mixture._replace(
     means=jnp.where(is_component[:, None], means, 0.0), covariances=covariances
   )
+
+
+def _finite(mixture, points, num_components, *, sample_weight, kind):
+  """The mixture, or that of all points; and whether it is the network's."""
+  is_answer = jnp.all(
+    jnp.stack(
+      [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(mixture)]
+    )
+  )
+  centre, matrix = linalg.weighted_covariance(
+    points, sample_weight=sample_weight
+  )
+  variances = jnp.diagonal(matrix)
+  variances = jnp.where(variances > 0, variances, 1.0)
+  covariances = {
+    "identity": None,
+    "ball": jnp.mean(variances),
+    "axes": variances,
+    "matrix": jnp.diag(variances),
+  }[kind.structure]
+  is_component = jnp.arange(mixture.weights.size) < num_components
+  rest = types.Mixture(
+    is_component / num_components,
+    jnp.where(is_component[:, None], centre, 0.0),
+    covariances,
+  )
+  finite = jax.tree.map(
+    lambda own, other: jnp.where(is_answer, own, other), mixture, rest
+  )
+  return finite, is_answer
 
 
 def _string_keys(tree):

@@ -204,7 +204,7 @@ def project_covariances(
   Args:
     frame: of the type, see `FITS`.
     covariances: of the data, shaped as the type.
-    covariance_type: one of `tasks.mixtures.COVARIANCE_TYPES`.
+    covariance_type: one of `gmm.COVARIANCE_TYPES`.
 
   Returns:
     The same with r in place of d. Coordinates beyond d hold nothing; their

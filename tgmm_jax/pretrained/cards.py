@@ -2,8 +2,8 @@
 
 A network is two files, `NAME.safetensors` with its parameters and `NAME.json`,
 its card: how it is built, what it was trained on, what it reached, and the
-SHA-256 of the parameters. Those in `tgmm_jax/weights` come with the package;
-nothing is downloaded, and nothing in a file is executed.
+SHA-256 of the parameters. Those in `tgmm_jax/pretrained/weights` come with the
+package; nothing is downloaded, and nothing in a file is executed.
 """
 
 import dataclasses
@@ -12,6 +12,7 @@ import importlib.resources
 import json
 import os
 import pathlib
+import sys
 import warnings
 from typing import Any
 
@@ -24,6 +25,7 @@ import safetensors.numpy
 from tgmm_jax import types
 from tgmm_jax.models import factory
 from tgmm_jax.tasks import trained_range
+from tgmm_jax.training import files
 
 # Of the card: raised when an older reader would misunderstand it.
 FORMAT = 1
@@ -263,8 +265,17 @@ def warn_if_outside(card: Card, is_outside: jax.Array) -> None:
       f"points are unlike those that the network {card.name!r} was trained on"
       " (reach or spread): its answer may be poor",
       OutsideRangeWarning,
-      stacklevel=3,
+      stacklevel=_levels_to_caller(),
     )
+
+
+def _levels_to_caller():
+  """How far up the stack, from the warning function, the library is left."""
+  package = str(pathlib.Path(__file__).parents[1])
+  level, frame = 1, sys._getframe(1)
+  while frame.f_back and frame.f_code.co_filename.startswith(package):
+    level, frame = level + 1, frame.f_back
+  return level
 
 
 def save(
@@ -273,7 +284,7 @@ def save(
   """Writes a network's two files; the card gets format and checksum.
 
   Args:
-    folder: where to.
+    folder: where to; it is made if it does not exist.
     params: float32 arrays.
     **fields: of the `Card`, all others.
 
@@ -290,8 +301,8 @@ def save(
     format=FORMAT, sha256=hashlib.sha256(content).hexdigest(), **fields
   )
   path = folder / f"{card.name}.json"
-  path.with_suffix(".safetensors").write_bytes(content)
-  path.write_text(json.dumps(dataclasses.asdict(card), indent=1) + "\n")
+  files.write(path.with_suffix(".safetensors"), content)
+  files.write_json(path, dataclasses.asdict(card))
   return path
 
 

@@ -1,7 +1,7 @@
 """What callers hand over, checked on the host.
 
 The pure functions never raise on data; the front doors (`em.fit_batch`,
-`large.fit_stream`, `GaussianMixture`, the command line) do, with one line that
+`em.fit_stream`, `GaussianMixture`, the command line) do, with one line that
 names the argument, what it got and what it takes. What is traced has no values
 to look at and is taken as it is.
 """

@@ -40,7 +40,7 @@ def scatter(
   Args:
     share: `[K, N]`, responsibility times weight.
     differences: `[K, d, N]`.
-    covariance_type: as in `scatter`; tied types sum over components.
+    covariance_type: any but "unit"; tied types sum over components.
   """
   kind = gmm.kind_of(covariance_type)
   match kind.structure:

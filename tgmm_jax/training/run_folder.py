@@ -206,21 +206,28 @@ def _write_json(path, value):
 def timed(workdir: str | os.PathLike) -> Iterator[None]:
   """Adds the seconds within to what the folder's earlier starts took.
 
-  `duration.json` has the seconds and the number of starts.
+  `duration.json` has the seconds and the number of starts. One that changed no
+  file, as of a finished run, does not count.
 
   Args:
     workdir: of the run; must exist.
   """
-  begin = time.monotonic()
+  path = pathlib.Path(workdir) / DURATION
+  begin, newest = time.monotonic(), _newest_change(path.parent)
   try:
     yield
   finally:
-    if jax.process_index() == 0:
-      path = pathlib.Path(workdir) / DURATION
+    if jax.process_index() == 0 and _newest_change(path.parent) != newest:
       before = files.read_json(path)
       seconds = before.get("seconds", 0.0) + time.monotonic() - begin
       starts = before.get("num_starts", 0) + 1
       _write_json(path, {"seconds": round(seconds, 1), "num_starts": starts})
+
+
+def _newest_change(folder):
+  """When a file below a folder was last written; locks are not looked at."""
+  files_in = (path for path in folder.rglob("*") if path.name != _LOCK)
+  return max((path.stat().st_mtime_ns for path in files_in), default=0)
 
 
 def write_versions(path: str | os.PathLike):

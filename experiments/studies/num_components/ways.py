@@ -12,7 +12,9 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
+import threadpoolctl
 from scipy import special
+from sklearn import mixture as sklearn_mixture
 
 import tgmm_jax
 from experiments.studies.num_components import evidence
@@ -160,10 +162,6 @@ def of_peer(
   points: np.ndarray, settings: ml_collections.ConfigDict, seed: int
 ) -> Answer:
   """Of BIC over scikit-learn's fits from one start, task by task."""
-  # Imported here: the extra may not be installed.
-  import threadpoolctl
-  from sklearn import mixture
-
   num_problems, _, dim = points.shape
   size = settings.max_components
   values = np.zeros((num_problems, size))
@@ -174,7 +172,7 @@ def of_peer(
     warnings.simplefilter("ignore")
     for index, own in enumerate(np.asarray(points, np.float64)):
       fits = [
-        mixture.GaussianMixture(
+        sklearn_mixture.GaussianMixture(
           count, covariance_type=settings.covariance_type, random_state=seed
         ).fit(own)
         for count in range(1, size + 1)

@@ -1,5 +1,6 @@
 """What a run leaves in its folder, read from outside."""
 
+import dataclasses
 import html.parser
 import json
 import math
@@ -9,6 +10,7 @@ import pytest
 from experiments import mixtures, rq1
 from experiments.mixtures import kind as mixture_kind
 from experiments.runner import fields
+from tgmm_jax import pretrained
 from tgmm_jax.training import run_folder
 
 pytestmark = pytest.mark.slow
@@ -195,6 +197,25 @@ def test_page_shows_what_is_missing(workdir, tmp_path):
   num_missing = 11 * 2 * len(mixture_kind.METRICS)
   num_planned = 14 * 2 * len(mixture_kind.METRICS)
   assert f"{num_missing} of {num_planned} planned results are missing" in text
+
+
+def test_scores_of_other_weights_are_not_kept(tmp_path, monkeypatch):
+  config = rq1.get_config("pretrained")
+  config.evaluation.dims = (2,)
+  config.evaluation.num_components = (2,)
+  config.evaluation.num_tasks = 4
+  config.evaluation.with_baselines = False
+  experiment = mixtures.experiment(config, tmp_path / "run")
+  experiment.run("evaluate")
+  table = tmp_path / "run" / "baselines" / "results.csv"
+  table.write_text(table.read_text().replace("pretrained", "kept"))
+  mixtures.experiment(config, tmp_path / "run").run("evaluate")
+  assert "kept" in table.read_text()
+  card = pretrained.read_card("unit")
+  other = dataclasses.replace(card, sha256="0" * 64)
+  monkeypatch.setattr(pretrained, "read_card", lambda name: other)
+  mixtures.experiment(config, tmp_path / "run").run("evaluate")
+  assert "kept" not in table.read_text()
 
 
 def test_config_of_another_run_leaves_the_folder_alone(workdir):

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 def command(module, *flags):
   return subprocess.run(
-    [sys.executable, "-m", f"experiments.{module}", *map(str, flags)],
+    [sys.executable, "-m", f"experiments.shipping.{module}", *map(str, flags)],
     capture_output=True,
     text=True,
     timeout=600,
