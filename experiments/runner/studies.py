@@ -17,8 +17,7 @@ from absl import logging
 from matplotlib import figure as mpl_figure
 
 from experiments.runner import fields, pages, progress
-from tgmm_jax.evaluation import contenders, evaluator, results
-from tgmm_jax.evaluation import mixtures as mixture_evaluation
+from tgmm_jax.evaluation import results
 from tgmm_jax.training import files, interrupts, loop, run_folder
 
 # `on_step(done, total)`, after each part of the work.
@@ -125,7 +124,7 @@ class StudyExperiment:
         self._workdir,
         self._identity,
         # A study whose settings changed is measured anew.
-        free_keys=("only", "title", "question", "studies"),
+        free_keys=(*fields.FREE_KEYS, "studies"),
       )
       if mode in ("train_and_evaluate", "evaluate"):
         if not (self._workdir / run_folder.VERSIONS).exists():
@@ -197,7 +196,9 @@ class StudyExperiment:
     joined = [row for rows in measured.values() for row in rows]
     for row_type in (results.Row, results.CurveRow):
       part = [row for row in joined if isinstance(row, row_type)]
-      results.write_csv(self._workdir / pages.file_of(row_type), part, row_type)
+      if part:
+        table = self._workdir / pages.file_of(row_type)
+        results.write_csv(table, part, row_type)
     figures, tables = {}, {}
     for name, study in self._studies.items():
       if not measured[name]:
@@ -217,19 +218,3 @@ class StudyExperiment:
       tables=tables,
       identity=self._identity,
     )
-
-
-def score(
-  groups: dict[str, contenders.SolverGroup],
-  config: mixture_evaluation.EvaluationConfig,
-  on_step: OnStep,
-) -> list[results.Row]:
-  """Solvers in all cells of an evaluation, a step for each law."""
-  laws = list(config.laws())
-  rows = []
-  for done, law in enumerate(laws):
-    rows += evaluator.run(
-      mixture_evaluation.make(groups, [law], config.num_tasks, config.seed)
-    )
-    on_step(done + 1, len(laws))
-  return rows
