@@ -212,8 +212,10 @@ def test_solver_answers_one_problem_and_a_batch(name):
     types.Status.CONVERGED,
     types.Status.INVALID_INPUT,
   ]
-  for leaf in jax.tree.leaves(batch):
+  for leaf in jax.tree.leaves(batch.mixture):
     assert np.all(np.isfinite(leaf))
+  is_finite = np.isfinite(batch.log_likelihood)
+  np.testing.assert_array_equal(is_finite, [True, True, False])
   assert batch.mixture.means.shape == (3, 3, 2)
   assert (batch.mixture.covariances is None) == (name == "refiner")
   np.testing.assert_allclose(batch.mixture.weights.sum(1), 1.0, rtol=1e-5)

@@ -216,7 +216,9 @@ def test_odd_input_has_a_finite_answer(kind):
   for name, points, weight, status in odd_problems():
     result = solve(jax.random.key(0), points.astype(np.float32), 3, weight)
     assert result.status == status, name
-    for leaf in jax.tree.leaves(result):
+    is_valid = status != types.Status.INVALID_INPUT
+    assert np.isfinite(result.log_likelihood) == is_valid, name
+    for leaf in jax.tree.leaves(result.mixture):
       assert np.all(np.isfinite(leaf)), name
 
 

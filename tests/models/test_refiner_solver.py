@@ -190,7 +190,8 @@ def test_invalid_input_has_a_status_and_a_finite_answer():
       alone = small_refiner.solver()(jax.random.key(0), *problem)
       for result in (alone, jax.tree.map(lambda x, i=index: x[i], together)):
         assert result.status == types.Status.INVALID_INPUT, name
-        for leaf in jax.tree.leaves(result):
+        assert np.isneginf(result.log_likelihood), name
+        for leaf in jax.tree.leaves(result.mixture):
           assert np.all(np.isfinite(leaf)), name
         assert np.sum(result.mixture.weights) == pytest.approx(1.0), name
 

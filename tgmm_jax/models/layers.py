@@ -68,13 +68,7 @@ def attend(
   Returns:
     `[..., H, N, Dh]` in the dtype of `value`.
   """
-  # Scaled in float32: 1 / sqrt(Dh) itself has no bfloat16.
-  scaled = query.astype(jnp.float32) / math.sqrt(query.shape[-1])
-  logits = bias + jnp.matmul(
-    scaled.astype(query.dtype),
-    jnp.swapaxes(key, -1, -2),
-    preferred_element_type=jnp.float32,
-  )
+  logits = _logits(query, key, bias)
   # The shift cancels, so no gradient has to pass through the maximum.
   highest = jnp.max(logits, axis=-1, keepdims=True)
   unnormalised = jnp.exp(logits - jax.lax.stop_gradient(highest))
@@ -83,6 +77,17 @@ def attend(
     unnormalised.astype(value.dtype), value, preferred_element_type=jnp.float32
   )
   return (pooled / total).astype(value.dtype)
+
+
+def _logits(query, key, bias):
+  """`query key^T / sqrt(Dh) + bias` in float32, `[..., H, N, M]`."""
+  # Scaled in float32: 1 / sqrt(Dh) itself has no bfloat16.
+  scaled = query.astype(jnp.float32) / math.sqrt(query.shape[-1])
+  return bias + jnp.matmul(
+    scaled.astype(query.dtype),
+    jnp.swapaxes(key, -1, -2),
+    preferred_element_type=jnp.float32,
+  )
 
 
 def attend_relu(
@@ -107,12 +112,7 @@ def attend_relu(
   Returns:
     `[..., H, N, Dh]` in the dtype of `value`.
   """
-  scaled = query.astype(jnp.float32) / math.sqrt(query.shape[-1])
-  logits = bias + jnp.matmul(
-    scaled.astype(query.dtype),
-    jnp.swapaxes(key, -1, -2),
-    preferred_element_type=jnp.float32,
-  )
+  logits = _logits(query, key, bias)
   pooled = jnp.matmul(
     jax.nn.relu(logits).astype(value.dtype),
     value,
