@@ -13,6 +13,7 @@ import functools
 import jax
 import ml_collections
 
+from experiments import results_pages
 from experiments.runner import fields, studies
 from tgmm_jax.evaluation import results
 from tgmm_jax.figures import curves as curve_figures
@@ -21,6 +22,32 @@ from tgmm_jax.models import factory, parameters, tgmm
 VARIANTS = ("", "quick", "smoke")
 
 sweep = studies.sweep
+
+CONCLUSION = (
+  "The counts are the formula's to the last parameter; the shared part hardly"
+  " depends on d and not on s."
+  " What is per task grows faster than s, since every readout is as large as"
+  " that of the largest K, but even for eight numbers of components at d = 128"
+  " it is less than a tenth of all."
+)
+PAGES = {
+  "quick": results_pages.Page(
+    CONCLUSION,
+    results_pages.cells(
+      "Parameters that all tasks share, and parameters per task for s numbers"
+      " of components; `predicted` is the formula.",
+      results_pages.series(
+        *("d = 2", "d = 2 (predicted)", "d = 8", "d = 8 (predicted)"),
+        *("d = 32", "d = 32 (predicted)", "d = 128", "d = 128 (predicted)"),
+      ),
+      {"shared": {"metric": "parameters shared", "x": 1.0}}
+      | results_pages.across(
+        "x", (1.0, 2.0, 4.0, 8.0), "s = {:g}", metric="parameters per task"
+      ),
+    ),
+    figures={"parameters": "Parameters shared and per task, and the formula"},
+  ),
+}
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:

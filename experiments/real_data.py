@@ -27,6 +27,7 @@ from absl import logging
 from sklearn import metrics, mixture
 
 import tgmm_jax
+from experiments import results_pages
 from experiments.runner import fields, studies
 from experiments.studies import tables
 from tgmm_jax import fitting, gmm
@@ -36,6 +37,39 @@ VARIANTS = ("", "quick", "smoke")
 METRICS = ("held-out log-likelihood", "adjusted Rand index", "milliseconds")
 
 sweep = studies.sweep
+
+CONCLUSION = (
+  "In grouping, fit is ahead of scikit-learn's ten starts on iris and, with ten"
+  " restarts of its own, on digits, level on breast cancer and Fashion-MNIST,"
+  " and behind on wine, where even one start is nearer; its time is between one"
+  " start and ten."
+  " It names the number of classes always on digits and Fashion-MNIST, where"
+  " that is the largest candidate, in half of the splits on wine, and never on"
+  " iris and breast cancer."
+)
+_METHODS = {
+  "fit": "fit",
+  "with 10 restarts": "fit and 10 restarts",
+  "1 start": "scikit-learn, 1 start",
+  "10 starts": "scikit-learn, 10 starts",
+}
+_SCORES = {"Rand": "adjusted Rand index", "density": "held-out log-likelihood"}
+PAGES = {
+  "quick": results_pages.Page(
+    CONCLUSION,
+    results_pages.cells(
+      "Adjusted Rand index with the classes, and mean log density, of held-out"
+      " points; full covariances, K the number of classes, {count} splits,"
+      " with its standard error.",
+      {name.replace("_", " "): {"study": name} for name in tables.DATASETS},
+      {
+        f"{score}: {head}": {"metric": metric, "series": series}
+        for score, metric in _SCORES.items()
+        for head, series in _METHODS.items()
+      },
+    ),
+  ),
+}
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:

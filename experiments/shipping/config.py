@@ -1,8 +1,8 @@
-"""What the configs of the shipped networks share: one refiner, K = 1 to 5."""
+"""What the questions of the shipped networks share: one refiner, K = 1 to 5."""
 
 import ml_collections
 
-from experiments import mixtures
+from experiments import mixtures, results_pages
 from experiments.runner import fields
 from tgmm_jax import gmm
 
@@ -74,3 +74,72 @@ def get_config(
   if frame in ("axes", "linear"):
     run.model.rank = max(run.dims)
   return config
+
+
+_VIEWS = "pretrained-x8+em5"
+_LINES = {
+  "one forward pass": "pretrained",
+  "5 EM steps": "pretrained+em5",
+  "8 views, 5 EM steps": _VIEWS,
+}
+_CONCLUSION_OF_QUICK = (
+  "After an eighth of the training of the shipped network one forward pass has"
+  " an error of {pass_d2} at d = 2, K = 5 and {pass_d8} at d = 8, K = 5, both"
+  " at N = 128."
+  " With 8 views and 5 EM steps these are {views_d2} and {views_d8}."
+)
+
+
+def pages(
+  conclusion: str, dims: tuple[int, ...]
+) -> dict[str, results_pages.Page]:
+  """The pages of `:quick` and of `:shipped`.
+
+  Args:
+    conclusion: of `:shipped`.
+    dims: d of the cells.
+  """
+  numbers = {
+    f"{name}_d{dim}": {
+      "solver": solver,
+      "metric": "l2_error",
+      "dim": dim,
+      "num_components": 5,
+      "num_points": 128,
+    }
+    for name, solver in (("pass", "pretrained"), ("views", _VIEWS))
+    for dim in (2, 8)
+  }
+  return {
+    "quick": results_pages.Page(
+      _CONCLUSION_OF_QUICK,
+      _table(dims, (128,)),
+      figures={"error": "Error of the means against K"},
+      numbers=numbers,
+    ),
+    "shipped": results_pages.Page(
+      conclusion,
+      _table(dims, (16, 128, 1024)),
+      figures={"num_points": "Error of the means against N"},
+    ),
+  }
+
+
+def _table(dims, sizes):
+  """Solvers at each N by d and K."""
+  counts = (2, 3, 5) if len(dims) < 3 else (2, 5)
+  return results_pages.cells(
+    "Squared error of the means, {count} tasks in each cell, with its standard"
+    " error.",
+    {
+      f"N = {size}, {head}": {"solver": solver, "num_points": size}
+      for size in sizes
+      for head, solver in _LINES.items()
+    },
+    {
+      f"d = {dim}, K = {count}": {"dim": dim, "num_components": count}
+      for dim in dims
+      for count in counts
+    },
+    metric="l2_error",
+  )
