@@ -207,18 +207,20 @@ def solver(
     log_likelihood = gmm.log_likelihood(
       points, mixture, sample_weight=sample_weight, covariance_type=own_type
     )
-    status = jnp.where(
-      is_answer, types.Status.CONVERGED, types.Status.DEGENERATE
-    )
-    status = jnp.where(is_valid, status, types.Status.INVALID_INPUT)
     return types.SolverResult(
       mixture=mixture,
       log_likelihood=jnp.where(is_valid, log_likelihood, -jnp.inf),
       num_iters=jnp.zeros((), jnp.int32),
-      status=status.astype(jnp.int32),
+      status=_status(is_valid, is_answer),
     )
 
   return solve
+
+
+def _status(is_valid, is_answer):
+  status = jnp.where(is_answer, types.Status.CONVERGED, types.Status.DEGENERATE)
+  status = jnp.where(is_valid, status, types.Status.INVALID_INPUT)
+  return status.astype(jnp.int32)
 
 
 def _lift(mixture, frame, *, covariance_type):
