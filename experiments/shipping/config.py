@@ -82,41 +82,18 @@ _LINES = {
   "5 EM steps": "pretrained+em5",
   "8 views, 5 EM steps": _VIEWS,
 }
-_CONCLUSION_OF_QUICK = (
-  "After an eighth of the training of the shipped network one forward pass has"
-  " an error of {pass_d2} at d = 2, K = 5 and {pass_d8} at d = 8, K = 5, both"
-  " at N = 128."
-  " With 8 views and 5 EM steps these are {views_d2} and {views_d8}."
-)
 
 
 def pages(
   conclusion: str, dims: tuple[int, ...]
 ) -> dict[str, results_pages.Page]:
-  """The pages of `:quick` and of `:shipped`.
+  """The page of `:shipped`, which trains nothing.
 
   Args:
-    conclusion: of `:shipped`.
+    conclusion: what came out.
     dims: d of the cells.
   """
-  numbers = {
-    f"{name}_d{dim}": {
-      "solver": solver,
-      "metric": "l2_error",
-      "dim": dim,
-      "num_components": 5,
-      "num_points": 128,
-    }
-    for name, solver in (("pass", "pretrained"), ("views", _VIEWS))
-    for dim in (2, 8)
-  }
   return {
-    "quick": results_pages.Page(
-      _CONCLUSION_OF_QUICK,
-      _table(dims, (128,)),
-      figures={"error": "Error of the means against K"},
-      numbers=numbers,
-    ),
     "shipped": results_pages.Page(
       conclusion,
       _table(dims, (16, 128, 1024)),
