@@ -38,6 +38,7 @@ def pytest_configure(config):
     os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "True"
     jax.config.update("jax_disable_most_optimizations", True)
   _take_own_cores()
+  config.pluginmanager.register(_ProgramsAreDroppedInTime())
   # Workers, started later, and what tests start inherit the environment. A
   # cache that is given is kept.
   if "JAX_COMPILATION_CACHE_DIR" in os.environ:
@@ -82,23 +83,25 @@ def pytest_collection_modifyitems(items):
 _MOST_MAPS = 30_000
 # Of memory that a worker may hold before it gives up its compiled programs: a
 # laptop with 8 GB must be able to run two workers and what they start.
-_MOST_BYTES = 2 * 10**9
+_MOST_BYTES = 1.5e9
 _MAPS = pathlib.Path("/proc/self/maps")
 _SIZES = pathlib.Path("/proc/self/statm")
 
 
-@pytest.fixture(autouse=True)
-def _programs_are_dropped_in_time():
-  yield
-  if _SIZES.exists() and _held_bytes() > _MOST_BYTES:
-    _drop_programs()
+class _ProgramsAreDroppedInTime:
+  """A plugin, since fixtures of this folder do not hold for the pages."""
+
+  def pytest_runtest_teardown(self, item, nextitem):
+    if not _SIZES.exists():
+      return
+    # To count the maps takes longer than to ask for the sizes.
+    is_last = nextitem is None or nextitem.path != item.path
+    if _held_bytes() > _MOST_BYTES or (is_last and _num_maps() > _MOST_MAPS):
+      _drop_programs()
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _maps_are_left():
-  yield
-  if _MAPS.exists() and len(_MAPS.read_text().splitlines()) > _MOST_MAPS:
-    _drop_programs()
+def _num_maps():
+  return len(_MAPS.read_text().splitlines())
 
 
 def _held_bytes():

@@ -68,7 +68,9 @@ def test_a_question_is_known_by_where_it_stands():
   folder = pathlib.Path(kept_runs.__file__).parents[1]
   assert names == {path.stem for path in folder.glob("*.py")} - {"main"}
   found = kept_runs.find()
-  assert {kept.question for kept in found if kept.variant == "quick"} == names
+  # Of the shipped networks the variant that trains nothing is kept.
+  quick = {kept.question for kept in found if kept.variant == "quick"}
+  assert quick == {name for name in names if not name.startswith("pretrained")}
   assert {kept.name for kept in found if kept.variant != "quick"} == {
     *("rq1_pretrained", "rq3_anisotropic_pretrained"),
     *("pretrained_unit_shipped", "pretrained_tied_spherical_shipped"),

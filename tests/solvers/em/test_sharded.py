@@ -97,7 +97,7 @@ def with_value(array, index, value):
     ({"points": with_value(POINTS, (60, 0), np.inf)}, r"inf .*\[60, 0\]"),
     ({"sample_weight": with_value(WEIGHTS, 40, -1.0)}, "is -1.0 at 40"),
     ({"sample_weight": with_value(WEIGHTS, 0, np.nan)}, "is nan at 0"),
-    ({"sample_weight": 0.0 * WEIGHTS}, "is 0 for all of 61 points"),
+    ({"sample_weight": 0.0 * WEIGHTS}, "is zero for all of 61 points"),
     ({"sample_weight": WEIGHTS[1:]}, r"has shape \(60,\), takes \(61,\)"),
     ({"sample_weight": WEIGHTS[:, None]}, "sample_weight has shape"),
     ({"points": POINTS[0]}, r"points has shape \(3,\)"),
