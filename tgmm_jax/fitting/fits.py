@@ -15,6 +15,7 @@ import numpy as np
 
 from tgmm_jax import gmm, pretrained, types
 from tgmm_jax.fitting import proposals
+from tgmm_jax.fitting.result import Fit
 from tgmm_jax.solvers import checks, combine, em, selection
 from tgmm_jax.tasks import trained_range
 
@@ -32,34 +33,6 @@ _NETWORKS = {
 }
 # k-means++ starts where no network covers the problem.
 _NUM_STARTS = 10
-
-
-class Fit(NamedTuple):
-  """What `fit` returns; one problem without the axis B.
-
-  Attributes:
-    mixture: the fit, components by ascending weight; padded to the largest K.
-    num_components: `[B]` int32, K of each problem: as asked for, or as found.
-    log_likelihood: `[B]`, mean log density per unit of weight.
-    labels: `[B, N]` int32, the most probable component; -1 on padding.
-    status: `[B]` int32, a `types.Status`.
-    method: `[B]` strings, where the fit comes from: "network NAME" or "EM".
-    is_outside_range: `[B]` bool, whether the points look unlike those that the
-      type's first network was trained on, where it does not guess their scale.
-    candidates: `[R]` int32, the K that were tried, or None.
-    probabilities: `[B, R]` of each of them, or None; too sure where
-      components overlap.
-  """
-
-  mixture: types.Mixture
-  num_components: jax.Array
-  log_likelihood: jax.Array
-  labels: jax.Array
-  status: jax.Array
-  method: np.ndarray
-  is_outside_range: np.ndarray
-  candidates: np.ndarray | None = None
-  probabilities: jax.Array | None = None
 
 
 def fit(
