@@ -270,7 +270,7 @@ def assert_sane(result, num_components=None):
 
 
 def assert_above_floor(odd, result, covariance_type):
-  """No variance is less than the share of the points' that is added to it."""
+  """No variance is less than the share of that within that is added to it."""
   if covariance_type == "unit":
     return
   covariances = np.asarray(result.mixture.covariances, np.float64)
@@ -278,15 +278,15 @@ def assert_above_floor(odd, result, covariance_type):
     skew = covariances - np.swapaxes(covariances, -1, -2)
     assert np.max(np.abs(skew)) <= 1e-6 * np.max(np.abs(covariances))
     variances = np.linalg.eigvalsh(covariances)
+    diagonals = np.diagonal(covariances, axis1=-2, axis2=-1)
   else:
-    variances = covariances
-  assert np.all(variances > 0)
+    variances = diagonals = covariances
   if "tied" not in covariance_type:
     variances = variances[: odd.num_components]
-  ours = odd.points[odd.sample_weight > 0].var(axis=0)
-  smallest = np.min(ours[ours > 0], initial=np.inf)
-  floor = 1e-6 * (smallest if np.isfinite(smallest) else 1.0)
+    diagonals = np.tensordot(result.mixture.weights, diagonals, axes=1)
+  assert np.all(diagonals > 0)
   rounding = 2.0 * np.finfo(result.log_likelihood.dtype).eps
+  floor = 1e-6 * np.min(diagonals)
   assert np.min(variances) >= 0.5 * floor - rounding * np.max(variances)
 
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tgmm_jax import gmm
+from tgmm_jax import gmm, types
 from tgmm_jax.solvers import covariance
 
 K, DIM, N = 3, 4, 20
@@ -155,17 +155,31 @@ def test_scatter_and_estimate_are_moments_about_the_new_means(covariance_type):
   np.testing.assert_allclose(scatters, expected, rtol=1e-12)
   mass = np.sum(share, axis=1)
   moved = share @ points / mass[:, None]
-  ridge = np.array([0.1, 0.2, 0.3, 0.4])
-  found = covariance.estimate(
-    scatters,
-    jnp.asarray(mass),
-    jnp.asarray(moved - means),
-    jnp.asarray(ridge),
-    covariance_type=covariance_type,
-  )
   matrices = scatter_matrices(points, moved, share) / mass[:, None, None]
-  expected = shaped(matrices + np.diag(ridge), mass, covariance_type)
-  np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-12)
+  within = np.tensordot(mass / mass.sum(), matrices, axes=1)
+  for fixed, of_within, prior_size in (
+    (np.array([0.1, 0.2, 0.3, 0.4]), 0.0, 0.0),
+    (np.zeros(DIM), 0.5, 0.0),
+    (np.array([0.1, 0.2, 0.3, 0.4]), 0.5, 7.0),
+  ):
+    found = covariance.estimate(
+      scatters,
+      jnp.asarray(mass),
+      jnp.asarray(moved - means),
+      covariance.Ridge(jnp.asarray(fixed), of_within),
+      covariance_type=covariance_type,
+      prior_size=prior_size,
+    )
+    # The prior counts as so many points with the pooled covariance.
+    own = mass / (mass + prior_size)
+    drawn = own[:, None, None] * matrices
+    if "tied" in covariance_type:
+      drawn = matrices
+    else:
+      drawn = drawn + (1.0 - own)[:, None, None] * within
+    added = np.diag(fixed + of_within * np.diag(within))
+    expected = shaped(drawn + added, mass, covariance_type)
+    np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -177,7 +191,7 @@ def test_rounding_does_not_make_a_variance_negative(covariance_type):
     jnp.full(shape, 1.0 - 1e-12),
     jnp.ones(K),
     jnp.zeros((K, DIM)).at[:, 0].set(1.0),
-    jnp.full(DIM, 1e-20),
+    covariance.Ridge(jnp.full(DIM, 1e-20), 0.0),
     covariance_type=covariance_type,
   )
   assert np.all(found >= 1e-20)
@@ -188,13 +202,20 @@ def test_pooled(covariance_type):
   points, means, share, differences = make_points()
   share /= share.sum()
   ridge = np.array([0.1, 0.2, 0.3, 0.4])
-  found = covariance.pooled(
+  scatters = covariance.scatter(
     jnp.asarray(share),
     jnp.asarray(differences),
-    jnp.asarray(ridge),
     covariance_type=covariance_type,
   )
-  total = scatter_matrices(points, means, share).sum(axis=0) + np.diag(ridge)
+  found = covariance.pooled(
+    scatters,
+    K,
+    DIM,
+    covariance.Ridge(jnp.asarray(ridge), 0.5),
+    covariance_type=covariance_type,
+  )
+  total = scatter_matrices(points, means, share).sum(axis=0)
+  total = total + np.diag(ridge + 0.5 * np.diag(total))
   expected = shaped([total] * K, np.ones(K), covariance_type)
   assert found.shape == gmm.COVARIANCE_TYPES[covariance_type].shape(K, DIM)
   np.testing.assert_allclose(found, expected, rtol=1e-12)
@@ -229,34 +250,50 @@ def test_raise_to(covariance_type):
     assert np.linalg.eigvalsh(after)[0] >= 0.5 * (1 - 1e-10)
 
 
+def collapsed(full, covariance_type, *, means=None, ridge=None):
+  """Which components `[K]` are, with weights that are all the same."""
+  if means is None:
+    means = np.random.default_rng(3).normal(size=(K, DIM))
+  if ridge is None:
+    ridge = covariance.Ridge(jnp.array([1.0, 2.0, 1.0, 2.0]), 0.0)
+  mixture = types.Mixture(
+    jnp.full(K, 1.0 / K),
+    jnp.asarray(means),
+    jnp.asarray(shaped(full, np.ones(K), covariance_type)),
+  )
+  is_collapsed = jax.jit(
+    covariance.is_collapsed, static_argnames="covariance_type"
+  )
+  found = is_collapsed(mixture, ridge, covariance_type=covariance_type)
+  assert found.shape == (() if "tied" in covariance_type else (K,))
+  return np.broadcast_to(found, K)
+
+
 @pytest.mark.parametrize("covariance_type", TYPES)
 def test_is_collapsed(covariance_type):
   ridge = np.array([1.0, 2.0, 1.0, 2.0])
   is_tied = "tied" in covariance_type
-
-  def ask(full):
-    given = shaped(full, np.ones(K), covariance_type)
-    is_collapsed = jax.jit(
-      covariance.is_collapsed, static_argnames="covariance_type"
-    )
-    found = is_collapsed(given, ridge, covariance_type=covariance_type)
-    assert found.shape == (() if is_tied else (K,))
-    return np.broadcast_to(found, K)
-
+  second = is_tied | (np.arange(K) == 1)
   wide = make_full() + 40.0 * np.eye(DIM)
-  assert not np.any(ask(wide))
-  flat = wide.copy()
-  flat[1] = 1.01 * np.diag(ridge)
+  assert not np.any(collapsed(wide, covariance_type))
+  thin = wide.copy()
+  thin[1] = 1.01 * np.diag(ridge)
+  # The points together vary in every direction.
+  means = 20.0 * np.eye(DIM)[1:]
   if is_tied:
-    flat[:] = flat[1]
-  np.testing.assert_array_equal(ask(flat), is_tied | (np.arange(K) == 1))
+    thin[:] = thin[1]
+  np.testing.assert_array_equal(
+    collapsed(thin, covariance_type, means=means), second
+  )
   if covariance_type in ("full", "tied", "diag"):
     # One direction is enough.
     thin = wide.copy()
-    thin[1] = np.diag([50.0, 50.0, 50.0, 2.5])
+    thin[1] = np.diag([50.0, 50.0, 50.0, 2.02])
     if is_tied:
       thin[:] = thin[1]
-    np.testing.assert_array_equal(ask(thin), is_tied | (np.arange(K) == 1))
+    np.testing.assert_array_equal(
+      collapsed(thin, covariance_type, means=means), second
+    )
   if covariance_type in ("full", "tied"):
     # So is one that no coordinate shows.
     line = np.full((DIM, DIM), 50.0) + 1e-3 * np.eye(DIM)
@@ -264,7 +301,51 @@ def test_is_collapsed(covariance_type):
     thin[1] = line
     if is_tied:
       thin[:] = line
-    np.testing.assert_array_equal(ask(thin), is_tied | (np.arange(K) == 1))
+    np.testing.assert_array_equal(
+      collapsed(thin, covariance_type, means=means), second
+    )
+
+
+@pytest.mark.parametrize("covariance_type", TYPES)
+def test_other_components_do_not_make_one_collapse(covariance_type):
+  ridge = covariance.Ridge(jnp.full(DIM, 1e-12), 1e-6)
+  means = np.random.default_rng(3).normal(size=(K, DIM))
+  for distance in (1.0, 1e4, 1e8):
+    found = collapsed(
+      make_full(), covariance_type, means=distance * means, ridge=ridge
+    )
+    assert not np.any(found), distance
+
+
+@pytest.mark.parametrize("covariance_type", ["diag", "tied", "full"])
+def test_where_no_point_varies_none_collapses(covariance_type):
+  ridge = covariance.Ridge(jnp.full(DIM, 1e-12), 1e-6)
+  means = np.random.default_rng(3).normal(size=(K, DIM))
+  added = 1e-12 * np.eye(DIM)
+  constant, flat_means = make_full(), means.copy()
+  constant[:, 2, :] = constant[:, :, 2] = 0.0
+  flat_means[:, 2] = 5.0
+  assert not np.any(
+    collapsed(constant + added, covariance_type, means=flat_means, ridge=ridge)
+  )
+  # The same column in one component alone, or with means that differ.
+  one = make_full()
+  one[1] = constant[1]
+  found = collapsed(one + added, covariance_type, means=means, ridge=ridge)
+  assert np.any(found) == (covariance_type != "tied")
+  found = collapsed(constant + added, covariance_type, means=means, ridge=ridge)
+  assert np.all(found)
+  if covariance_type == "diag":
+    return
+  # The last column is the sum of two others.
+  root = np.eye(DIM)
+  root[3] = [1.0, 1.0, 0.0, 0.0]
+  sums, within = root @ make_full() @ root.T, make_full().mean(axis=0)
+  added = 1e-6 * np.diag(np.diag(root @ within @ root.T)) + added
+  found = collapsed(
+    sums + added, covariance_type, means=means @ root.T, ridge=ridge
+  )
+  assert not np.any(found)
 
 
 @pytest.mark.parametrize("covariance_type", TYPES)

@@ -96,8 +96,8 @@ def test_duplicates(way):
   for name, odd, result in odd_data.results_of(way, odd_data.repeated):
     odd_data.assert_sane(result, odd.num_components)
     is_single = odd.num_components == 1
-    if "all" in name and "but" not in name and not is_single:
-      assert result.status == Status.DEGENERATE
+    if "all" in name and not is_single and covariance_type != "unit":
+      assert result.status == Status.DEGENERATE, name
     odd_data.assert_above_floor(odd, result, covariance_type)
   assert table["two distinct"].status == Status.DEGENERATE
   assert table["twice"].status != Status.INVALID_INPUT
@@ -108,10 +108,13 @@ def test_degenerate(way):
   covariance_type, _, _ = way
   for name, odd, result in odd_data.results_of(way, odd_data.flat):
     odd_data.assert_sane(result, odd.num_components)
-    assert result.status in (Status.CONVERGED, Status.DEGENERATE), name
+    assert result.status != Status.INVALID_INPUT, name
     odd_data.assert_above_floor(odd, result, covariance_type)
-    if covariance_type in ("full", "tied"):
-      assert result.status == Status.DEGENERATE or name == "integers"
+    # A direction in which no point varies says nothing of a component.
+    if odd.num_components == 1:
+      assert result.status == Status.CONVERGED, name
+    if "column" in name:
+      assert result.status in (Status.CONVERGED, Status.MAX_ITER), name
 
 
 @odd_data.every_way

@@ -86,6 +86,6 @@ def _covariances(
     scatters,
     jnp.sum(share, axis=0),
     jnp.zeros_like(means),
-    ridge,
+    covariance_lib.Ridge(ridge, 0.0),
     covariance_type=covariance_type,
   )

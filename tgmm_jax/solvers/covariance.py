@@ -8,16 +8,36 @@ moments would lose what is small beside the distance from the origin.
 Differences are `[K, d, N]`: N is the last axis, as everywhere inside EM.
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 
-from tgmm_jax import gmm, linalg
+from tgmm_jax import gmm, linalg, types
 
-# A variance of less than this many ridges is hardly more than the ridge.
+# A variance of less than this many times what was added to it is hardly more.
 _COLLAPSED = 2.0
 
 # Relative difference below which two covariances count as the same.
 _ALIKE = 1e-3
+
+# Roundings of its own variances that a matrix needs to keep its factor.
+_NUM_ROUNDINGS = 10.0
+# How far rounding may move an eigenvalue that is 1.
+_BLUR = 0.2
+
+
+class Ridge(NamedTuple):
+  """What is added to every variance.
+
+  Attributes:
+    fixed: `[d]`, the same everywhere.
+    share: `[]`, of the variance within components in the same coordinate: how
+      far apart components are does not count.
+  """
+
+  fixed: jax.Array
+  share: jax.Array | float
 
 
 def positive_definite(
@@ -59,9 +79,10 @@ def estimate(
   scatters: jax.Array,
   mass: jax.Array,
   shifts: jax.Array,
-  ridge: jax.Array,
+  ridge: Ridge,
   *,
   covariance_type: str,
+  prior_size: jax.Array | float = 0.0,
 ) -> jax.Array:
   """The most likely covariances, and the ridge on their diagonal.
 
@@ -69,25 +90,46 @@ def estimate(
     scatters: from `scatter`, about the means before the step.
     mass: `[K]`, weight of each component's points; positive.
     shifts: `[K, d]`, means after the step less means before.
-    ridge: `[d]`, added to the variances.
+    ridge: is added to the variances; a matrix gets some roundings of its own
+      as well, without which it would lose its factor.
     covariance_type: as in `scatter`.
+    prior_size: what the prior counts for, in units of the mass: covariances
+      are drawn to the pooled one as if it were that of so many points.
   """
   kind = gmm.kind_of(covariance_type)
+  found = _moments(scatters, mass, shifts, kind)
+  within = _pooled(found, mass, kind)
+  if kind.is_per_component:
+    share = prior_size / (mass + prior_size)
+    share = share.reshape(-1, *(1,) * (found.ndim - 1))
+    found = found + share * (within - found)
+  fixed = ridge.fixed
+  if kind.structure == "ball":
+    return found + jnp.mean(fixed) + ridge.share * within
+  if kind.structure == "axes":
+    return found + fixed + ridge.share * within
+  added = fixed + ridge.share * _diagonal(within)
+  added = added + _roundings(found) * _diagonal(found)
+  return found + added[..., None] * jnp.eye(fixed.size, dtype=fixed.dtype)
+
+
+def _moments(scatters, mass, shifts, kind):
+  """The most likely covariances, about the means after the step."""
   match kind.structure:
     case "ball" if kind.is_per_component:
       variances = scatters / mass - jnp.sum(shifts**2, axis=-1)
-      return _not_negative(variances) / ridge.size + jnp.mean(ridge)
+      return _not_negative(variances) / shifts.shape[-1]
     case "ball":
       moved = jnp.sum(mass * jnp.sum(shifts**2, axis=-1))
       variance = (scatters - moved) / jnp.sum(mass)
-      return _not_negative(variance) / ridge.size + jnp.mean(ridge)
+      return _not_negative(variance) / shifts.shape[-1]
     case "axes":
-      return _not_negative(scatters / mass[:, None] - shifts**2) + ridge
+      return _not_negative(scatters / mass[:, None] - shifts**2)
     case "matrix" if kind.is_per_component:
       moved = shifts[:, :, None] * shifts[:, None, :]
-      return scatters / mass[:, None, None] - moved + jnp.diag(ridge)
+      return scatters / mass[:, None, None] - moved
   moved = linalg.matmul((shifts * mass[:, None]).T, shifts)
-  return (scatters - moved) / jnp.sum(mass) + jnp.diag(ridge)
+  return (scatters - moved) / jnp.sum(mass)
 
 
 def _not_negative(variances):
@@ -95,10 +137,28 @@ def _not_negative(variances):
   return jnp.maximum(variances, 0.0)
 
 
+def _pooled(covariances, mass, kind):
+  """The mean over components, as one covariance."""
+  if not kind.is_per_component:
+    return covariances
+  return jnp.tensordot(
+    mass / jnp.sum(mass), covariances, 1, precision=linalg.PRECISION
+  )
+
+
+def _diagonal(matrices):
+  return jnp.diagonal(matrices, axis1=-2, axis2=-1)
+
+
+def _roundings(array):
+  return _NUM_ROUNDINGS * jnp.finfo(array.dtype).eps
+
+
 def pooled(
-  share: jax.Array,
-  differences: jax.Array,
-  ridge: jax.Array,
+  scatters: jax.Array,
+  num_components: int,
+  dim: int,
+  ridge: Ridge,
   *,
   covariance_type: str,
 ) -> jax.Array:
@@ -108,23 +168,23 @@ def pooled(
   lie nearest to its mean.
 
   Args:
-    share: `[K, N]`, summing to 1.
-    differences: `[K, d, N]`.
-    ridge: `[d]`, added to the variances.
+    scatters: from `scatter`, with weights that sum to 1.
+    num_components: K, static.
+    dim: d.
+    ridge: is added to the variances.
     covariance_type: as in `scatter`.
   """
-  num_components, dim = differences.shape[:2]
   kind = gmm.kind_of(covariance_type)
-  total = scatter(share, differences, covariance_type=covariance_type)
-  if kind.is_per_component:
-    total = jnp.sum(total, axis=0)
+  total = jnp.sum(scatters, axis=0) if kind.is_per_component else scatters
+  # The pooled one is that within components.
   match kind.structure:
     case "ball":
-      one = total / dim + jnp.mean(ridge)
+      one = (1.0 + ridge.share) * total / dim + jnp.mean(ridge.fixed)
     case "axes":
-      one = total + ridge
+      one = (1.0 + ridge.share) * total + ridge.fixed
     case _:
-      one = total + jnp.diag(ridge)
+      growth = ridge.share + _roundings(total)
+      one = total + jnp.diag(growth * _diagonal(total) + ridge.fixed)
   return jnp.broadcast_to(one, kind.shape(num_components, dim))
 
 
@@ -152,21 +212,54 @@ def raise_to(
 
 
 def is_collapsed(
-  covariances: jax.Array, ridge: jax.Array, *, covariance_type: str
+  mixture: types.Mixture, ridge: Ridge, *, covariance_type: str
 ) -> jax.Array:
   """Whether hardly more than the ridge is left in some direction, `[K]`.
 
-  `[]` for tied types. For full and tied ones the trace of the inverse bounds
-  the smallest eigenvalue from below within a factor of d.
+  `[]` for tied types. A direction in which the points do not vary at all, such
+  as a constant column or one that follows from others, does not count: nothing
+  can be told from it.
+
+  Args:
+    mixture: after a step with this ridge; padding has weight 0.
+    ridge: what was added.
+    covariance_type: any but "unit".
   """
-  match gmm.kind_of(covariance_type).structure:
-    case "ball":
-      return covariances < _COLLAPSED * jnp.mean(ridge)
-    case "axes":
-      return jnp.any(covariances < _COLLAPSED * ridge, axis=-1)
+  kind = gmm.kind_of(covariance_type)
+  covariances, weights = mixture.covariances, mixture.weights
+  within = _pooled(covariances, weights, kind)
+  if kind.structure == "ball":
+    added = jnp.mean(ridge.fixed) + ridge.share * within
+    return covariances < _COLLAPSED * added
+  between = mixture.means - weights @ mixture.means
+  between = between * jnp.sqrt(weights)[:, None]
+  variance = _diagonal(within) if kind.structure == "matrix" else within
+  added = ridge.fixed + ridge.share * variance
+  apart = jnp.sum(between**2, axis=0)
+  is_varied = apart + variance - added > ridge.fixed
+  if kind.structure == "axes":
+    is_small = (covariances < _COLLAPSED * added) & is_varied
+    return jnp.any(is_small, axis=-1) | ~jnp.any(is_varied)
+  own = _share_added(covariances, added)
+  # Of all the points together; however far apart components are, what is
+  # within them is seen, if there is something.
+  unit = jnp.where(variance > _COLLAPSED * added, variance, apart + variance)
+  between = between * jax.lax.rsqrt(jnp.maximum(jnp.sum(apart / unit), 1.0))
+  spread = linalg.matmul(between.T, between)
+  rounding = _roundings(spread) * _diagonal(spread)
+  null = _share_added(within + spread + jnp.diag(rounding), added)
+  most = 1.0 / _COLLAPSED + null + _BLUR * jnp.sqrt(null)
+  return ~(own <= most) | ~jnp.any(is_varied)
+
+
+def _share_added(covariances, added):
+  """What was added as a share of what is there, summed over directions.
+
+  A direction with nothing else counts 1, one with much more counts about 0.
+  """
+  added = added + _roundings(covariances) * _diagonal(covariances)
   factors = gmm.inverse_factor(covariances)
-  inverse = jnp.sum(factors**2 * ridge, axis=(-2, -1))
-  return ~(inverse <= 1.0 / _COLLAPSED)
+  return jnp.sum(factors**2 * added[..., None, :], axis=(-2, -1))
 
 
 def lift(
@@ -176,7 +269,7 @@ def lift(
 
   Args:
     covariances: of the type, not changed where larger than the ridge.
-    ridge: `[d]`.
+    ridge: `[d]`, the fixed part.
     covariance_type: as in `scatter`.
 
   Returns:
@@ -190,7 +283,8 @@ def lift(
     is_small = covariances < ridge
     is_usable = jnp.all(linalg.is_variance(covariances))
     return covariances + jnp.where(is_small, ridge, 0.0), is_usable
-  lifted = covariances + jnp.diag(ridge)
+  own = ridge + _roundings(covariances) * _diagonal(covariances)
+  lifted = covariances + own[..., None] * jnp.eye(ridge.size, dtype=ridge.dtype)
   factors = linalg.inverse_cholesky(lifted)
   is_small = jnp.sum(factors**2 * ridge, axis=(-2, -1)) > 1.0 / _COLLAPSED
   skew = jnp.abs(covariances - jnp.swapaxes(covariances, -2, -1))

@@ -14,6 +14,10 @@ import jax.numpy as jnp
 
 from tgmm_jax import gmm, linalg, types
 from tgmm_jax.solvers import checks
+from tgmm_jax.solvers import covariance as covariance_lib
+
+# Of a coordinate of the frame, each way, in what EM adds up.
+_NUM_ROUNDINGS = 4.0
 
 
 class PreparedProblem(NamedTuple):
@@ -28,7 +32,8 @@ class PreparedProblem(NamedTuple):
     scale: `[d]`, units of the frame: powers of two, so that nothing is
       rounded; 1 for unit covariance.
     directions: `[d, r]`, or None where not projected.
-    ridge: `[d]`, variance in the frame that is added to every estimate.
+    ridge: variance in the frame that is added to every estimate.
+    num_points: `[]`, the effective number: see `effective_number`.
     log_density: `[]`, what the mean log density in the frame lacks: the
       normal density's constant, the scale, the distances from the subspace.
   """
@@ -40,7 +45,8 @@ class PreparedProblem(NamedTuple):
   centre: jax.Array
   scale: jax.Array
   directions: jax.Array | None
-  ridge: jax.Array
+  ridge: covariance_lib.Ridge
+  num_points: jax.Array
   log_density: jax.Array
 
 
@@ -65,7 +71,7 @@ def prepare(
     covariance_type: one of `gmm.COVARIANCE_TYPES`; all but "unit" are scaled.
     rank: how many principal directions to keep, or None for no projection;
       for unit covariance only.
-    reg_share: the ridge as a share of the variance of each coordinate.
+    reg_share: the ridge as a share of the variance within components.
     reg_covar: added to the ridge, in squared units of the points.
   """
   points, sample_weight, is_valid = linalg.usable(
@@ -74,6 +80,7 @@ def prepare(
     sample_weight=sample_weight,
   )
   is_point = sample_weight > 0
+  num_points = effective_number(sample_weight)
   sample_weight = sample_weight / jnp.sum(sample_weight)
   centre, directions = _origin(points, rank, sample_weight=sample_weight)
   points = jnp.where(is_point[:, None], points - centre, 0.0)
@@ -81,9 +88,6 @@ def prepare(
   extent = jax.lax.stop_gradient(jnp.max(jnp.abs(points), axis=0))
   scale, is_in_range = unit_of(extent, covariance_type=covariance_type)
   columns = points.T / scale[:, None]
-  ridge = ridge_of(
-    jnp.matmul(columns**2, sample_weight), scale, reg_share, reg_covar
-  )
   log_density = -0.5 * points.shape[-1] * math.log(2.0 * math.pi)
   log_density -= jnp.sum(jnp.log(scale))
   if directions is not None:
@@ -98,7 +102,8 @@ def prepare(
     centre=centre,
     scale=scale,
     directions=directions,
-    ridge=ridge,
+    ridge=ridge_of(scale, reg_share, reg_covar),
+    num_points=num_points,
     log_density=log_density,
   )
 
@@ -149,25 +154,36 @@ def unit_of(
 
 
 def ridge_of(
-  variances: jax.Array,
   scale: jax.Array,
   reg_share: jax.Array | float,
   reg_covar: jax.Array | float,
-) -> jax.Array:
-  """What is added to every variance, `[d]`, in the units of the frame.
+) -> covariance_lib.Ridge:
+  """What is added to every variance, in the units of the frame.
 
-  Never less than rounding leaves of a variance of nothing.
+  Besides what the caller asks for it is what rounding leaves of a variance of
+  nothing: coordinates are of the order of 1.
 
   Args:
-    variances: `[d]`, of the points in the frame.
     scale: `[d]`, units of the frame.
     reg_share: as in `prepare`.
     reg_covar: as in `prepare`.
   """
-  mean = jnp.mean(variances)
-  usual = jnp.where(variances > 0, variances, jnp.where(mean > 0, mean, 1.0))
-  share = jnp.maximum(reg_share, 10.0 * jnp.finfo(variances.dtype).eps)
-  return usual * share + jnp.asarray(reg_covar, variances.dtype) / scale**2
+  rounding = _NUM_ROUNDINGS * jnp.finfo(scale.dtype).eps
+  given = jnp.asarray(reg_covar, scale.dtype) / scale**2
+  return covariance_lib.Ridge(given + rounding**2, reg_share)
+
+
+def effective_number(sample_weight: jax.Array) -> jax.Array:
+  """As many points of equal weight tell as much, `[]` (Kish 1965, section 8.2).
+
+  `(sum w)^2 / sum w^2`: N for equal weights, whatever they are.
+
+  Args:
+    sample_weight: `[N]`, not all 0.
+  """
+  # Twice divided, so that no square leaves the range.
+  share = sample_weight / jnp.max(sample_weight)
+  return jnp.sum(share) ** 2 / jnp.sum(share**2)
 
 
 def conclude(

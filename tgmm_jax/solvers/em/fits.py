@@ -288,31 +288,43 @@ def keys_of(key: jax.Array, num_problems: int) -> jax.Array:
   return fold_in(key, jnp.arange(num_problems))
 
 
-def _run_to_end(
-  problem,
-  start,
-  limits,
-  *,
-  covariance_type,
-):
-  """A run from its start until it is done."""
-  return jax.lax.while_loop(
-    lambda run: ~em_runs.is_done(run, limits=limits),
-    functools.partial(
-      em_runs.advance, problem, limits=limits, covariance_type=covariance_type
-    ),
-    em_runs.begin(problem, start),
-  )
+def _run_to_end(problem, start, limits, form):
+  """A run from its start until it is done; a second one where it must be."""
+  options = {"limits": limits, "covariance_type": form.covariance_type}
+  advance = functools.partial(em_runs.advance, problem, **options)
+
+  def go_on(run):
+    return jax.lax.while_loop(
+      lambda run: ~em_runs.is_done(run, limits=limits), advance, run
+    )
+
+  run = em_runs.begin(problem, start, limits.prior_size)
+  if not form.has_second_run:
+    return go_on(run)
+
+  def end(run, is_second):
+    other = em_runs.again(
+      problem,
+      run,
+      start,
+      prior_size=limits.prior_if_degenerate,
+      covariance_type=form.covariance_type,
+    )
+    run = jax.tree.map(
+      lambda own, new: jnp.where(is_second, new, own), run, other
+    )
+    return go_on(run), None
+
+  # One loop for both, or it would be compiled twice.
+  return jax.lax.scan(end, run, jnp.array([False, True]))[0]
 
 
 @functools.partial(jax.jit, static_argnames="form")
 def _fit(inputs, limits, *, form):
   problem, starts = em_starts.set_up(inputs, limits, form)
-  runs = jax.vmap(
-    lambda start: _run_to_end(
-      problem, start, limits, covariance_type=form.covariance_type
-    )
-  )(starts)
+  runs = jax.vmap(lambda start: _run_to_end(problem, start, limits, form))(
+    starts
+  )
   return em_runs.finish(problem, runs, covariance_type=form.covariance_type)
 
 
@@ -322,9 +334,7 @@ def _fit_each(inputs, limits, *, form):
     own = inputs._replace(key=key, given=given)
     problem, starts = em_starts.set_up(own, limits, form)
     start = jax.tree.map(lambda leaf: leaf[0], starts)
-    run = _run_to_end(
-      problem, start, limits, covariance_type=form.covariance_type
-    )
+    run = _run_to_end(problem, start, limits, form)
     runs = jax.tree.map(lambda leaf: leaf[None], run)
     result = em_runs.finish(problem, runs, covariance_type=form.covariance_type)
     before = em_runs.mean_log_density(
@@ -375,18 +385,33 @@ def _fit_batch(inputs, limits, *, form, batch_size):
     which = index // num_init
     problem = jax.tree.map(lambda leaf: leaf[which], problems)
     start = jax.tree.map(lambda leaf: leaf[which, index % num_init], starts)
-    return problem, em_runs.begin(problem, start)
+    return problem, start
 
-  runs = work_queue.run_all(
-    load,
-    functools.partial(
-      em_runs.advance, limits=limits, covariance_type=covariance_type
-    ),
-    functools.partial(em_runs.is_done, limits=limits),
-    lambda run: run._replace(anchor=None, log_density=None),
-    num_items=num_problems * num_init,
-    num_slots=batch_size,
+  def run_all(first):
+    """Goes on with a run for each start; what is done stays so."""
+
+    def load_run(index):
+      problem, start = load(index)
+      return problem, first(index, problem, start)
+
+    return work_queue.run_all(
+      load_run,
+      functools.partial(
+        em_runs.advance, limits=limits, covariance_type=covariance_type
+      ),
+      functools.partial(em_runs.is_done, limits=limits),
+      lambda run: run._replace(anchor=None, log_density=None),
+      num_items=num_problems * num_init,
+      num_slots=batch_size,
+    )
+
+  runs = run_all(
+    lambda index, problem, start: em_runs.begin(
+      problem, start, limits.prior_size
+    )
   )
+  if form.has_second_run:
+    runs = run_all(functools.partial(_again, runs, limits, covariance_type))
   runs = jax.tree.map(
     lambda leaf: leaf.reshape(num_problems, num_init, *leaf.shape[1:]), runs
   )
@@ -394,4 +419,17 @@ def _fit_batch(inputs, limits, *, form, batch_size):
     lambda one: em_runs.finish(*one, covariance_type=covariance_type),
     (problems, runs),
     chunk_size,
+  )
+
+
+def _again(runs, limits, covariance_type, index, problem, start):
+  """`em_runs.again` of a run of the queue."""
+  blank = em_runs.begin(problem, start)
+  run = jax.tree.map(lambda leaf: leaf[index], runs)
+  return em_runs.again(
+    problem,
+    run._replace(anchor=blank.anchor, log_density=blank.log_density),
+    start,
+    prior_size=limits.prior_if_degenerate,
+    covariance_type=covariance_type,
   )

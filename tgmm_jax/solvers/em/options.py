@@ -30,10 +30,17 @@ class Options(NamedTuple):
     max_iter: steps at most; with 0 the start is returned.
     tol: stop when a step changes the mean log-likelihood by less; 0 takes
       exactly `max_iter` steps.
-    reg_share: added to every variance, as a share of the variance of all the
-      points in the same coordinate, so that it does not depend on units. In
-      float32, full covariances need no less than 1e-6.
+    reg_share: added to every variance, as a share of the variance within
+      components in the same coordinate: it depends neither on units nor on how
+      far apart components are. Full covariances get ten roundings of their own
+      variances as well, and every variance what rounding leaves of nothing.
     reg_covar: added as well, in squared units of the points (scikit-learn's).
+    prior_size: how many points the prior of the covariances counts for. Each
+      is drawn to the pooled one of all components, as by a conjugate prior
+      with that scale (Fraley and Raftery 2007), so that a component of few or
+      equal points keeps a variance; 0 is the likelihood alone.
+    prior_if_degenerate: the same for a second run from each start whose first
+      has ended degenerate; 0 makes none.
     min_variance: floor of the variances (of the eigenvalues, for full and
       tied) in squared units of the points, or None.
     is_projected: whether to fit in the space of the leading
@@ -50,6 +57,8 @@ class Options(NamedTuple):
   tol: jax.Array | float = 1e-7
   reg_share: jax.Array | float = 1e-6
   reg_covar: jax.Array | float = 0.0
+  prior_size: jax.Array | float = 0.0
+  prior_if_degenerate: float = 0.0
   min_variance: jax.Array | float | None = None
   is_projected: bool = False
 
@@ -61,6 +70,8 @@ class Limits(NamedTuple):
   tol: jax.Array
   reg_share: jax.Array
   reg_covar: jax.Array
+  prior_size: jax.Array
+  prior_if_degenerate: jax.Array
   min_variance: jax.Array | None
 
 
@@ -73,6 +84,7 @@ class Form(NamedTuple):
     init: one of `STARTS`, or None where the start is given.
     num_init: starts.
     is_projected: as in `Options`.
+    has_second_run: whether `prior_if_degenerate` is above 0.
   """
 
   covariance_type: str
@@ -80,6 +92,7 @@ class Form(NamedTuple):
   init: str | None
   num_init: int
   is_projected: bool
+  has_second_run: bool
 
 
 class Plan(NamedTuple):
@@ -147,6 +160,7 @@ def make_plan(
     init,
     int(options.num_init),
     bool(options.is_projected),
+    options.prior_if_degenerate > 0,
   )
   return Plan(form, _make_limits(options), given)
 
@@ -164,8 +178,9 @@ def require_default(
 
 
 def require_one_run(options: Mapping[str, Any], function: str) -> None:
-  """Refuses several starts and projections, for fits of large problems."""
-  require_default(options, ("num_init", "is_projected"), function)
+  """Refuses several runs and projections, for fits of large problems."""
+  names = ("num_init", "is_projected", "prior_if_degenerate")
+  require_default(options, names, function)
 
 
 def _check_shapes(
@@ -196,7 +211,10 @@ def _make_limits(options):
   checks.integer("max_iter", options.max_iter, lowest=0)
   numbers = {
     name: getattr(options, name)
-    for name in ("tol", "reg_share", "reg_covar", "min_variance")
+    for name in (
+      *("tol", "reg_share", "reg_covar", "prior_size", "prior_if_degenerate"),
+      "min_variance",
+    )
   }
   for name, value in numbers.items():
     if name == "min_variance" and value is None:

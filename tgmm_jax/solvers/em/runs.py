@@ -25,6 +25,7 @@ class EMRun(NamedTuple):
     log_density: `[N]`, before the last step.
     num_iters: steps taken.
     is_converged: whether the stopping rule was met.
+    prior_size: of the covariances, see `em.Options`.
   """
 
   mixture: types.Mixture
@@ -32,19 +33,45 @@ class EMRun(NamedTuple):
   log_density: jax.Array
   num_iters: jax.Array
   is_converged: jax.Array
+  prior_size: jax.Array
 
 
 def begin(
-  problem: problem_lib.PreparedProblem, start: em_starts.Start
+  problem: problem_lib.PreparedProblem,
+  start: em_starts.Start,
+  prior_size: jax.Array | float = 0.0,
 ) -> EMRun:
   """A run before its first step; nothing is left to do where invalid."""
-  lowest = jnp.finfo(problem.sample_weight.dtype).min
+  dtype = problem.sample_weight.dtype
   return EMRun(
     mixture=start.mixture,
     anchor=start.anchor,
-    log_density=jnp.full_like(problem.sample_weight, lowest),
+    log_density=jnp.full_like(problem.sample_weight, jnp.finfo(dtype).min),
     num_iters=jnp.zeros((), jnp.int32),
     is_converged=~problem.is_valid,
+    prior_size=jnp.asarray(prior_size, dtype),
+  )
+
+
+def again(
+  problem: problem_lib.PreparedProblem,
+  run: EMRun,
+  start: em_starts.Start,
+  *,
+  prior_size: jax.Array | float,
+  covariance_type: str,
+) -> EMRun:
+  """A run that has ended degenerate, from its start with a prior.
+
+  Any other is as it was: done.
+  """
+  is_lost = problem.is_valid & is_degenerate(
+    problem, run.mixture, covariance_type=covariance_type
+  )
+  return jax.tree.map(
+    lambda old, new: jnp.where(is_lost, new, old),
+    run,
+    begin(problem, start, prior_size),
   )
 
 
@@ -105,6 +132,7 @@ def update(
     covariance_type=covariance_type,
     ridge=problem.ridge,
     lowest=lowest,
+    prior_share=run.prior_size / problem.num_points,
   )
   return run._replace(
     mixture=mixture,

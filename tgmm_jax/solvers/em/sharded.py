@@ -224,26 +224,24 @@ def begin(
 
 
 def _run_shard(
-  columns,
-  sample_weight,
-  frame,
-  start,
-  *,
-  limits,
-  covariance_type,
-  layout,
+  columns, sample_weight, frame, start, *, limits, covariance_type, layout
 ):
   """All steps on the points of one device."""
-  blocks = _cut(columns, sample_weight, layout.block_size)
-  sample_weight = blocks[1]
+  options = {
+    "covariance_type": covariance_type,
+    "block_size": layout.block_size,
+  }
 
   def advance(run):
-    sums, log_density = _sums(
-      blocks, run.mixture, layout.axis, covariance_type=covariance_type
+    statistics = em_steps.e_step(
+      columns, run.mixture, sample_weight=sample_weight, **options
     )
+    log_density = statistics.log_density
     change = jnp.sum(sample_weight * (log_density - run.log_density))
     # One vector, one reduction.
-    vector, unravel = ravel_pytree((sums, change))
+    vector, unravel = ravel_pytree(
+      (statistics._replace(log_density=None), change)
+    )
     sums, change = unravel(jax.lax.psum(vector, layout.axis))
     return em_runs.update(
       frame,
@@ -259,52 +257,8 @@ def _run_shard(
     advance,
     em_runs.begin(frame._replace(sample_weight=sample_weight), start),
   )
-  log_likelihood = _log_likelihood(
-    blocks, run.mixture, covariance_type=covariance_type
-  )
+  log_density = em_steps.log_density(columns, run.mixture, **options)
+  log_likelihood = jnp.sum(sample_weight * log_density)
   return run._replace(log_density=None), jax.lax.psum(
     log_likelihood, layout.axis
   )
-
-
-def _cut(columns, sample_weight, block_size):
-  """Blocks of columns `[M, d, n]` and of weights `[M, n]`, padded by 0."""
-  block_size = min(block_size, columns.shape[1])
-  missing = -columns.shape[1] % block_size
-  columns = jnp.pad(columns, ((0, 0), (0, missing)))
-  columns = columns.reshape(columns.shape[0], -1, block_size).swapaxes(0, 1)
-  weights = jnp.pad(sample_weight, (0, missing)).reshape(-1, block_size)
-  return columns, weights
-
-
-def _sums(blocks, mixture, axis, *, covariance_type):
-  """A device's own sums of the E-step, and the log densities `[M, n]`."""
-  e_step = functools.partial(em_steps.e_step, covariance_type=covariance_type)
-
-  def add(sums, block):
-    columns, weight = block
-    statistics = e_step(columns, mixture, sample_weight=weight)
-    sums = jax.tree.map(jnp.add, sums, statistics._replace(log_density=None))
-    return sums, statistics.log_density
-
-  columns, weights = blocks
-  shapes = jax.eval_shape(e_step, columns[0], mixture, sample_weight=weights[0])
-  nothing = jax.tree.map(
-    # Each device has sums of its own until they are reduced.
-    lambda leaf: jax.lax.pcast(
-      jnp.zeros(leaf.shape, leaf.dtype), axis, to="varying"
-    ),
-    shapes._replace(log_density=None),
-  )
-  return jax.lax.scan(add, nothing, blocks)
-
-
-def _log_likelihood(blocks, mixture, *, covariance_type):
-  def add_up(block):
-    columns, sample_weight = block
-    log_density = em_steps.log_density(
-      columns, mixture, covariance_type=covariance_type
-    )
-    return jnp.sum(sample_weight * log_density)
-
-  return jnp.sum(jax.lax.map(add_up, blocks))

@@ -10,6 +10,7 @@ from tgmm_jax.solvers import covariance as covariance_lib
 from tgmm_jax.solvers import k_means, spectral
 from tgmm_jax.solvers import problem as problem_lib
 from tgmm_jax.solvers.em import options as em_options
+from tgmm_jax.solvers.em import steps as em_steps
 
 
 class Start(NamedTuple):
@@ -95,28 +96,32 @@ def _draw_means(key, problem, form, init):
   return means / relative
 
 
-def _pooled(
-  problem,
-  means,
-  *,
-  covariance_type,
-):
+def _pooled(problem, means, *, covariance_type):
   """Of the points about their nearest means; None for unit covariance."""
   if gmm.kind_of(covariance_type).is_known:
     return None
-  columns = problem.columns
-  differences = columns[None] - means[:, :, None]
   relative = (problem.scale / jnp.max(problem.scale))[:, None]
-  distances = jnp.sum((differences * relative) ** 2, axis=1)
   is_component = jnp.arange(means.shape[0]) < problem.num_components
-  distances = jnp.where(is_component[:, None], distances, jnp.inf)
-  nearest = jnp.argmin(distances, axis=0)
-  is_nearest = jnp.arange(means.shape[0])[:, None] == nearest
+
+  def scatter(columns, sample_weight):
+    differences = columns[None] - means[:, :, None]
+    distances = jnp.sum((differences * relative) ** 2, axis=1)
+    distances = jnp.where(is_component[:, None], distances, jnp.inf)
+    nearest = jnp.argmin(distances, axis=0)
+    is_nearest = jnp.arange(means.shape[0])[:, None] == nearest
+    return covariance_lib.scatter(
+      jnp.where(is_nearest, sample_weight, 0.0),
+      differences,
+      covariance_type=covariance_type,
+    )
+
+  blocks = em_steps.map_blocks(scatter, problem.columns, problem.sample_weight)
+  if blocks is None:
+    total = scatter(problem.columns, problem.sample_weight)
+  else:
+    total = jnp.sum(blocks, axis=0)
   return covariance_lib.pooled(
-    jnp.where(is_nearest, problem.sample_weight, 0.0),
-    differences,
-    problem.ridge,
-    covariance_type=covariance_type,
+    total, *means.shape, problem.ridge, covariance_type=covariance_type
   )
 
 
@@ -179,7 +184,7 @@ def _check_covariances(
     shape = (size, *(1,) * (given.ndim - 1))
     given = jnp.where(is_component.reshape(shape), given, harmless)
   given, is_usable = covariance_lib.lift(
-    given, problem.ridge, covariance_type=covariance_type
+    given, problem.ridge.fixed, covariance_type=covariance_type
   )
   return jnp.where(is_usable, given, harmless), is_usable
 

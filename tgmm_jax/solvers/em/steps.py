@@ -5,7 +5,8 @@ under `vmap` a step then costs little more than its K N exponentials and, with
 estimated covariances, a few passes over K d N differences.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,12 @@ from tgmm_jax.solvers import covariance as covariance_lib
 
 # A mean over less than this share of the weight says nothing.
 MIN_MASS = 1e-9
+
+# In place of the mass of a component without points: it counts for nothing.
+_LEAST = 1e-30
+
+# Points at a time; more would not fit the caches.
+BLOCK_SIZE = 4096
 
 # A component of less weight has lost its points; two means that are closer,
 # in standard deviations, are one component.
@@ -27,9 +34,11 @@ class Statistics(NamedTuple):
 
   Attributes:
     mass: `[K]`, weight of the points that each component answers for.
-    sums: `[K, d]`, weighted sum of these points.
-    scatter: their squares and products about the means of the E-step, shaped
-      as the covariances; None for unit covariance.
+    sums: `[K, d]`, weighted sum of these points; where covariances are
+      estimated, of their differences from the means of the E-step, so that
+      what is small beside the distance from the origin stays.
+    scatter: squares and products of these differences, shaped as the
+      covariances; None for unit covariance.
     log_density: `[N]`, of the mixture at each point, without the terms that
       are the same for every mixture: -d/2 log(2 pi) and, for unit
       covariance, -|x|^2 / 2.
@@ -47,8 +56,12 @@ def e_step(
   *,
   sample_weight: jax.Array,
   covariance_type: str = "unit",
+  block_size: int = BLOCK_SIZE,
 ) -> Statistics:
   """Responsibilities, summed up (one exponential per point and component).
+
+  Many points are taken block by block: nothing of the size `K d N` is held,
+  and a block stays in the caches.
 
   Args:
     columns: `[d, N]` points, centred: with unit covariance, squared norms are
@@ -56,7 +69,51 @@ def e_step(
     sample_weight: `[N]`.
     mixture: the parameters; a component of weight 0 takes no points.
     covariance_type: one of `gmm.COVARIANCE_TYPES`.
+    block_size: points at a time, static.
   """
+
+  def sum_up(columns, sample_weight):
+    return _sum_up(columns, mixture, sample_weight, covariance_type)
+
+  blocks = map_blocks(sum_up, columns, sample_weight, block_size)
+  if blocks is None:
+    return sum_up(columns, sample_weight)
+  sums = jax.tree.map(
+    lambda leaf: jnp.sum(leaf, axis=0), blocks._replace(log_density=None)
+  )
+  log_density = blocks.log_density.reshape(-1)[: columns.shape[1]]
+  return sums._replace(log_density=log_density)
+
+
+def map_blocks(
+  function: Callable[[jax.Array, jax.Array], Any],
+  columns: jax.Array,
+  sample_weight: jax.Array,
+  block_size: int = BLOCK_SIZE,
+) -> Any:
+  """A function of columns and weights, block by block, results stacked.
+
+  Args:
+    function: of `[d, n]` and `[n]`.
+    columns: `[d, N]`.
+    sample_weight: `[N]`; the last block is padded by weight 0.
+    block_size: n, static.
+
+  Returns:
+    The results with a leading axis of blocks; None where N makes no two.
+  """
+  dim, num_points = columns.shape
+  if num_points <= block_size:
+    return None
+  missing = -num_points % block_size
+  columns = jnp.pad(columns, ((0, 0), (0, missing)))
+  columns = columns.reshape(dim, -1, block_size).swapaxes(0, 1)
+  weights = jnp.pad(sample_weight, (0, missing)).reshape(-1, block_size)
+  return jax.lax.map(lambda block: function(*block), (columns, weights))
+
+
+def _sum_up(columns, mixture, sample_weight, covariance_type):
+  """The sums of one block."""
   means, log_weights = mixture.means, gmm.log_weights(mixture)
   is_known = gmm.kind_of(covariance_type).is_known
   if is_known:
@@ -72,17 +129,16 @@ def e_step(
   joint = jnp.exp(log_joint - highest)
   total = jnp.sum(joint, axis=0)
   share = joint * (sample_weight / total)
+  mass = jnp.sum(share, axis=-1)
   scatter = None
-  if not is_known:
+  if is_known:
+    sums = linalg.matmul(share, columns.T)
+  else:
+    sums = linalg.einsum("kn,kdn->kd", share, differences)
     scatter = covariance_lib.scatter(
       share, differences, covariance_type=covariance_type
     )
-  return Statistics(
-    mass=jnp.sum(share, axis=-1),
-    sums=linalg.matmul(share, columns.T),
-    scatter=scatter,
-    log_density=highest + jnp.log(total),
-  )
+  return Statistics(mass, sums, scatter, highest + jnp.log(total))
 
 
 def m_step(
@@ -91,8 +147,9 @@ def m_step(
   anchor: types.Mixture,
   *,
   covariance_type: str = "unit",
-  ridge: jax.Array | None = None,
+  ridge: covariance_lib.Ridge | None = None,
   lowest: jax.Array | None = None,
+  prior_share: jax.Array | float = 0.0,
 ) -> types.Mixture:
   """The most likely parameters, where there are points to tell them.
 
@@ -105,36 +162,42 @@ def m_step(
     mixture: the parameters before.
     anchor: means and covariances to fall back to.
     covariance_type: one of `gmm.COVARIANCE_TYPES`.
-    ridge: `[d]`, added to the variances; not used for unit covariance.
+    ridge: added to the variances; not used for unit covariance.
     lowest: `[d]`, floor of the variances, or None.
+    prior_share: weight of the prior of each covariance, as a share of that of
+      all points; see `em.Options.prior_size`.
   """
-  mass = statistics.mass / jnp.sum(statistics.mass)
+  total = jnp.sum(statistics.mass)
+  mass = statistics.mass / total
   has_mass = mass >= MIN_MASS
-  safe = jnp.where(has_mass, statistics.mass, 1.0)
-  means = statistics.sums / safe[:, None]
+  safe = jnp.where(has_mass, statistics.mass, total)
+  moved = jnp.where(has_mass[:, None], statistics.sums / safe[:, None], 0.0)
   weights = jnp.where(mixture.weights > 0, jnp.maximum(mass, MIN_MASS), 0.0)
   covariances, kind = None, gmm.kind_of(covariance_type)
   if not kind.is_known:
-    shifts = jnp.where(has_mass[:, None], means - mixture.means, 0.0)
-    if not kind.is_per_component:
-      safe = statistics.mass
+    scatter = statistics.scatter
+    if kind.is_per_component:
+      shape = (-1,) + (1,) * (scatter.ndim - 1)
+      scatter = jnp.where(has_mass.reshape(shape), scatter, 0.0)
     covariances = covariance_lib.estimate(
-      statistics.scatter, safe, shifts, ridge, covariance_type=covariance_type
+      scatter,
+      jnp.where(has_mass, statistics.mass, _LEAST * total),
+      moved,
+      ridge,
+      covariance_type=covariance_type,
+      prior_size=prior_share * total,
     )
     if lowest is not None:
       covariances = covariance_lib.raise_to(
         covariances, lowest, covariance_type=covariance_type
       )
     if kind.is_per_component:
-      shape = (-1,) + (1,) * (covariances.ndim - 1)
       covariances = jnp.where(
         has_mass.reshape(shape), covariances, anchor.covariances
       )
-  return types.Mixture(
-    weights=weights / jnp.sum(weights),
-    means=jnp.where(has_mass[:, None], means, anchor.means),
-    covariances=covariances,
-  )
+  means = moved if kind.is_known else mixture.means + moved
+  means = jnp.where(has_mass[:, None], means, anchor.means)
+  return types.Mixture(weights / jnp.sum(weights), means, covariances)
 
 
 def step(
@@ -167,7 +230,9 @@ def step(
     mixture,
     mixture,
     covariance_type=covariance_type,
-    ridge=jnp.full(points.shape[1], reg_covar, points.dtype),
+    ridge=covariance_lib.Ridge(
+      jnp.full(points.shape[1], reg_covar, points.dtype), 0.0
+    ),
   )
 
 
@@ -176,17 +241,31 @@ def log_density(
   mixture: types.Mixture,
   *,
   covariance_type: str = "unit",
+  block_size: int = BLOCK_SIZE,
 ) -> jax.Array:
   """Log density of the mixture at each point, `[N]`, without -d/2 log(2 pi).
 
   By distances for every type: the value is reported, and the terms of the
   E-step with unit covariance may be much larger than it.
+
+  Args:
+    columns: `[d, N]`.
+    mixture: the parameters.
+    covariance_type: one of `gmm.COVARIANCE_TYPES`.
+    block_size: points at a time, static.
   """
-  distances, log_det = gmm.component_energies(
-    columns, mixture, covariance_type=covariance_type
-  )
-  bias = gmm.log_weights(mixture) - 0.5 * log_det
-  return jax.nn.logsumexp(bias[:, None] - 0.5 * distances, axis=0)
+
+  def of_block(columns, _):
+    distances, log_det = gmm.component_energies(
+      columns, mixture, covariance_type=covariance_type
+    )
+    bias = gmm.log_weights(mixture) - 0.5 * log_det
+    return jax.nn.logsumexp(bias[:, None] - 0.5 * distances, axis=0)
+
+  blocks = map_blocks(of_block, columns, columns[0], block_size)
+  if blocks is None:
+    return of_block(columns, None)
+  return blocks.reshape(-1)[: columns.shape[1]]
 
 
 def is_degenerate(
@@ -194,7 +273,7 @@ def is_degenerate(
   num_components: jax.Array,
   *,
   covariance_type: str = "unit",
-  ridge: jax.Array | None = None,
+  ridge: covariance_lib.Ridge | None = None,
 ) -> jax.Array:
   """Whether a component is empty, twice there, or collapsed, `[]`.
 
@@ -202,7 +281,7 @@ def is_degenerate(
     mixture: the parameters.
     num_components: how many components are not padding.
     covariance_type: one of `gmm.COVARIANCE_TYPES`.
-    ridge: `[d]`, as in `m_step`.
+    ridge: as in `m_step`.
   """
   weights, means = mixture.weights, mixture.means
   is_component = jnp.arange(weights.size) < num_components
@@ -224,7 +303,7 @@ def is_degenerate(
   result = jnp.any(is_empty) | jnp.any(is_double)
   if not is_known:
     collapsed = covariance_lib.is_collapsed(
-      mixture.covariances, ridge, covariance_type=covariance_type
+      mixture, ridge, covariance_type=covariance_type
     )
     result |= jnp.any(collapsed & (is_component | (collapsed.ndim == 0)))
   return result

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.linalg
 
 from tgmm_jax import gmm, linalg, types
 from tgmm_jax.solvers import checks
@@ -127,8 +128,8 @@ class _Survey(NamedTuple):
   num_points: int
   largest_piece: int  # points
   total: float  # weight
+  effective_number: float  # of points, see `problem.effective_number`
   mean: np.ndarray  # [d]
-  variance: np.ndarray  # [d]
   extent: np.ndarray  # [d], the largest distance from the mean
   sample: np.ndarray  # [n, d], in the order of the blocks
   sample_weight: np.ndarray  # [n]
@@ -193,10 +194,13 @@ def _survey(key, read) -> _Survey:
   seed = np.asarray(jax.random.key_data(jax.random.fold_in(key, 1)))
   generator = np.random.default_rng(seed)
   num_points, largest_piece, sample, moments = 0, 0, (), None
+  norm = 0.0
   for points, weight in read():
     checks.values(points, weight, first=num_points)
     num_points += weight.size
     largest_piece = max(largest_piece, weight.size)
+    # Of all the weights as one vector; its squares may leave the range.
+    norm = math.hypot(norm, scipy.linalg.norm(weight))
     is_point = weight > 0
     points = np.where(is_point[:, None], points, 0.0)
     # Points without weight only where there are too few others.
@@ -211,41 +215,38 @@ def _survey(key, read) -> _Survey:
     raise ValueError(
       f"blocks has {num_points} points and no weight, takes some weight above 0"
     )
-  total, first, mean, square, lowest, highest = moments
+  total, first, mean, lowest, highest = moments
   if not total < np.inf:
     raise ValueError("blocks has weights that sum to inf, takes a finite sum")
   return _Survey(
     num_points,
     largest_piece,
     total,
+    (total / norm) ** 2,
     first + mean,
-    square / total,
     np.maximum(highest - mean, mean - lowest),
     *sample[1:],
   )
 
 
 def _joined(moments, points, weight):
-  """Weight, one of the points, and about it: mean, squares, bounds.
+  """Weight, one of the points, and about it: mean and bounds.
 
   Chan, Golub and LeVeque 1979: moments of two parts put together. About one
   of the points a constant column is centred exactly.
   """
   if moments is None:
     first = points[0].astype(np.float64)
-    moments = (0.0, first, 0.0, 0.0, np.inf, -np.inf)
-  total, first, mean, square, lowest, highest = moments
+    moments = (0.0, first, 0.0, np.inf, -np.inf)
+  total, first, mean, lowest, highest = moments
   points = points - first
   mass = weight.sum()
   part_mean = (weight / mass) @ points
   shift, joint = part_mean - mean, total + mass
-  square = square + weight @ (points - part_mean) ** 2
-  square = square + shift**2 * (total * (mass / joint))
   return (
     joint,
     first,
     mean + shift * (mass / joint),
-    square,
     np.minimum(lowest, points.min(axis=0)),
     np.maximum(highest, points.max(axis=0)),
   )
@@ -278,7 +279,6 @@ def _frame(survey, plan):
       f"blocks has points that are up to {np.max(survey.extent):g} from their"
       f" mean, takes numbers whose squares are within the range of {dtype}"
     )
-  variance = survey.variance / np.asarray(scale, np.float64) ** 2
   log_density = -0.5 * survey.mean.size * math.log(2.0 * math.pi)
   return problem_lib.PreparedProblem(
     columns=None,
@@ -289,11 +289,9 @@ def _frame(survey, plan):
     scale=scale,
     directions=None,
     ridge=problem_lib.ridge_of(
-      jnp.asarray(variance, dtype),
-      scale,
-      plan.limits.reg_share,
-      plan.limits.reg_covar,
+      scale, plan.limits.reg_share, plan.limits.reg_covar
     ),
+    num_points=jnp.asarray(survey.effective_number, dtype),
     log_density=log_density - jnp.sum(jnp.log(scale)),
   )
 
