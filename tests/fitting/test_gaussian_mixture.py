@@ -295,7 +295,7 @@ def test_parameters_that_cannot_be_are_refused(options, message):
 @pytest.mark.parametrize(
   ("points", "sample_weight", "message"),
   [
-    (np.zeros(5), None, "(?i)2D array"),
+    (np.zeros(5), None, r"X has shape \(5,\), takes \[N, d\]. Reshape"),
     (np.zeros((5, 0)), None, "0 feature"),
     (np.array([[0.0, np.nan]] * 5), None, "NaN"),
     (groups()[0] * 1e200, None, "X has values from"),

@@ -146,7 +146,8 @@ def test_arrays_of_64_bits():
     (np.float64, jnp.float64),
     (np.float32, jnp.float32),
     (np.float16, jnp.float32),
-    (np.int64, jnp.float32),
+    (np.int64, jnp.float64),
+    (np.int16, jnp.float32),
   ):
     found = checks.array("points", np.ones((2, 3, 1), given), AXES)
     assert found.dtype == dtype
@@ -158,13 +159,15 @@ def test_arrays_of_64_bits():
 def test_shapes_are_refused(shape):
   for make in (np.ones, jnp.ones):
     message = refused(checks.array, "points", make(shape), AXES)
-    assert message == f"points has shape {shape}, {TAKES}"
+    assert message.startswith(f"points has shape {shape}, takes [B, N, d]")
+    assert ("[points]" in message) == (shape == (3, 2))
 
 
 def test_shapes_alone():
   checks.shape("points", jnp.ones((2, 3)), ("N", "d"))
   message = refused(checks.shape, "points", jnp.ones(3), ("N", "d"))
-  assert message == "points has shape (3,), takes real numbers of shape [N, d]"
+  expected = "points has shape (3,), takes [N, d]: for one column"
+  assert message == f"{expected} points[:, None]"
   message = refused(checks.shape, "points", np.ones((0, 3)), ("N", "d"))
   assert message.startswith("points has shape (0, 3), takes")
 
@@ -175,22 +178,22 @@ def test_ragged_lists_are_refused():
 
 
 @pytest.mark.parametrize(
-  ("value", "named"),
+  ("value", "what"),
   [
-    (np.ones((2, 3, 1), np.complex64), "complex64"),
-    (jnp.ones((2, 3, 1), jnp.complex64), "complex64"),
-    (np.full((2, 3, 1), "a"), "<U1"),
-    (np.full((2, 3, 1), None), "object"),
-    (np.ones((2, 3, 1), "timedelta64[s]"), "timedelta64[s]"),
-    (None, "object"),
-    ({"a": 1}, "object"),
-    (standard_types.SimpleNamespace(), "object"),
-    (jax.random.key(0), "key<fry>"),
+    (np.ones((2, 3, 1), np.complex64), "has dtype complex64"),
+    (jnp.ones((2, 3, 1), jnp.complex64), "has dtype complex64"),
+    (np.full((2, 3, 1), "a"), "has dtype <U1"),
+    (np.ones((2, 3, 1), "timedelta64[s]"), "has dtype timedelta64[s]"),
+    (np.full((2, 3, 1), None), "has 6 missing values, the first at [0, 0, 0]"),
+    (None, "is None"),
+    ({"a": 1}, "is a dict"),
+    (standard_types.SimpleNamespace(), "is a SimpleNamespace"),
+    (jax.random.key(0), "has dtype key<fry>"),
   ],
 )
-def test_dtypes_are_refused(value, named):
+def test_other_types_are_refused(value, what):
   message = refused(checks.array, "points", value, AXES)
-  assert message == f"points has dtype {named}, {TAKES}"
+  assert message == f"points {what}, {TAKES}"
 
 
 def test_masks_and_sparse_matrices_are_refused():
@@ -227,7 +230,12 @@ def test_a_batch():
   ("num_components", "sample_weight", "max_components", "message"),
   [
     (2, np.ones((2, 4)), None, "sample_weight has shape (2, 4), takes (2, 5)"),
-    (2, np.ones(5), None, "sample_weight has shape (5,), takes real numbers"),
+    (
+      2,
+      np.ones(5),
+      None,
+      "sample_weight has shape (5,), takes [B, N]: for one",
+    ),
     (0, None, None, "num_components is 0, takes an integer from 1 to 5"),
     (6, None, None, "num_components is 6, takes an integer from 1 to 5"),
     (4, None, 3, "num_components is 4, takes an integer from 1 to 3"),

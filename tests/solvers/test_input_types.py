@@ -76,7 +76,7 @@ def test_dtypes_of_lists_and_of_64_bits():
 OF_NO_USE = {
   "complex": lambda points: points.astype(np.complex64),
   "strings": lambda points: points.astype(str),
-  "objects": lambda points: points.astype(object),
+  "objects": lambda points: points.astype(str).astype(object),
   "masked": lambda points: np.ma.masked_array(points, points > 1.0),
   "sparse": lambda points: scipy.sparse.csr_array(points[0]),
   "sparse matrix": lambda points: scipy.sparse.csr_matrix(points[0]),

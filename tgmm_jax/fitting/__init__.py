@@ -1,7 +1,17 @@
 """For people with data: nothing to train, nothing to choose but K."""
 
+from typing import Any
+
 from tgmm_jax.fitting.fits import fit, networks_for
-from tgmm_jax.fitting.gaussian_mixture import GaussianMixture
 from tgmm_jax.fitting.result import Fit
 
 __all__ = ["Fit", "GaussianMixture", "fit", "networks_for"]
+
+
+def __getattr__(name: str) -> Any:
+  """The estimator, at its first use: scikit-learn and pandas take a second."""
+  if name == "GaussianMixture":
+    from tgmm_jax.fitting import gaussian_mixture
+
+    return gaussian_mixture.GaussianMixture
+  raise AttributeError(f"module 'tgmm_jax.fitting' has no attribute {name!r}")

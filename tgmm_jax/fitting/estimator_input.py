@@ -5,19 +5,47 @@ from sklearn.utils import validation
 
 from tgmm_jax.solvers import checks
 
+# scikit-learn's checks of an estimator look for these words, by what X is.
+_RESHAPE = "Reshape your data: X[:, None] for one column, X[None] for one point"
+_WORDS = {
+  "c": ". Complex data not supported",
+  "O": ": argument must be numbers, no strings of numbers",
+}
 
-def check_points(estimator, X, **options) -> np.ndarray:
+
+class _InputError(ValueError, TypeError):
+  """What this library raises, and what scikit-learn does for some of it."""
+
+
+def check_points(
+  estimator, X, *, reset: bool = True, ensure_min_samples: int = 1
+) -> np.ndarray:
   """`X [N, d]`, finite, float32 or else float64.
 
   Args:
-    estimator: gets `n_features_in_`, or has it compared.
-    X: what NumPy can make an array of.
-    **options: `reset` (False compares) and `ensure_min_samples`.
+    estimator: gets `n_features_in_` and, from a frame, `feature_names_in_`, or
+      has them compared.
+    X: what `checks.numbers_of` takes.
+    reset: False compares.
+    ensure_min_samples: the least N.
   """
-  if isinstance(X, np.ma.MaskedArray):
-    X = checks.numbers_of("X", X, ("N", "d"))
-  return validation.validate_data(
-    estimator, X, dtype=(np.float64, np.float32), **options
+  try:
+    found = np.asarray(checks.numbers_of("X", X, ("N", "d")))
+  except ValueError as error:
+    kind = getattr(getattr(X, "dtype", None), "kind", None)
+    raise _InputError(f"{error}{_WORDS.get(kind, '')}") from None
+  if found.ndim != 2:
+    raise ValueError(f"X has shape {found.shape}, takes [N, d]. {_RESHAPE}")
+  names = getattr(X, "columns", None) if hasattr(X, "shape") else None
+  is_frame = names is not None and getattr(names, "is_unique", True)
+  validation.validate_data(
+    estimator, X if is_frame else found, reset=reset, skip_check_array=True
+  )
+  return validation.check_array(
+    found,
+    dtype=(np.float64, np.float32),
+    ensure_min_samples=ensure_min_samples,
+    input_name="X",
   )
 
 
@@ -25,13 +53,15 @@ def check_sample_weight(sample_weight, X: np.ndarray) -> np.ndarray:
   """As `[N]` in the dtype of X: ones for None, a number for all."""
   if sample_weight is None:
     return np.ones(len(X), X.dtype)
-  sample_weight = checks.numbers_of("sample_weight", sample_weight, ("N",))
-  sample_weight = np.asarray(sample_weight, X.dtype)
-  if sample_weight.ndim == 0:
-    sample_weight = np.full(len(X), sample_weight)
-  if sample_weight.shape != X.shape[:1]:
+  found = checks.numbers_of("sample_weight", sample_weight, ("N",))
+  found = np.asarray(found, X.dtype)
+  if found.ndim == 0:
+    found = np.full(len(X), found)
+  if found.ndim != 1:
+    checks.shape("sample_weight", found, ("N",), given=sample_weight)
+  if found.shape != X.shape[:1]:
     raise ValueError(
-      f"sample_weight has shape {sample_weight.shape}, takes {X.shape[:1]}"
+      f"sample_weight has shape {found.shape}, takes {X.shape[:1]}"
     )
-  checks.problem(X, sample_weight)
-  return sample_weight
+  checks.problem(X, found)
+  return found

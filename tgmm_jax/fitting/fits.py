@@ -51,7 +51,8 @@ def fit(
   The first call of a shape compiles for some seconds.
 
   Args:
-    points: `[N, d]` or `[B, N, d]`, of NumPy or JAX.
+    points: `[N, d]` or `[B, N, d]`: an array of any library on the host, a
+      frame of pandas, Polars or Arrow, or nested lists.
     num_components: K, `[B]` of them, or "auto": the K from 1 to
       `max_components` of highest probability: that by BIC, times K! for the
       orders of the components.
@@ -63,7 +64,7 @@ def fit(
     num_views: of the networks together, each with EM after it.
     num_restarts: EM from so many k-means++ starts as well, and the likelier of
       both is kept; 0: only where no network covers the problem (10 starts).
-    seed: of views and starts; the same seed gives the same fit.
+    seed: of views and starts, less than 2^32; the same seed gives the same fit.
 
   Returns:
     A `Fit`; arrays without the axis B for one problem.
@@ -71,15 +72,14 @@ def fit(
   Raises:
     ValueError: wrong shapes or names, K out of range, no good problem.
   """
-  is_single = np.ndim(points) == 2
-  if is_single:
-    points = points[None] if hasattr(points, "ndim") else [points]
-    if sample_weight is not None:
-      sample_weight = np.asarray(sample_weight)[None]
+  points, sample_weight, is_single = checks.one_or_many(
+    points, sample_weight=sample_weight
+  )
   checks.name("covariance_type", covariance_type, gmm.COVARIANCE_TYPES)
   checks.integer("num_views", num_views, lowest=1)
   checks.integer("num_restarts", num_restarts, lowest=0)
   checks.integer("max_components", max_components, lowest=1)
+  checks.integer("seed", seed, lowest=0, highest=2**32 - 1)
   is_auto = isinstance(num_components, str)
   if is_auto:
     checks.name("num_components", num_components, ("auto",), "or an integer")

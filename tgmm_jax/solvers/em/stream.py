@@ -10,7 +10,7 @@ host prepares the next.
 
 import functools
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -26,9 +26,6 @@ from tgmm_jax.solvers.em import runs as em_runs
 from tgmm_jax.solvers.em import sharded
 from tgmm_jax.solvers.em import steps as em_steps
 
-# `[n, d]` points, or a pair of them and their weights `[n]`.
-Block = Any
-
 # Where the caller names no tolerance: in float32 the mean log-likelihood is
 # known to about 1e-7 of itself.
 _TOL = 1e-6
@@ -36,7 +33,7 @@ _TOL = 1e-6
 
 def fit_stream(
   key: jax.Array,
-  blocks: np.ndarray | Iterable[Block] | Callable[[], Iterable[Block]],
+  blocks: Any,
   num_components: int,
   *,
   covariance_type: str = "unit",
@@ -48,10 +45,10 @@ def fit_stream(
 
   Args:
     key: consumed; the sample from which a start is drawn, and the start.
-    blocks: an array `[N, d]` (a `numpy.memmap` too), cut into blocks of
-      `block_size`; or blocks of any sizes: something that can be iterated
+    blocks: an array or frame `[N, d]` (a `numpy.memmap` too), cut into blocks
+      of `block_size`; or blocks of any sizes: something that can be iterated
       again and again, or a function that gives a new iterator. A block is
-      `[n, d]`, or a pair of it and weights `[n]`.
+      `[n, d]`, or a pair (a tuple) of it and weights `[n]`.
     num_components: K.
     covariance_type: as in `em.fit`.
     block_size: points that the device gets at a time.
@@ -71,7 +68,7 @@ def fit_stream(
   checks.integer("num_components", num_components, lowest=1)
   checks.integer("block_size", block_size, lowest=1)
   em_options.require_one_run(options, "fit_stream")
-  read = functools.partial(_pieces, _reader(blocks), block_size)
+  read = functools.partial(checks.pieces, checks.reader(blocks), block_size)
   survey = _survey(key, read)
   checks.integer(
     "num_components", num_components, lowest=1, highest=survey.num_points
@@ -133,60 +130,6 @@ class _Survey(NamedTuple):
   extent: np.ndarray  # [d], the largest distance from the mean
   sample: np.ndarray  # [n, d], in the order of the blocks
   sample_weight: np.ndarray  # [n]
-
-
-def _reader(blocks) -> Callable[[], Iterator[Block]]:
-  """A function that gives a new iterator over the blocks."""
-  if hasattr(blocks, "shape"):
-    if len(blocks.shape) != 2 or 0 in blocks.shape:
-      raise ValueError(
-        f"blocks has shape {tuple(blocks.shape)}, takes [N, d] or blocks [n, d]"
-      )
-    return lambda: iter((blocks,))
-  if callable(blocks):
-    return lambda: iter(blocks())
-  if not isinstance(blocks, Iterable) or iter(blocks) is blocks:
-    raise ValueError(
-      f"blocks is a {type(blocks).__name__}, which cannot be read again and"
-      " again, takes an array, a sequence of blocks or a function that gives a"
-      " new iterator"
-    )
-  return lambda: iter(blocks)
-
-
-def _pieces(read, block_size) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-  """The blocks, cut into pieces of at most `block_size` points."""
-  dim = None
-  for index, block in enumerate(read()):
-    is_pair = isinstance(block, tuple) and len(block) == 2
-    points, weight = block if is_pair else (block, None)
-    name = f"block {index}"
-    dim = _check_block(name, points, weight, dim)
-    # A block may be a file: of it, too, only a piece is in memory.
-    for first in range(0, len(points), block_size):
-      rows = slice(first, first + block_size)
-      piece = np.asarray(checks.numbers_of(name, points[rows], ("n", "d")))
-      if weight is None:
-        yield piece, np.ones(len(piece))
-      else:
-        own = checks.numbers_of(f"{name}'s weight", weight[rows], ("n",))
-        yield piece, np.asarray(own, np.float64)
-
-
-def _check_block(name, points, weight, dim):
-  """Refuses a block by its shape, before anything is read; returns d."""
-  shape = np.shape(points)
-  if len(shape) != 2 or shape[1] == 0:
-    raise ValueError(
-      f"{name} has shape {shape}, takes [n, d] or a pair of it and weights [n]"
-    )
-  if dim is not None and shape[1] != dim:
-    raise ValueError(f"{name} has shape {shape}, takes [n, {dim}] as the first")
-  if weight is not None and np.shape(weight) != shape[:1]:
-    raise ValueError(
-      f"{name}'s weight has shape {np.shape(weight)}, takes {shape[:1]}"
-    )
-  return shape[1]
 
 
 def _survey(key, read) -> _Survey:
