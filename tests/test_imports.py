@@ -26,9 +26,9 @@ PLACES = {
   "tensorboardX": ("training/metric_writer.py",),
   "matplotlib": ("figures/cells.py", "figures/panels.py", "figures/style.py")
   + ("figures/curves.py", "figures/fit.py", "figures/report.py"),
-  "safetensors": ("pretrained/cards.py",),
+  "safetensors": ("pretrained/cards.py", "fitting/saved/files.py"),
   "sklearn": ("fitting/gaussian_mixture.py", "fitting/estimator_input.py")
-  + ("tasks/images/sources.py",),
+  + ("fitting/fitted/as_sklearn.py", "tasks/images/sources.py"),
   "jinja2": ("figures/report.py",),
   "mlxtend": ("tasks/images/sources.py",),
 }

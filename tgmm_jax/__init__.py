@@ -2,20 +2,16 @@
 
 from typing import Any
 
-__all__ = ["GaussianMixture", "fit", "load"]
+__all__ = ["Fit", "GaussianMixture", "fit", "load"]
 
 
 def __getattr__(name: str) -> Any:
   """The front door, imported at its first use: the package itself is light."""
   match name:
-    case "fit" | "GaussianMixture":
+    case "Fit" | "GaussianMixture" | "fit" | "load":
       from tgmm_jax import fitting
 
       return getattr(fitting, name)
-    case "load":
-      from tgmm_jax import pretrained
-
-      return pretrained.load
     case "__version__":
       import importlib.metadata
 

@@ -3,15 +3,23 @@
 All functions take one problem, `points [N, d]`, and vmap. `covariance_type`
 says how `mixture.covariances` is to be read; shapes alone cannot tell diag
 from tied when K = d. `COVARIANCE_TYPES` is the table of what each type has.
+
+Densities of many points are taken a block at a time: points and answer are all
+that grows with N.
 """
 
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from tgmm_jax import linalg, types
+
+# Numbers in the differences of a block's points from the means, 8 MB in float64
+# (XLA holds a few such arrays), and the rows that a block has at least.
+_BLOCK_SIZE, _LEAST_ROWS = 2**20, 128
 
 
 class CovarianceType(NamedTuple):
@@ -212,21 +220,28 @@ def log_joint(
   points: jax.Array, mixture: types.Mixture, *, covariance_type: str = "unit"
 ) -> jax.Array:
   """`log(weight_k) + log density_k(x_n)`, `[N, K]`; -inf for weight 0."""
-  density = component_log_density(
-    points, mixture, covariance_type=covariance_type
-  )
-  return jnp.where(
-    mixture.weights > 0, log_weights(mixture) + density, -jnp.inf
-  )
+
+  def evaluate(rows):
+    density = component_log_density(
+      rows, mixture, covariance_type=covariance_type
+    )
+    return jnp.where(
+      mixture.weights > 0, log_weights(mixture) + density, -jnp.inf
+    )
+
+  return in_blocks(evaluate, points, mixture)
 
 
 def log_density(
   points: jax.Array, mixture: types.Mixture, *, covariance_type: str = "unit"
 ) -> jax.Array:
   """Log density of the mixture at each point, `[N]`."""
-  return jax.nn.logsumexp(
-    log_joint(points, mixture, covariance_type=covariance_type), axis=-1
-  )
+
+  def evaluate(rows):
+    values = log_joint(rows, mixture, covariance_type=covariance_type)
+    return jax.nn.logsumexp(values, axis=-1)
+
+  return in_blocks(evaluate, points, mixture)
 
 
 def responsibilities(
@@ -250,8 +265,48 @@ def predict(
     mixture: the parameters.
     covariance_type: one of `COVARIANCE_TYPES`.
   """
-  values = log_joint(points, mixture, covariance_type=covariance_type)
-  return jnp.argmax(values, axis=-1).astype(jnp.int32)
+
+  def evaluate(rows):
+    values = log_joint(rows, mixture, covariance_type=covariance_type)
+    return jnp.argmax(values, axis=-1).astype(jnp.int32)
+
+  return in_blocks(evaluate, points, mixture)
+
+
+def rows_of_block(mixture: types.Mixture) -> int:
+  """How many points may be looked at together, by K and d of one mixture."""
+  return max(_LEAST_ROWS, _BLOCK_SIZE // math.prod(mixture.means.shape[-2:]))
+
+
+def in_blocks(
+  function: Callable[[jax.Array], Any],
+  points: jax.Array,
+  mixture: types.Mixture,
+) -> Any:
+  """What a function of points says of each of them, in little memory.
+
+  Args:
+    function: of points `[n, d]`, to arrays `[n, ...]`.
+    points: `[N, d]`.
+    mixture: that the function compares points with.
+  """
+  count, rows = points.shape[0], rows_of_block(mixture)
+  if count <= rows:
+    return function(points)
+  # The last block begins so early that it is full; what it has in common with
+  # the one before is taken once. No padded copy of the points is made.
+  starts = jnp.minimum(jnp.arange(0, count, rows), count - rows)
+  found = jax.lax.map(
+    lambda start: function(jax.lax.dynamic_slice_in_dim(points, start, rows)),
+    starts,
+  )
+  num_last = (count - 1) % rows + 1
+
+  def joined(leaf):
+    before = leaf[:-1].reshape(-1, *leaf.shape[2:])
+    return jnp.concatenate([before, leaf[-1, rows - num_last :]])
+
+  return jax.tree.map(joined, found)
 
 
 def log_likelihood(

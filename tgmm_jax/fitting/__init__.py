@@ -2,10 +2,20 @@
 
 from typing import Any
 
-from tgmm_jax.fitting.fits import fit, networks_for
-from tgmm_jax.fitting.result import Fit
+from tgmm_jax.fitting.fits import fit
+from tgmm_jax.fitting.fitted import Fit, load, load_fit
+from tgmm_jax.fitting.networks import networks_for
+from tgmm_jax.fitting.saved import SavedFitError
 
-__all__ = ["Fit", "GaussianMixture", "fit", "networks_for"]
+__all__ = [
+  "Fit",
+  "GaussianMixture",
+  "SavedFitError",
+  "fit",
+  "load",
+  "load_fit",
+  "networks_for",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -8,16 +8,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from tgmm_jax import gmm, linalg, types
+from tgmm_jax.fitting import network_start
 from tgmm_jax.solvers import checks, em
 from tgmm_jax.solvers import covariance as covariance_lib
 
 # What scikit-learn calls the starts, and what they are called here; "random"
-# is made of random responsibilities.
+# is made of random responsibilities, "network" by a shipped network.
 INITS = {
   "kmeans": "k-means",
   "k-means++": "k-means++",
   "random_from_data": "random_points",
   "random": None,
+  "network": None,
 }
 
 
@@ -88,6 +90,14 @@ def begin(
     equal = np.full(num_components, 1.0 / num_components, points.dtype)
     drawn = types.Mixture(
       np.broadcast_to(equal, (len(keys), *equal.shape)), None
+    )
+  elif init_params == "network":
+    drawn = network_start.propose(
+      keys,
+      points,
+      num_components,
+      covariance_type=options["covariance_type"],
+      sample_weight=options["sample_weight"],
     )
   elif name is None:
     drawn = _random_starts(

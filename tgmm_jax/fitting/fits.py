@@ -6,7 +6,6 @@ starts.
 """
 
 import functools
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -14,23 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from tgmm_jax import gmm, pretrained, types
-from tgmm_jax.fitting import proposals
-from tgmm_jax.fitting.result import Fit
+from tgmm_jax.fitting import networks, proposals
+from tgmm_jax.fitting.fitted import Fit, columns_of
 from tgmm_jax.solvers import checks, combine, em, selection
 from tgmm_jax.tasks import trained_range
 
 # The largest K that "auto" tries where the caller names none.
 _MAX_COMPONENTS = 5
-# The networks that propose for a type; they share the views. Data that are
-# unlike one network's tasks are often like the other's.
-_NETWORKS = {
-  "unit": ("unit",),
-  "tied_spherical": ("tied_spherical", "unit"),
-  "spherical": ("unit",),
-  "diag": ("diag", "unit"),
-  "tied": ("full", "unit"),
-  "full": ("full", "unit"),
-}
 # k-means++ starts where no network covers the problem.
 _NUM_STARTS = 10
 
@@ -72,6 +61,7 @@ def fit(
   Raises:
     ValueError: wrong shapes or names, K out of range, no good problem.
   """
+  columns = columns_of(points)
   points, sample_weight, is_single = checks.one_or_many(
     points, sample_weight=sample_weight
   )
@@ -92,9 +82,8 @@ def fit(
     found = _fit_auto(key, batch, max_components, settings)
   else:
     found = _fit(key, batch, settings)
-  if is_single:
-    found = _first(found, covariance_type=covariance_type)
-  return found
+  found = found[0] if is_single else found
+  return found._replace(columns=columns)
 
 
 class _Settings(NamedTuple):
@@ -105,49 +94,10 @@ class _Settings(NamedTuple):
   num_restarts: int
 
 
-def _first(found, *, covariance_type):
-  """The fit of one problem, without padded components."""
-  candidates = found.candidates
-  found = jax.tree.map(lambda leaf: leaf[0], found._replace(candidates=None))
-  size = int(found.num_components)
-  weights, means, covariances = found.mixture
-  if gmm.kind_of(covariance_type).is_per_component:
-    covariances = covariances[:size]
-  mixture = types.Mixture(weights[:size], means[:size], covariances)
-  return found._replace(mixture=mixture, candidates=candidates)
-
-
-def networks_for(
-  dim: int,
-  num_components: Sequence[int],
-  *,
-  covariance_type: str,
-) -> tuple[str, ...]:
-  """The shipped networks that propose for such problems.
-
-  Args:
-    covariance_type: one of `gmm.COVARIANCE_TYPES`.
-    dim: d.
-    num_components: all K of a batch.
-  """
-  cards = pretrained.available()
-  names = ()
-  for name in _NETWORKS[covariance_type]:
-    card = cards.get(name)
-    is_covered = (
-      card is not None
-      and (card.max_dim is None or dim <= card.max_dim)
-      and set(num_components) <= set(card.num_components)
-    )
-    if is_covered:
-      names += (name,)
-  return names
-
-
 def _fit(key, batch, settings):
   """Fits a batch whose K are given."""
   counts = sorted(set(np.asarray(batch.num_components).tolist()))
-  names = networks_for(
+  names = networks.networks_for(
     batch.points.shape[-1], counts, covariance_type=settings.covariance_type
   )
   results, methods = _candidates(key, batch, settings, names)
@@ -163,8 +113,11 @@ def _fit(key, batch, settings):
     log_likelihood=result.log_likelihood,
     labels=_labels(batch, mixture, covariance_type=settings.covariance_type),
     status=result.status,
-    method=np.asarray(methods)[np.asarray(choice)],
+    num_iters=result.num_iters,
+    method_index=choice.astype(jnp.int32),
     is_outside_range=_is_outside(names, batch, result.status, settings),
+    covariance_type=settings.covariance_type,
+    methods=tuple(methods),
   )
 
 
@@ -177,7 +130,7 @@ def _candidates(key, batch, settings, names):
   num_views = settings.num_views
   results, methods = [], []
   for index, name in enumerate(names[:num_views]):
-    card, params = _loaded(name)
+    card, params = networks.loaded(name)
     start = proposals.best(
       keys[0],
       batch,
@@ -222,7 +175,7 @@ def _fit_auto(key, batch, max_components, settings):
   rows = jnp.arange(num_problems) * len(candidates) + jnp.argmin(cost, axis=1)
   chosen = jax.tree.map(lambda leaf: leaf[rows], found)
   return chosen._replace(
-    candidates=candidates,
+    candidates=tuple(candidates.tolist()),
     probabilities=jax.nn.softmax(-0.5 * cost, axis=1),
   )
 
@@ -260,7 +213,7 @@ def _is_outside(names, batch, status, settings):
   is_outside = np.zeros(len(batch.points), bool)
   if not names:
     return is_outside
-  card, _ = _loaded(names[0])
+  card, _ = networks.loaded(names[0])
   if proposals.guesses_scale(
     card.config, covariance_type=settings.covariance_type
   ):
@@ -277,9 +230,3 @@ def _is_outside(names, batch, status, settings):
   is_outside = is_valid & np.asarray(found)
   pretrained.warn_if_outside(card, is_outside)
   return is_outside
-
-
-@functools.cache
-def _loaded(name):
-  card, params = pretrained.load_params(name)
-  return card, jax.tree.map(jnp.asarray, params)

@@ -3,10 +3,8 @@
 For many problems at once, or inside `jit`, take `solvers.em`.
 """
 
-import functools
 import logging
 import warnings
-from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -14,21 +12,13 @@ from sklearn import base, exceptions
 from sklearn.utils import validation
 
 from tgmm_jax import gmm, types
-from tgmm_jax.fitting import estimator_input, estimator_start
+from tgmm_jax.fitting import estimator_input, estimator_start, fitted
 from tgmm_jax.solvers import checks, combine, em, selection
 
 # Numbers of rows are rounded up to a multiple of this, and of an eighth to a
 # quarter of themselves where that is more.
 _NUM_ROWS = 32
 _LOGGER = logging.getLogger(__name__)
-
-
-class _Posterior(NamedTuple):
-  """What a mixture says of points."""
-
-  labels: np.ndarray  # [N]
-  shares: np.ndarray  # [N, K]
-  log_density: np.ndarray  # [N]
 
 
 class GaussianMixture(base.DensityMixin, base.BaseEstimator):
@@ -60,7 +50,9 @@ class GaussianMixture(base.DensityMixin, base.BaseEstimator):
     max_iter: steps at most.
     n_init: starts; the result of the largest likelihood is kept, one that is
       not degenerate before one that is.
-    init_params: "kmeans", "k-means++", "random_from_data" or "random".
+    init_params: "kmeans", "k-means++", "random_from_data", "random", or
+      "network": from what a shipped network proposes, a ValueError where none
+      covers K, d and the type.
     weights_init: `[K]` or None; replaces what is drawn.
     means_init: `[K, d]` or None; with it nothing is drawn, weights that are not
       given are equal, and covariances that are not given are all the one of
@@ -146,19 +138,19 @@ class GaussianMixture(base.DensityMixin, base.BaseEstimator):
       sample_weight: as in `fit`.
     """
     self._fit(X, sample_weight)
-    return self._posterior(X).labels
+    return self.predict(X)
 
   def predict(self, X):
     """The most probable component of each point of `X [N, d]`, `[N]`."""
-    return self._posterior(X).labels
+    return self._posterior(X, "labels").astype(np.int64)
 
   def predict_proba(self, X):
     """The probability of each component at each point, `[N, K]`."""
-    return self._posterior(X).shares
+    return self._posterior(X, "shares")
 
   def score_samples(self, X):
     """Log density of the mixture at each point of `X [N, d]`, `[N]`."""
-    return self._posterior(X).log_density
+    return self._posterior(X, "log_density")
 
   def score(self, X, y=None, sample_weight=None):
     """Mean log density per unit of weight.
@@ -333,18 +325,16 @@ class GaussianMixture(base.DensityMixin, base.BaseEstimator):
     X = estimator_input.check_points(self, X, reset=False)
     dtype = np.result_type(X, self.means_)
     mixture = jax.tree.map(lambda leaf: leaf.astype(dtype), self._mixture())
-    return X.astype(dtype), mixture
+    return X.astype(dtype, copy=False), mixture
 
-  def _posterior(self, X):
+  def _posterior(self, X, field):
     X, mixture = self._evaluated(X)
-    with jax.enable_x64(X.dtype == np.float64):
-      values = _evaluate(
-        _padded(X), mixture, covariance_type=self.covariance_type
-      )
-    labels, shares, log_density = (
-      np.array(value[: len(X)]) for value in values
-    )
-    return _Posterior(labels.astype(np.int64), shares, log_density)
+    return fitted.of_batch(
+      X[None],
+      jax.tree.map(lambda leaf: leaf[None], mixture),
+      field,
+      covariance_type=self.covariance_type,
+    )[0]
 
   def _criteria(self, X, sample_weight):
     X, mixture = self._evaluated(X)
@@ -362,17 +352,6 @@ _SAMPLE = jax.jit(
   gmm.sample, static_argnums=2, static_argnames="covariance_type"
 )
 _CRITERIA = jax.jit(selection.criteria, static_argnames="covariance_type")
-
-
-@functools.partial(jax.jit, static_argnames="covariance_type")
-def _evaluate(points, mixture, *, covariance_type):
-  """Labels, responsibilities and log densities: one compilation for all."""
-  options = {"covariance_type": covariance_type}
-  return (
-    gmm.predict(points, mixture, **options),
-    gmm.responsibilities(points, mixture, **options),
-    gmm.log_density(points, mixture, **options),
-  )
 
 
 def _padded(rows):

@@ -1,0 +1,12 @@
+"""What a fit is, and what can be done with it.
+
+`record` is the fit itself; its methods look at new points through `door` and in
+`posterior`, draw in `sampling`, and are written by `shown` and `as_sklearn`.
+"""
+
+from tgmm_jax.fitting.fitted.door import columns_of
+from tgmm_jax.fitting.fitted.loading import load, load_fit
+from tgmm_jax.fitting.fitted.posterior import of_batch
+from tgmm_jax.fitting.fitted.record import Fit
+
+__all__ = ["Fit", "columns_of", "load", "load_fit", "of_batch"]
