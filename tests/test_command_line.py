@@ -9,8 +9,6 @@ import pytest
 from matplotlib import image as mpl_image
 
 from tgmm_jax import __main__ as command
-from tgmm_jax import gmm, types
-from tgmm_jax.figures import fit as fit_figure
 
 CENTRES = np.array([[0.0, 0.0], [6.0, 0.0], [0.0, 6.0]])
 
@@ -108,55 +106,3 @@ def test_header_blank_lines_and_columns(tmp_path):
   assert command.read_points(str(path)).shape == (2, 1)
   np.save(tmp_path / "a.npy", np.arange(6).reshape(3, 2))
   assert command.read_points(str(tmp_path / "a.npy")).shape == (3, 2)
-
-
-COVARIANCES = {
-  "unit": None,
-  "tied_spherical": np.array(2.0),
-  "spherical": np.array([2.0, 3.0]),
-  "diag": np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]),
-  "tied": np.diag([1.0, 2.0, 3.0]),
-  "full": np.stack([np.eye(3), 2.0 * np.eye(3)]),
-}
-
-
-@pytest.mark.parametrize("covariance_type", COVARIANCES)
-def test_every_type_as_matrices_and_as_a_figure(covariance_type):
-  mixture = types.Mixture(
-    np.array([0.3, 0.7]),
-    np.array([[0.0, 0.0, 0.0], [5.0, 0.0, 0.0]]),
-    COVARIANCES[covariance_type],
-  )
-  matrices = gmm.covariance_matrices(mixture, covariance_type=covariance_type)
-  assert matrices.shape == (2, 3, 3)
-  expected = {
-    "unit": 1.0,
-    "tied_spherical": 2.0,
-    "spherical": 3.0,
-    "diag": 4.0,
-    "tied": 1.0,
-    "full": 2.0,
-  }
-  assert matrices[1, 0, 0] == expected[covariance_type]
-  rng = np.random.default_rng(0)
-  labels = np.repeat([0, 1], 20)
-  points = mixture.means[labels] + rng.normal(size=(40, 3))
-  figure = fit_figure.draw(
-    points, mixture, labels, covariance_type=covariance_type
-  )
-  (axis,) = figure.axes
-  assert len(axis.patches) == 4  # two ellipses each
-  assert axis.get_xlabel() == "first principal direction"
-
-
-def test_ellipse_has_the_axes_of_the_covariance():
-  covariance = np.array([[4.0, 0.0], [0.0, 1.0]])
-  mixture = types.Mixture(np.ones(1), np.zeros((1, 2)), covariance[None])
-  points = np.random.default_rng(0).normal(size=(10, 2))
-  figure = fit_figure.draw(
-    points, mixture, np.zeros(10, int), covariance_type="full"
-  )
-  inner, outer = figure.axes[0].patches
-  assert (inner.width, inner.height) == pytest.approx((4.0, 2.0))
-  assert outer.width == pytest.approx(8.0)
-  assert inner.angle % 180 == pytest.approx(0.0)

@@ -245,6 +245,62 @@ def test_standard_deviations_are_the_roots_of_the_diagonal(covariance_type):
   )
 
 
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("covariance_type", gmm.COVARIANCE_TYPES)
+def test_every_type_has_its_matrices(covariance_type):
+  mixture = mixture_of(covariance_type)
+  np.testing.assert_allclose(
+    gmm.covariance_matrices(mixture, covariance_type=covariance_type),
+    np.stack(list(full_covariances(covariance_type, mixture.covariances))),
+  )
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("covariance_type", gmm.COVARIANCE_TYPES)
+@pytest.mark.parametrize("num_points", [2, 128, 129, 1000])
+def test_many_points_are_taken_in_blocks(
+  covariance_type, num_points, monkeypatch
+):
+  monkeypatch.setattr(gmm, "_BLOCK_SIZE", 1)
+  # So near that no density of SciPy's underflows.
+  points, mixture = 0.3 * points_of(num_points), mixture_of(covariance_type)
+  joint = scipy_joint(points, mixture, covariance_type)
+  mixture = jax.tree.map(jnp.asarray, mixture)
+  options = {"covariance_type": covariance_type}
+  given = (jnp.asarray(points), mixture)
+  np.testing.assert_allclose(
+    gmm.log_joint(*given, **options), np.log(joint), rtol=1e-9
+  )
+  total = joint.sum(-1)
+  np.testing.assert_allclose(
+    gmm.log_density(*given, **options), np.log(total), rtol=1e-9
+  )
+  np.testing.assert_allclose(
+    gmm.responsibilities(*given, **options), joint / total[:, None], rtol=1e-9
+  )
+  np.testing.assert_array_equal(
+    gmm.predict(*given, **options), joint.argmax(axis=1)
+  )
+
+
+def test_gradients_and_vmap_go_through_blocks(monkeypatch):
+  points, mixture = jnp.asarray(points_of(500)), mixture_of("unit")
+  points = jnp.stack([points, points + 1.0])
+
+  def value(means, points):
+    own = types.Mixture(mixture.weights, means)
+    return gmm.log_likelihood(points, own)
+
+  def of_both():
+    gradient = jax.vmap(jax.value_and_grad(value), in_axes=(None, 0))
+    return gradient(jnp.asarray(mixture.means), points)
+
+  whole = of_both()
+  monkeypatch.setattr(gmm, "_BLOCK_SIZE", 1)
+  for found, expected in zip(of_both(), whole, strict=True):
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize("call", [gmm.log_density, gmm.sample])
 def test_unknown_covariance_type_is_refused(call):
   mixture = jax.tree.map(jnp.asarray, mixture_of("unit"))
