@@ -15,8 +15,8 @@ _NUM_CHECKED = 2**16
 
 def arrays(
   points: Any,
-  sample_weight: Any,
   *,
+  sample_weight: Any,
   status: Any,
   dim: int,
   columns: tuple[str, ...] | None = None,

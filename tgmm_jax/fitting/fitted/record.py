@@ -255,7 +255,7 @@ class Fit:
   def _door(self, points, sample_weight):
     return door.arrays(
       points,
-      sample_weight,
+      sample_weight=sample_weight,
       status=self.status,
       dim=self.mixture.means.shape[-1],
       columns=self.columns,
