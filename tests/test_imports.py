@@ -27,7 +27,8 @@ PLACES = {
   "matplotlib": ("figures/cells.py", "figures/panels.py", "figures/style.py")
   + ("figures/curves.py", "figures/fit.py", "figures/report.py"),
   "safetensors": ("pretrained/cards.py", "fitting/saved/files.py"),
-  "sklearn": ("fitting/gaussian_mixture.py", "fitting/estimator_input.py")
+  "sklearn": ("fitting/estimator/gaussian_mixture.py",)
+  + ("fitting/estimator/door.py",)
   + ("fitting/fitted/as_sklearn.py", "tasks/images/sources.py"),
   "jinja2": ("figures/report.py",),
   "mlxtend": ("tasks/images/sources.py",),

@@ -21,7 +21,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
   """The estimator, at its first use: scikit-learn and pandas take a second."""
   if name == "GaussianMixture":
-    from tgmm_jax.fitting import gaussian_mixture
+    from tgmm_jax.fitting.estimator import gaussian_mixture
 
     return gaussian_mixture.GaussianMixture
   raise AttributeError(f"module 'tgmm_jax.fitting' has no attribute {name!r}")

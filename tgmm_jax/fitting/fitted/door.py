@@ -94,7 +94,8 @@ def _by_name(points, columns):
     raise ValueError(
       f"points has no column {missing[0]!r}, takes {', '.join(columns)}"
     )
-  if hasattr(points, "select"):  # of Arrow and Polars
+  if hasattr(points, "select") and not hasattr(points, "iloc"):
+    # Arrow's and Polars'; pandas' older ones have no such method.
     return points.select(list(columns))
   return points[list(columns)]
 

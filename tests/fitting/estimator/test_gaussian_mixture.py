@@ -16,7 +16,7 @@ import sklearn.pipeline
 import sklearn.preprocessing
 
 from tgmm_jax import gmm, types
-from tgmm_jax.fitting.gaussian_mixture import GaussianMixture
+from tgmm_jax.fitting.estimator.gaussian_mixture import GaussianMixture
 from tgmm_jax.solvers import selection
 
 TYPES = ("full", "tied", "diag", "spherical")

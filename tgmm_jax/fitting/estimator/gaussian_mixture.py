@@ -12,7 +12,8 @@ from sklearn import base, exceptions
 from sklearn.utils import validation
 
 from tgmm_jax import gmm, types
-from tgmm_jax.fitting import estimator_input, estimator_start, fitted
+from tgmm_jax.fitting import fitted
+from tgmm_jax.fitting.estimator import door, start
 from tgmm_jax.solvers import checks, combine, em, selection
 
 # Numbers of rows are rounded up to a multiple of this, and of an eighth to a
@@ -162,7 +163,7 @@ class GaussianMixture(base.DensityMixin, base.BaseEstimator):
     """
     values = self.score_samples(X)
     if sample_weight is not None:
-      sample_weight = estimator_input.check_sample_weight(sample_weight, values)
+      sample_weight = door.check_sample_weight(sample_weight, values)
     return float(np.average(values, weights=sample_weight))
 
   def sample(self, n_samples=1):
@@ -172,7 +173,7 @@ class GaussianMixture(base.DensityMixin, base.BaseEstimator):
     mixture = self._mixture()
     with jax.enable_x64(self.means_.dtype == np.float64):
       # Not the draws of `fit`, whose key it is as well.
-      key = jax.random.fold_in(estimator_start.key_of(self.random_state), 1)
+      key = jax.random.fold_in(start.key_of(self.random_state), 1)
       points, labels = _SAMPLE(
         key, mixture, int(n_samples), covariance_type=self.covariance_type
       )
@@ -192,10 +193,10 @@ class GaussianMixture(base.DensityMixin, base.BaseEstimator):
     return float(self._criteria(X, sample_weight).icl)
 
   def _fit(self, X, sample_weight):
-    X = estimator_input.check_points(self, X, ensure_min_samples=2)
-    sample_weight = estimator_input.check_sample_weight(sample_weight, X)
+    X = door.check_points(self, X, ensure_min_samples=2)
+    sample_weight = door.check_sample_weight(sample_weight, X)
     self._check_parameters(len(X))
-    given = estimator_start.given(
+    given = start.given(
       self.weights_init,
       self.means_init,
       self.precisions_init,
@@ -208,9 +209,7 @@ class GaussianMixture(base.DensityMixin, base.BaseEstimator):
       given, num_init = self._mixture(), 1
     X, sample_weight = _padded(X), _padded(sample_weight)
     with jax.enable_x64(X.dtype == np.float64):
-      keys = jax.random.split(
-        estimator_start.key_of(self.random_state), num_init
-      )
+      keys = jax.random.split(start.key_of(self.random_state), num_init)
       ended = self._run(keys, X, sample_weight, given)
       best = int(combine.most_likely(ended.results))
     result, before = jax.tree.map(
@@ -235,7 +234,7 @@ class GaussianMixture(base.DensityMixin, base.BaseEstimator):
         f" {num_points}"
       )
     checks.name("covariance_type", self.covariance_type, gmm.COVARIANCE_TYPES)
-    checks.name("init_params", self.init_params, tuple(estimator_start.INITS))
+    checks.name("init_params", self.init_params, tuple(start.INITS))
     checks.number("tol", self.tol, lowest=0.0)
     checks.number("reg_covar", self.reg_covar, lowest=0.0)
     checks.integer("max_iter", self.max_iter, lowest=0)
@@ -255,7 +254,7 @@ class GaussianMixture(base.DensityMixin, base.BaseEstimator):
       "reg_covar": float(self.reg_covar),
       "reg_share": 0.0,
     }
-    init = estimator_start.begin(
+    init = start.begin(
       keys, X, num_components, given, self.init_params, **options
     )
     ended = em.fit_each(
@@ -322,7 +321,7 @@ class GaussianMixture(base.DensityMixin, base.BaseEstimator):
   def _evaluated(self, X):
     """X and the mixture, in the wider of their dtypes."""
     validation.check_is_fitted(self, "weights_")
-    X = estimator_input.check_points(self, X, reset=False)
+    X = door.check_points(self, X, reset=False)
     dtype = np.result_type(X, self.means_)
     mixture = jax.tree.map(lambda leaf: leaf.astype(dtype), self._mixture())
     return X.astype(dtype, copy=False), mixture
@@ -338,7 +337,7 @@ class GaussianMixture(base.DensityMixin, base.BaseEstimator):
 
   def _criteria(self, X, sample_weight):
     X, mixture = self._evaluated(X)
-    sample_weight = estimator_input.check_sample_weight(sample_weight, X)
+    sample_weight = door.check_sample_weight(sample_weight, X)
     with jax.enable_x64(X.dtype == np.float64):
       return _CRITERIA(
         _padded(X),

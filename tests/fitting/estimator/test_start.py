@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tgmm_jax.fitting.gaussian_mixture import GaussianMixture
+from tgmm_jax.fitting.estimator.gaussian_mixture import GaussianMixture
 
 K = 3
 

@@ -3,7 +3,7 @@
 import pytest
 from sklearn.utils import estimator_checks
 
-from tgmm_jax.fitting import gaussian_mixture
+from tgmm_jax.fitting.estimator import gaussian_mixture
 
 
 # Fits of a single component do not depend on chance. With more,

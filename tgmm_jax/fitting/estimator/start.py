@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tgmm_jax import gmm, linalg, types
-from tgmm_jax.fitting import network_start
+from tgmm_jax.fitting.estimator import network_start
 from tgmm_jax.solvers import checks, em
 from tgmm_jax.solvers import covariance as covariance_lib
 

@@ -1,0 +1,1 @@
+"""`GaussianMixture`: one data set, behind the interface of scikit-learn."""
