@@ -18,6 +18,7 @@ ORDER = [
   {"pretrained"},
   {"fitting", "evaluation"},
   {"figures"},
+  {"command_line"},
   {"__init__", "__main__"},
 ]
 # What only some files may import: by package, the files.
@@ -100,7 +101,7 @@ def test_every_entry_at_the_top_has_its_row():
   entries = {path.stem for path in LIBRARY.iterdir() if path.suffix == ".py"}
   entries |= {path.parent.name for path in LIBRARY.glob("*/__init__.py")}
   assert entries == set().union(*ORDER)
-  assert len(entries - {"__init__", "__main__"}) <= 13
+  assert len(entries - {"__init__", "__main__"}) <= 14
 
 
 def levels(graph):
@@ -144,7 +145,7 @@ FOLDERS = sorted({path.parent for path in FILES if path.name == "__init__.py"})
 )
 def test_no_folder_has_a_circle(folder):
   found = levels(graph_of(folder))
-  most = {"tgmm_jax": 8, "solvers": 5}.get(folder.name, 7)
+  most = {"tgmm_jax": 9, "solvers": 5}.get(folder.name, 7)
   assert max(found.values(), default=0) <= most, found
   if folder.name == "solvers":
     assert len(found) <= 10

@@ -1,0 +1,159 @@
+"""`fit`: from a file of points to a table, a file and a picture."""
+
+import argparse
+from typing import Any
+
+from tgmm_jax.command_line import outputs, programs, streams, values
+
+# Of `gmm`, which takes its time to import.
+COVARIANCE_TYPES = ("unit", "tied_spherical", "spherical", "diag", "tied")
+COVARIANCE_TYPES += ("full",)
+# Options that are arguments of `fitting.fit`, by the names that they have
+# there; those that are not given are left to it.
+_OPTIONS = ("covariance_type", "max_components", "num_restarts", "seed")
+
+
+def add_to(commands: Any) -> None:
+  """Adds the command; `commands` are sub-parsers of `argparse`."""
+  parser = commands.add_parser(
+    "fit", help="fit a mixture to a file of points", allow_abbrev=False
+  )
+  parser.set_defaults(run=run)
+  add_table_to(parser)
+  parser.add_argument(
+    "--components",
+    default="auto",
+    type=values.components,
+    metavar="K",
+    help="a number, or auto (default: %(default)s)",
+  )
+  parser.add_argument(
+    "--max-components",
+    type=values.integer(1),
+    metavar="K",
+    help="the largest number that auto tries",
+  )
+  parser.add_argument(
+    "--covariance",
+    default="full",
+    choices=COVARIANCE_TYPES,
+    dest="covariance_type",
+    help="type of the covariances; unit is the known identity"
+    " (default: %(default)s)",
+  )
+  parser.add_argument(
+    "--restarts",
+    type=values.integer(0),
+    dest="num_restarts",
+    metavar="R",
+    help="EM from R k-means++ starts as well; the likelier is kept",
+  )
+  parser.add_argument(
+    "--seed", type=values.integer(0, 2**32 - 1), help="of all that is random"
+  )
+  parser.add_argument("--output", metavar="FIT.json", help="write the fit")
+  parser.add_argument(
+    "--plot", metavar="FIT.png", help="draw points and ellipses (.png or .pdf)"
+  )
+  add_force_to(parser)
+
+
+def add_table_to(parser: argparse.ArgumentParser) -> None:
+  """Adds the arguments that say which points of which file."""
+  parser.add_argument(
+    "points",
+    help="a table: .csv, .tsv, .txt, .parquet, .npy or .npz; - for standard"
+    " input",
+  )
+  parser.add_argument(
+    "--columns",
+    type=values.columns,
+    metavar="A,B",
+    help="the coordinates, by names or by numbers from 1 on (default: all"
+    " columns of numbers)",
+  )
+  parser.add_argument(
+    "--missing",
+    default="error",
+    choices=("error", "drop"),
+    help="what happens to rows with missing cells (default: %(default)s)",
+  )
+
+
+def add_force_to(parser: argparse.ArgumentParser) -> None:
+  """Adds the argument that lets files be replaced."""
+  parser.add_argument(
+    "--force", action="store_true", help="replace files that exist"
+  )
+
+
+def read(arguments: argparse.Namespace, **options: Any) -> Any:
+  """The table that `add_table_to` asks for; says what was read.
+
+  Args:
+    arguments: of the command.
+    **options: of `fitting.read_table`, such as `like`.
+  """
+  from tgmm_jax import fitting
+
+  table = fitting.read_table(
+    streams.source(arguments.points),
+    columns=arguments.columns,
+    missing=arguments.missing,
+    **options,
+  )
+  for line in fitting.described(table):
+    streams.say(line)
+  return table
+
+
+def run(arguments: argparse.Namespace) -> None:
+  """Fits, shows and writes.
+
+  Raises:
+    ValueError: what is given cannot be used, or the fit is invalid.
+    OSError: a file cannot be read or written.
+  """
+  _check(arguments)
+  table = read(arguments)
+  programs.keep()
+  from tgmm_jax import fitting
+  from tgmm_jax.command_line import shown
+
+  given = {name: getattr(arguments, name) for name in _OPTIONS}
+  given = {name: own for name, own in given.items() if own is not None}
+  found = fitting.fit(table.points, arguments.components, **given)
+  shown.refuse_invalid(found, table)
+  shown.write_tables(found, table)
+  if arguments.output:
+    text = shown.as_json(
+      found, table, covariance_type=arguments.covariance_type
+    )
+    outputs.write(arguments.output, text)
+    streams.say(f"fit: {arguments.output}")
+  if arguments.plot:
+    picture = shown.picture(
+      found,
+      table,
+      arguments.plot,
+      covariance_type=arguments.covariance_type,
+    )
+    outputs.write(arguments.plot, picture)
+    streams.say(f"plot: {arguments.plot}")
+
+
+def _check(arguments):
+  """Refuses what would fail at the end."""
+  inputs, is_forced = [arguments.points], arguments.force
+  outputs.check(
+    "--output", arguments.output, inputs=inputs, is_forced=is_forced
+  )
+  if arguments.output:
+    inputs = [*inputs, arguments.output]
+  outputs.check(
+    "--plot",
+    arguments.plot,
+    inputs=inputs,
+    is_forced=is_forced,
+    suffixes=outputs.PICTURES,
+  )
