@@ -5,6 +5,6 @@ takes time to import is imported where it is used: `--help`, a wrong argument
 and a file that is not there answer at once.
 """
 
-from tgmm_jax.command_line.main import main
+from tgmm_jax.command_line.entry import main
 
 __all__ = ["main"]
