@@ -8,9 +8,9 @@ import warnings
 from collections.abc import Sequence
 from typing import NoReturn
 
-from tgmm_jax.command_line import fit, networks, streams
+from tgmm_jax.command_line import fit, networks, predict, streams
 
-_COMMANDS = (fit, networks)
+_COMMANDS = (fit, predict, networks)
 # Ended by Ctrl-C, as shells count.
 _INTERRUPTED = 130
 

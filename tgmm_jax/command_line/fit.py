@@ -1,8 +1,10 @@
 """`fit`: from a file of points to a table, a file and a picture."""
 
 import argparse
+import os
 from typing import Any
 
+from tgmm_jax.command_line import arguments as arguments_lib
 from tgmm_jax.command_line import outputs, programs, streams, values
 
 # Of `gmm`, which takes its time to import.
@@ -19,7 +21,7 @@ def add_to(commands: Any) -> None:
     "fit", help="fit a mixture to a file of points", allow_abbrev=False
   )
   parser.set_defaults(run=run)
-  add_table_to(parser)
+  arguments_lib.add_table_to(parser)
   parser.add_argument(
     "--components",
     default="auto",
@@ -51,60 +53,13 @@ def add_to(commands: Any) -> None:
   parser.add_argument(
     "--seed", type=values.integer(0, 2**32 - 1), help="of all that is random"
   )
-  parser.add_argument("--output", metavar="FIT.json", help="write the fit")
+  parser.add_argument(
+    "--output", metavar="FIT.json", help="write the fit (.json or .safetensors)"
+  )
   parser.add_argument(
     "--plot", metavar="FIT.png", help="draw points and ellipses (.png or .pdf)"
   )
-  add_force_to(parser)
-
-
-def add_table_to(parser: argparse.ArgumentParser) -> None:
-  """Adds the arguments that say which points of which file."""
-  parser.add_argument(
-    "points",
-    help="a table: .csv, .tsv, .txt, .parquet, .npy or .npz; - for standard"
-    " input",
-  )
-  parser.add_argument(
-    "--columns",
-    type=values.columns,
-    metavar="A,B",
-    help="the coordinates, by names or by numbers from 1 on (default: all"
-    " columns of numbers)",
-  )
-  parser.add_argument(
-    "--missing",
-    default="error",
-    choices=("error", "drop"),
-    help="what happens to rows with missing cells (default: %(default)s)",
-  )
-
-
-def add_force_to(parser: argparse.ArgumentParser) -> None:
-  """Adds the argument that lets files be replaced."""
-  parser.add_argument(
-    "--force", action="store_true", help="replace files that exist"
-  )
-
-
-def read(arguments: argparse.Namespace, **options: Any) -> Any:
-  """The table that `add_table_to` asks for; says what was read.
-
-  Args:
-    arguments: of the command.
-    **options: of `fitting.read_table`, such as `like`.
-  """
-  from tgmm_jax import fitting
-
-  table = fitting.read_table(
-    streams.source(arguments.points),
-    columns=arguments.columns,
-    missing=arguments.missing,
-    **options,
-  )
-  for line in fitting.described(table):
-    streams.say(line)
-  return table
+  arguments_lib.add_force_to(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -115,7 +70,7 @@ def run(arguments: argparse.Namespace) -> None:
     OSError: a file cannot be read or written.
   """
   _check(arguments)
-  table = read(arguments)
+  table = arguments_lib.read(arguments)
   programs.keep()
   from tgmm_jax import fitting
   from tgmm_jax.command_line import shown
@@ -126,10 +81,8 @@ def run(arguments: argparse.Namespace) -> None:
   shown.refuse_invalid(found, table)
   shown.write_tables(found, table)
   if arguments.output:
-    text = shown.as_json(
-      found, table, covariance_type=arguments.covariance_type
-    )
-    outputs.write(arguments.output, text)
+    path = os.path.realpath(arguments.output)
+    shown.aligned(found, table).save(path, overwrite=arguments.force)
     streams.say(f"fit: {arguments.output}")
   if arguments.plot:
     picture = shown.picture(
@@ -146,7 +99,11 @@ def _check(arguments):
   """Refuses what would fail at the end."""
   inputs, is_forced = [arguments.points], arguments.force
   outputs.check(
-    "--output", arguments.output, inputs=inputs, is_forced=is_forced
+    "--output",
+    arguments.output,
+    inputs=inputs,
+    is_forced=is_forced,
+    suffixes=outputs.FITS,
   )
   if arguments.output:
     inputs = [*inputs, arguments.output]

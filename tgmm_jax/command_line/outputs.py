@@ -1,13 +1,12 @@
 """Files that a command writes: whether it may, before it works for them."""
 
-import json
-import math
 import os
 import pathlib
 from collections.abc import Sequence
-from typing import Any
 
-# Of pictures, as `figures` writes them.
+# Of files for fits, as `fitting` writes them, and of pictures. They are written
+# down here since what writes them takes its time to import.
+FITS = (".json", ".safetensors")
 PICTURES = (".png", ".pdf")
 
 
@@ -61,26 +60,6 @@ def write(path: str, content: bytes) -> None:
   from tgmm_jax.training import files
 
   files.write(os.path.realpath(path), content)
-
-
-def as_json(value: Any) -> bytes:
-  """Strict JSON; what is no number (NaN, infinities) becomes null.
-
-  Args:
-    value: of mappings, lists, texts and numbers.
-  """
-  text = json.dumps(_finite(value), indent=1, allow_nan=False)
-  return f"{text}\n".encode()
-
-
-def _finite(value):
-  if isinstance(value, dict):
-    return {name: _finite(own) for name, own in value.items()}
-  if isinstance(value, list | tuple):
-    return [_finite(own) for own in value]
-  if isinstance(value, float) and not math.isfinite(value):
-    return None
-  return value
 
 
 def _are_same(path, other):

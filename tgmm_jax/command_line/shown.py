@@ -1,6 +1,5 @@
 """What a fit looks like: a table, JSON and a picture."""
 
-import importlib.metadata
 import pathlib
 
 import numpy as np
@@ -10,7 +9,6 @@ import rich.table
 import rich.text
 
 from tgmm_jax import fitting, types
-from tgmm_jax.command_line import outputs
 
 # Coordinates of a mean in the table.
 _MOST_SHOWN = 8
@@ -53,41 +51,18 @@ def write_tables(found: "fitting.Fit", table: "fitting.Table") -> None:
     console.print("probabilities of K: " + ", ".join(texts))
 
 
-def as_json(
-  found: "fitting.Fit", table: "fitting.Table", *, covariance_type: str
-) -> bytes:
-  """A fit as JSON.
+def aligned(found: "fitting.Fit", table: "fitting.Table") -> "fitting.Fit":
+  """The fit with what the file says: names, and a label for each of its rows.
 
   Args:
     found: the fit.
-    table: what was fitted.
-    covariance_type: of the mixture.
+    table: what was fitted; rows that were left out have the label -1.
   """
-
-  def listed(array):
-    return None if array is None else np.asarray(array).tolist()
-
-  has_all_rows = len(table.rows) == table.num_rows
-  return outputs.as_json(
-    {
-      "num_components": int(found.num_components),
-      "covariance_type": covariance_type,
-      "columns": list(table.columns) if table.has_names else None,
-      "weights": listed(found.mixture.weights),
-      "means": listed(found.mixture.means),
-      "covariances": listed(found.mixture.covariances),
-      "labels": listed(found.labels),
-      # Which rows the labels are of, where some were left out.
-      "rows": None if has_all_rows else listed(table.rows),
-      "log_likelihood": float(found.log_likelihood),
-      "status": types.Status(int(found.status)).name,
-      "method": str(found.method),
-      "is_outside_range": bool(found.is_outside_range),
-      "candidates": listed(found.candidates),
-      "probabilities": listed(found.probabilities),
-      "version": importlib.metadata.version("tgmm_jax"),
-    }
-  )
+  labels = np.full(table.num_rows, -1, np.int32)
+  labels[table.rows - 1] = found.labels
+  has_names = table.has_names and len(set(table.columns)) == len(table.columns)
+  columns = table.columns if has_names else None
+  return found._replace(labels=labels, columns=columns)
 
 
 def picture(

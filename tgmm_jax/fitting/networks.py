@@ -2,12 +2,15 @@
 
 import functools
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 
 from tgmm_jax import pretrained
-from tgmm_jax.models import factory
+
+if TYPE_CHECKING:
+  from tgmm_jax.models import factory
 
 # The networks that propose for a type; they share the views. Data that are
 # unlike one network's tasks are often like the other's.
@@ -65,7 +68,7 @@ def coverage(*, covariance_type: str) -> str:
 
 
 @functools.cache
-def loaded(name: str) -> tuple[pretrained.Card, factory.Params]:
+def loaded(name: str) -> "tuple[pretrained.Card, factory.Params]":
   """Card and parameters of a shipped network, read once."""
   card, params = pretrained.load_params(name)
   return card, jax.tree.map(jnp.asarray, params)

@@ -7,14 +7,17 @@ that are asked for, and the likeliest is kept.
 """
 
 import functools
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 
 from tgmm_jax import gmm, linalg, types
-from tgmm_jax.models import factory
 from tgmm_jax.solvers import checks, combine, em
 from tgmm_jax.solvers import covariance as covariance_lib
+
+if TYPE_CHECKING:
+  from tgmm_jax.models import factory
 
 # EM steps after each proposal.
 _NUM_STEPS = 10
@@ -24,7 +27,9 @@ _LOWEST_SHARE, _HIGHEST_SHARE = 0.08, 0.6
 _BATCH_SIZE = 128
 
 
-def guesses_scale(config: factory.ModelConfig, *, covariance_type: str) -> bool:
+def guesses_scale(
+  config: "factory.ModelConfig", *, covariance_type: str
+) -> bool:
   """Whether the noise's scale must be guessed before a network can look.
 
   It must where the variances are unknown and the network has a unit of its own.
@@ -41,8 +46,8 @@ def best(
   key: jax.Array,
   batch: checks.Batch,
   *,
-  config: factory.ModelConfig,
-  params: factory.Params,
+  config: "factory.ModelConfig",
+  params: "factory.Params",
   covariance_type: str,
   num_views: int,
 ) -> types.Mixture:
@@ -107,6 +112,8 @@ def _propose(
   max_components,
 ):
   """What the network answers to each view, a mixture with the axis B V."""
+  from tgmm_jax.models import factory  # with Flax, which takes a second
+
   solve = factory.solver(factory.build(config), params, knows_origin=False)
   own_type = config.covariance_type
   own_kind = gmm.kind_of(own_type)

@@ -14,7 +14,7 @@ import os
 import pathlib
 import sys
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -23,9 +23,12 @@ import safetensors
 import safetensors.numpy
 
 from tgmm_jax import types
-from tgmm_jax.models import factory
 from tgmm_jax.tasks import trained_range
 from tgmm_jax.training import files
+
+if TYPE_CHECKING:
+  # A card is read without Flax, which takes a second.
+  from tgmm_jax.models import factory
 
 # Of the card: raised when an older reader would misunderstand it.
 FORMAT = 1
@@ -79,8 +82,10 @@ class Card:
     return tuple(self.model["num_components"])
 
   @property
-  def config(self) -> factory.ModelConfig:
+  def config(self) -> "factory.ModelConfig":
     """Of the network."""
+    from tgmm_jax.models import factory
+
     values = {
       name: tuple(value) if isinstance(value, list) else value
       for name, value in self.model.items()
@@ -144,13 +149,17 @@ def read_card(name_or_path: str | os.PathLike) -> Card:
   return Card(**found)
 
 
-def load_params(name_or_path: str | os.PathLike) -> tuple[Card, factory.Params]:
+def load_params(
+  name_or_path: str | os.PathLike,
+) -> "tuple[Card, factory.Params]":
   """Reads card and parameters, and checks that they belong together.
 
   Raises:
     PretrainedError: see `read_card`; the checksum is another than the card's,
       or the parameters are not those of the network that it describes.
   """
+  from tgmm_jax.models import factory
+
   path = _find(name_or_path)
   card = read_card(path)
   weights = path.with_suffix(".safetensors")
@@ -201,6 +210,8 @@ def load(
   Raises:
     PretrainedError: see `load_params`.
   """
+  from tgmm_jax.models import factory
+
   card, params = load_params(name_or_path)
   params = jax.tree.map(jnp.asarray, params)
   solve = factory.solver(
@@ -224,7 +235,7 @@ def load(
   return solve_in_range
 
 
-def about(config: factory.ModelConfig) -> str:
+def about(config: "factory.ModelConfig") -> str:
   """How the limits of a network are measured, see `trained_range.measure`."""
   return "spread" if config.is_scale_free else "mean"
 
@@ -279,7 +290,7 @@ def _levels_to_caller():
 
 
 def save(
-  folder: str | os.PathLike, params: factory.Params, **fields: Any
+  folder: str | os.PathLike, params: "factory.Params", **fields: Any
 ) -> pathlib.Path:
   """Writes a network's two files; the card gets format and checksum.
 

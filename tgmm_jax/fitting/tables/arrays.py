@@ -90,7 +90,12 @@ def _array(source, content):
       if version == (1, 0):
         shape, is_fortran, dtype = npy_format.read_array_header_1_0(stream)
       else:
+        # Format 3 differs in names alone, and for them NumPy has no reader.
         shape, is_fortran, dtype = npy_format.read_array_header_2_0(stream)
+        if version == (3, 0) and dtype.names:
+          dtype.names = [
+            name.encode("latin-1").decode() for name in dtype.names
+          ]
   except Exception as error:
     # A header is a Python literal, which fails in many ways.
     line = str(error).strip().split("\n")[0][:100]
