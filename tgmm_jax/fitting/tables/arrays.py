@@ -37,7 +37,8 @@ def of_npy(source: str, content: bytes) -> Raw:
     for name, column in zip(names, columns, strict=True):
       if column.ndim != 1:
         raise ValueError(
-          f"{source} has more than one value in a cell of column {name!r}"
+          f"{source} has more than one value in a cell of column {name!r},"
+          " takes one"
         )
     return Raw(source, names, columns, (".npy",), are_texts=False)
   if value.ndim not in (1, 2) or 0 in value.shape:

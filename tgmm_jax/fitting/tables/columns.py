@@ -135,7 +135,8 @@ def _usable(raw, names):
     else:
       column = _numbers(raw, index)
       what = _why_not(column)
-      if what is None and column.num_strange:
+      is_doubtful = what is None or _has_other_mark(raw, column)
+      if column.num_strange and is_doubtful:
         raise ValueError(_strange(raw.source, titles[index], column))
     if what is None:
       kept.append((index, column.values))
@@ -171,6 +172,14 @@ def _why_not(column):
   if column.num_strange > num_numbers:
     return f"has no numbers ({_brief(column.strange[0][1])})"
   return None
+
+
+def _has_other_mark(raw, column):
+  """Whether the first text is a number with the other decimal mark."""
+  if not column.num_strange or not raw.are_texts:
+    return False
+  other = "," if raw.decimal == "." else "."
+  return number_of(column.strange[0][1], other) is not None
 
 
 def _counts_rows(values):

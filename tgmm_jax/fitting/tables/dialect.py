@@ -23,9 +23,9 @@ _NAMES = {
   " ": "separated by spaces",
   None: "one cell a line",
 }
-_ONE_NUMBER = re.compile(r"[+-]?\d+(,\d+)?")
+_ONE_NUMBER = re.compile(r"[+-]?\d+(,\d+)?([eE][+-]?\d+)?")
 # How nobody writes an integer, but every fraction: 05, and the whole part -0.
-_FRACTION = re.compile(r"0\d+")
+_FRACTION = re.compile(r"0\d+([eE][+-]?\d+)?")
 _WHOLE = re.compile(r"[+-]?(0|[1-9]\d*)")
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+")
 # Cells that are shown of a line.
@@ -161,7 +161,10 @@ def _reading(lines, separator, quote, decimal):
     rows = [[]]
   found = _Reading(separator, quote, decimal, rows, 0, 0.0)
   counts = [len(row) for row in found.body]
-  num_cells = max(set(counts), key=lambda own: (counts.count(own), own))
+  # Of two that are equally frequent that of the first line, if it is one.
+  num_cells = max(
+    set(counts), key=lambda own: (counts.count(own), own == len(rows[0]), own)
+  )
   if len(rows[0]) > num_cells == 1 and not any(map(found.is_number, rows[0])):
     # Names that most lines do not follow: so they are broken.
     num_cells = len(rows[0])
@@ -265,7 +268,8 @@ def _fitted(source, found, names, body):
       return [*names, ""]
     # R writes the names of the rows without one for themselves.
     firsts = [row[0] for row in body]
-    if len(set(firsts)) == len(firsts):
+    is_unique = len(set(firsts)) == len(firsts)
+    if is_unique and not any(_is_decimal(cell, found) for cell in firsts):
       return ["", *names]
   raise ValueError(
     f"{source} has a header of {len(names)} cells, {_brief(names)}, takes"

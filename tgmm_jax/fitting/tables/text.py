@@ -98,6 +98,9 @@ def _frame(source, body, found, *, skip):
   # Only here: pandas takes its time.
   import pandas as pd
 
+  # To the last digit; what older versions must be told newer ones refuse.
+  version = tuple(map(int, pd.__version__.split(".")[:2]))
+  is_told = version < (3, 1)
   separator = {" ": r"\s+", None: "\0"}.get(found.separator, found.separator)
   try:
     return pd.read_csv(
@@ -112,7 +115,7 @@ def _frame(source, body, found, *, skip):
       # What is missing is told by `columns`, in any mixture of letters.
       keep_default_na=False,
       na_values=["", "NA", "NaN", "nan", "N/A", "-", "NULL", "null"],
-      float_precision="round_trip",
+      **({"float_precision": "round_trip"} if is_told else {}),
       low_memory=False,
     )
   except pd.errors.EmptyDataError:
