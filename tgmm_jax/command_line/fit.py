@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import pathlib
 from typing import Any
 
 from tgmm_jax.command_line import arguments as arguments_lib
@@ -79,19 +80,15 @@ def run(arguments: argparse.Namespace) -> None:
   given = {name: own for name, own in given.items() if own is not None}
   found = fitting.fit(table.points, arguments.components, **given)
   shown.refuse_invalid(found, table)
+  found = found._replace(columns=shown.names_of(table))
   shown.write_tables(found, table)
   if arguments.output:
     path = os.path.realpath(arguments.output)
-    shown.aligned(found, table).save(path, overwrite=arguments.force)
+    shown.of_all_rows(found, table).save(path, overwrite=arguments.force)
     streams.say(f"fit: {arguments.output}")
   if arguments.plot:
-    picture = shown.picture(
-      found,
-      table,
-      arguments.plot,
-      covariance_type=arguments.covariance_type,
-    )
-    outputs.write(arguments.plot, picture)
+    suffix = pathlib.PurePath(arguments.plot).suffix.lower()
+    outputs.write(arguments.plot, shown.picture(found, table, suffix))
     streams.say(f"plot: {arguments.plot}")
 
 

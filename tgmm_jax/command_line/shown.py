@@ -1,7 +1,5 @@
 """What a fit looks like: a table, JSON and a picture."""
 
-import pathlib
-
 import numpy as np
 import rich.box
 import rich.console
@@ -51,8 +49,14 @@ def write_tables(found: "fitting.Fit", table: "fitting.Table") -> None:
     console.print("probabilities of K: " + ", ".join(texts))
 
 
-def aligned(found: "fitting.Fit", table: "fitting.Table") -> "fitting.Fit":
-  """The fit with what the file says: names, and a label for each of its rows.
+def names_of(table: "fitting.Table") -> tuple[str, ...] | None:
+  """The names of the coordinates, where the file has them and all differ."""
+  is_told = table.has_names and len(set(table.columns)) == len(table.columns)
+  return table.columns if is_told else None
+
+
+def of_all_rows(found: "fitting.Fit", table: "fitting.Table") -> "fitting.Fit":
+  """The fit with a label for each row of the file.
 
   Args:
     found: the fit.
@@ -60,37 +64,31 @@ def aligned(found: "fitting.Fit", table: "fitting.Table") -> "fitting.Fit":
   """
   labels = np.full(table.num_rows, -1, np.int32)
   labels[table.rows - 1] = found.labels
-  has_names = table.has_names and len(set(table.columns)) == len(table.columns)
-  columns = table.columns if has_names else None
-  return found._replace(labels=labels, columns=columns)
+  return found._replace(labels=labels)
 
 
-def picture(
-  found: "fitting.Fit",
-  table: "fitting.Table",
-  path: str,
-  *,
-  covariance_type: str,
-) -> bytes:
+def picture(found: "fitting.Fit", table: "fitting.Table", suffix: str) -> bytes:
   """The bytes of a picture of a fit.
 
   Args:
     found: the fit.
     table: what was fitted.
-    path: its suffix tells the format.
-    covariance_type: of the mixture.
+    suffix: one of `outputs.PICTURES`, for the format.
   """
   # Only here: matplotlib takes its time.
   from tgmm_jax.figures import fit as fit_figure
   from tgmm_jax.figures import style
 
+  # Between two of them stands a formula.
+  names = [own.replace("$", r"\$") for own in found.columns or ()]
   figure = fit_figure.draw(
     table.points,
     found.mixture,
     np.asarray(found.labels),
-    covariance_type=covariance_type,
+    covariance_type=found.covariance_type,
+    columns=names or None,
   )
-  return style.render(figure, pathlib.Path(path).suffix.lower()[1:])
+  return style.render(figure, suffix.removeprefix("."))
 
 
 def _components(found, table):

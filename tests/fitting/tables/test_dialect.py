@@ -28,6 +28,7 @@ from tgmm_jax.fitting.tables import dialect
     ("-0,5\n1,5\n", None, ",", None),
     ("x\n1,5\n2,5\n", None, ",", ("x",)),
     ("x\n1,5e-07\n2,5\n", None, ",", ("x",)),
+    ('"x,y"\n"1,5"\n"2,5"\n', None, ",", ("x,y",)),
     ("1,5\n2,6\n", ",", ".", None),
     # Dates and texts with blanks.
     ("t,x\n2024-01-01 10:00,1.5\n2024-01-02 11:00,2", ",", ".", ("t", "x")),

@@ -189,15 +189,18 @@ def _quote_of(lines):
   return "'" if is_single else '"'
 
 
-def _is_one_number_a_line(lines, found):
+def _is_one_number_a_line(given, found):
   """Whether what reads as two integers is one number with a decimal comma."""
-  lines = [line.strip().strip(found.quote) for line in lines]
+  lines = [line.strip().strip(found.quote) for line in given]
   first, body = lines[0], lines[1:] or lines
   if not all(_ONE_NUMBER.fullmatch(line) for line in body):
     return False
-  has_commas = any("," in line for line in body)
-  if not has_commas or ("," in first and not _ONE_NUMBER.fullmatch(first)):
+  if not any("," in line for line in body):
     return False
+  if not _ONE_NUMBER.fullmatch(first):
+    # As many names as there are columns.
+    (names,) = cells_of(given[:1], ",", found.quote)
+    return len(names) == 1
   if "," not in first:
     return True
   parts = [line.split(",") for line in lines if "," in line]
