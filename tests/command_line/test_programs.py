@@ -9,10 +9,16 @@ import pytest
 from tgmm_jax.command_line import programs
 
 CODE = """
-import jax, jax.numpy as jnp
-from tgmm_jax.command_line import programs
-programs.keep()
-print(jax.jit(lambda x: jnp.sin(x) + 1.0)(jnp.zeros(3))[0])
+from tgmm_jax import command_line
+from tgmm_jax.command_line import networks, programs
+
+def run(_):
+  programs.keep()
+  import jax, jax.numpy as jnp
+  print(jax.jit(lambda x: jnp.sin(x) + 1.0)(jnp.zeros(3))[0])
+
+networks.run = run
+command_line.main(["networks"])
 """
 
 
@@ -50,10 +56,13 @@ def test_programs_are_kept_and_read_again(tmp_path):
   start(tmp_path, **{programs.VARIABLE: str(own)})
   assert times == {path: path.stat().st_mtime_ns for path in kept}
   assert len(files_of(own)) == len(kept)
-  # Damaged programs are compiled again.
-  for path in files_of(own):
+  # Programs that are damaged are compiled again and kept, with one note.
+  for path in kept:
     path.write_bytes(b"damaged")
-  start(tmp_path, **{programs.VARIABLE: str(own)})
+  notes = start(tmp_path, **{programs.VARIABLE: str(own)})
+  assert notes.startswith("note: kept programs in ")
+  assert notes.count("\n") == 1
+  assert not start(tmp_path, **{programs.VARIABLE: str(own)})
 
 
 @pytest.mark.slow
@@ -68,6 +77,12 @@ def test_nothing_is_kept_where_nothing_can_or_should_be(tmp_path):
   # JAX's own variable comes first.
   start(tmp_path, JAX_COMPILATION_CACHE_DIR=str(tmp_path / "jax"))
   assert not (tmp_path / ".cache").exists()
+
+
+def test_other_warnings_are_others_affair():
+  assert programs.of_warning("points are unlike those") is None
+  message = "Error writing persistent compilation cache entry: disk full"
+  assert "are not kept: Error writing" in programs.of_warning(message)
 
 
 def test_the_folder_is_the_users(monkeypatch):

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Sequence
 from typing import NoReturn
 
-from tgmm_jax.command_line import fit, networks, predict, streams
+from tgmm_jax.command_line import fit, networks, predict, programs, streams
 
 _COMMANDS = (fit, predict, networks)
 # Ended by Ctrl-C, as shells count.
@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     with warnings.catch_warnings():
       warnings.simplefilter("always", UserWarning)
-      warnings.showwarning = _show_warning
+      warnings.showwarning = _shower()
       arguments.run(arguments)
       sys.stdout.flush()
   except BrokenPipeError:
@@ -79,5 +79,17 @@ def _fail(message):
   return 1
 
 
-def _show_warning(message, *_args, **_kwargs):
-  streams.say(f"note: {' '.join(str(message).split())}")
+def _shower():
+  """Shows warnings as notes, those about the cache of programs once."""
+  said = set()
+
+  def show(message, *_args, **_kwargs):
+    text = " ".join(str(message).split())
+    of_cache = programs.of_warning(text)
+    if of_cache is None:
+      streams.say(f"note: {text}")
+    elif not said:
+      said.add(of_cache)
+      streams.say(f"note: {of_cache}")
+
+  return show

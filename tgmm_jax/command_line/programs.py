@@ -9,6 +9,8 @@ import tempfile
 from tgmm_jax.command_line import streams
 
 VARIABLE = "TGMM_JAX_CACHE"
+# In what JAX warns of where it cannot read or write a program.
+_ABOUT = "persistent compilation cache"
 
 
 def keep() -> None:
@@ -36,6 +38,25 @@ def keep() -> None:
   jax.config.update("jax_compilation_cache_dir", str(folder))
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
   jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+
+
+def of_warning(message: str) -> str | None:
+  """What to say of a warning of JAX about kept programs; None of another.
+
+  A call that was killed may leave half a program, which JAX would never write
+  again: where one cannot be read all are removed.
+
+  Args:
+    message: of the warning.
+  """
+  if _ABOUT not in message:
+    return None
+  folder = folder_of(os.environ)
+  if "reading" not in message.lower() or folder is None:
+    return f"compiled programs are not kept: {message}"
+  for path in folder.glob("*-cache"):
+    path.unlink(missing_ok=True)
+  return f"kept programs in {folder} were damaged, and are compiled again"
 
 
 def folder_of(environment: os._Environ | dict[str, str]) -> pathlib.Path | None:
