@@ -32,6 +32,8 @@ PLACES = {
   + ("fitting/estimator/door.py",)
   + ("fitting/fitted/as_sklearn.py", "tasks/images/sources.py"),
   "jinja2": ("figures/report.py",),
+  "pandas": ("fitting/tables/text.py", "fitting/tables/reading.py")
+  + ("solvers/checks/conversion.py",),
   "mlxtend": ("tasks/images/sources.py",),
 }
 NEVER = ("scipy", "torch", "tensorflow", "transformers", "absl")
