@@ -78,7 +78,8 @@ def run(arguments: argparse.Namespace) -> None:
 
   given = {name: getattr(arguments, name) for name in _OPTIONS}
   given = {name: own for name, own in given.items() if own is not None}
-  found = fitting.fit(table.points, arguments.components, **given)
+  with streams.progress():
+    found = fitting.fit(table.points, arguments.components, **given)
   shown.refuse_invalid(found, table)
   found = found._replace(columns=shown.names_of(table))
   shown.write_tables(found, table)
