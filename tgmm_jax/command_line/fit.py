@@ -14,6 +14,7 @@ COVARIANCE_TYPES += ("full",)
 # Options that are arguments of `fitting.fit`, by the names that they have
 # there; those that are not given are left to it.
 _OPTIONS = ("covariance_type", "max_components", "num_restarts", "seed")
+_OPTIONS += ("max_iter", "tol", "min_variance")
 
 
 def add_to(commands: Any) -> None:
@@ -46,10 +47,28 @@ def add_to(commands: Any) -> None:
   )
   parser.add_argument(
     "--restarts",
-    type=values.integer(0),
+    type=values.integer(1),
     dest="num_restarts",
     metavar="R",
-    help="EM from R k-means++ starts as well; the likelier is kept",
+    help="k-means++ starts besides the network's proposals",
+  )
+  parser.add_argument(
+    "--max-iter",
+    type=values.integer(0),
+    metavar="N",
+    help="steps of EM at most",
+  )
+  parser.add_argument(
+    "--tol",
+    type=values.number(0.0),
+    metavar="T",
+    help="EM ends when the mean log-likelihood changes by less",
+  )
+  parser.add_argument(
+    "--min-variance",
+    type=values.number(0.0),
+    metavar="V",
+    help="floor of the variances, in squared units of the points",
   )
   parser.add_argument(
     "--seed", type=values.integer(0, 2**32 - 1), help="of all that is random"

@@ -12,7 +12,7 @@ __all__ = [
   "fit",
   "load",
   "load_fit",
-  "networks_for",
+  "network_for",
   "read_table",
 ]
 
@@ -27,7 +27,7 @@ _PLACES = {
   "fit": ("fits", "fit"),
   "load": ("fitted", "load"),
   "load_fit": ("fitted", "load_fit"),
-  "networks_for": ("networks", "networks_for"),
+  "network_for": ("networks", "network_for"),
   "read_table": ("tables", "read"),
 }
 

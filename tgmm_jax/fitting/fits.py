@@ -1,27 +1,23 @@
 """`tgmm_jax.fit`: the shipped networks propose, EM does the rest.
 
-Networks propose mixtures (`proposals`), and EM goes on from the likeliest of
-each until it converges. What no network covers is fitted by EM from several
-starts.
+K is found on a sample where there are many points (`choice`), and the best fit
+(`search`) goes on with all of them in blocks.
 """
 
 import functools
-from typing import Any, NamedTuple
+import operator
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from tgmm_jax import gmm, pretrained, types
-from tgmm_jax.fitting import networks, proposals
-from tgmm_jax.fitting.fitted import Fit, columns_of
-from tgmm_jax.solvers import checks, combine, em, selection
-from tgmm_jax.tasks import trained_range
+from tgmm_jax import gmm, types
+from tgmm_jax.fitting import choice, progress, search, sizes
+from tgmm_jax.fitting.fitted import Fit, columns_of, posterior
+from tgmm_jax.solvers import checks, em
 
-# The largest K that "auto" tries where the caller names none.
-_MAX_COMPONENTS = 5
-# k-means++ starts where no network covers the problem.
-_NUM_STARTS = 10
+# Points at a time where a fit goes on with more than a sample.
+_BLOCK_SIZE = 16_384
 
 
 def fit(
@@ -30,203 +26,166 @@ def fit(
   *,
   covariance_type: str = "full",
   sample_weight: Any = None,
-  max_components: int = _MAX_COMPONENTS,
+  max_components: int = 20,
+  max_iter: int = 500,
+  tol: float = 1e-6,
+  min_variance: float | None = None,
   num_views: int = 8,
-  num_restarts: int = 0,
+  num_restarts: int = 10,
   seed: int = 0,
 ) -> Fit:
   """Fits one mixture, or a batch of them.
 
-  The first call of a shape compiles for some seconds.
+  It computes in float64, or in float32 where the points are of it. The first
+  call of a size compiles for some seconds: up to 128, 512 and 2,048 points and
+  up to 5, 10 and 20 components share programs, in each d. Of more points a
+  sample of 2,048 tells K and where EM starts. A fit in which a component has
+  collapsed is tried again with a prior that counts for one point (`em.Options`,
+  `prior_if_degenerate`); its method says so.
 
   Args:
     points: `[N, d]` or `[B, N, d]`: an array of any library on the host, a
       frame of pandas, Polars or Arrow, or nested lists.
-    num_components: K, `[B]` of them, or "auto": the K from 1 to
-      `max_components` of highest probability: that by BIC, times K! for the
-      orders of the components.
+    num_components: K, `[B]` of them, or "auto": the K of highest probability:
+      that by BIC, times K! for the orders of the components. K = 1 to 5 are
+      tried, and more until two have been no better.
     covariance_type: one of `gmm.COVARIANCE_TYPES`; "unit" is the known
       identity.
     sample_weight: `[N]` or `[B, N]`, or None for ones; 0 is padding.
-    max_components: the largest K of "auto"; above what the network answers
-      all K are fitted by EM with restarts.
-    num_views: of the networks together, each with EM after it.
-    num_restarts: EM from so many k-means++ starts as well, and the likelier of
-      both is kept; 0: only where no network covers the problem (10 starts).
-    seed: of views and starts, less than 2^32; the same seed gives the same fit.
+    max_components: the largest K that "auto" tries.
+    max_iter: EM steps of a run at most.
+    tol: EM ends when a step changes the mean log-likelihood by less.
+    min_variance: floor of the variances (of the eigenvalues, for full and
+      tied) in squared units of the points, or None.
+    num_views: proposals of the network of the type, where one covers d and K.
+    num_restarts: k-means++ starts besides.
+    seed: of views, starts and samples, less than 2^32; the same seed gives the
+      same fit.
 
   Returns:
-    A `Fit`; arrays without the axis B for one problem.
+    A `Fit`, in NumPy; arrays without the axis B for one problem.
 
   Raises:
     ValueError: wrong shapes or names, K out of range, no good problem.
+
+  Warns:
+    UserWarning: where the largest K that was tried is the best, or one K is
+      what is left because all others ended degenerate.
   """
   columns = columns_of(points)
   points, sample_weight, is_single = checks.one_or_many(
     points, sample_weight=sample_weight
   )
-  checks.name("covariance_type", covariance_type, gmm.COVARIANCE_TYPES)
-  checks.integer("num_views", num_views, lowest=1)
-  checks.integer("num_restarts", num_restarts, lowest=0)
-  checks.integer("max_components", max_components, lowest=1)
-  checks.integer("seed", seed, lowest=0, highest=2**32 - 1)
   is_auto = isinstance(num_components, str)
+  checks.name("covariance_type", covariance_type, gmm.COVARIANCE_TYPES)
+  for name, value, lowest in (
+    ("num_views", num_views, 1),
+    ("num_restarts", num_restarts, 1),
+    ("max_components", max_components, 1),
+    ("max_iter", max_iter, 0),
+  ):
+    checks.integer(name, value, lowest=lowest)
+  checks.integer("seed", seed, lowest=0, highest=2**32 - 1)
   if is_auto:
     checks.name("num_components", num_components, ("auto",), "or an integer")
   batch = checks.batch(
     points, 1 if is_auto else num_components, sample_weight=sample_weight
   )
-  settings = _Settings(covariance_type, int(num_views), int(num_restarts))
-  key = jax.random.key(seed)
-  if is_auto:
-    found = _fit_auto(key, batch, max_components, settings)
-  else:
-    found = _fit(key, batch, settings)
+  settings = search.Settings(
+    covariance_type,
+    int(num_views),
+    int(num_restarts),
+    {"max_iter": max_iter, "tol": tol, "min_variance": min_variance},
+    int(seed),
+  )
+  with progress.reported("fit"):
+    found = _fit(batch, int(max_components) if is_auto else None, settings)
   found = found[0] if is_single else found
   return found._replace(columns=columns)
 
 
-class _Settings(NamedTuple):
-  """What holds for all problems of a call."""
-
-  covariance_type: str
-  num_views: int
-  num_restarts: int
-
-
-def _fit(key, batch, settings):
-  """Fits a batch whose K are given."""
-  counts = sorted(set(np.asarray(batch.num_components).tolist()))
-  names = networks.networks_for(
-    batch.points.shape[-1], counts, covariance_type=settings.covariance_type
-  )
-  results, methods = _candidates(key, batch, settings, names)
-  stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *results)
-  choice = jax.vmap(combine.most_likely, in_axes=1)(stacked)
-  result = jax.tree.map(
-    lambda leaf: leaf[choice, jnp.arange(len(choice))], stacked
-  )
-  mixture = _sort(result.mixture, covariance_type=settings.covariance_type)
-  return Fit(
-    mixture=mixture,
-    num_components=batch.num_components,
-    log_likelihood=result.log_likelihood,
-    labels=_labels(batch, mixture, covariance_type=settings.covariance_type),
-    status=result.status,
-    num_iters=result.num_iters,
-    method_index=choice.astype(jnp.int32),
-    is_outside_range=_is_outside(names, batch, result.status, settings),
-    covariance_type=settings.covariance_type,
-    methods=tuple(methods),
-  )
-
-
-def _candidates(key, batch, settings, names):
-  """The fits among which the likeliest is chosen, and whose each is."""
-  keys = jax.random.split(key, 3)
-  run_batch = functools.partial(
-    em.run_batch, covariance_type=settings.covariance_type
-  )
-  num_views = settings.num_views
-  results, methods = [], []
-  for index, name in enumerate(names[:num_views]):
-    card, params = networks.loaded(name)
-    start = proposals.best(
-      keys[0],
-      batch,
-      config=card.config,
-      params=params,
-      covariance_type=settings.covariance_type,
-      # Dealt out in turn, the first network's own first.
-      num_views=len(range(index, num_views, len(names))),
-    )
-    results.append(run_batch(keys[1], batch, init=start))
-    methods.append(f"network {name}")
-  if not names or settings.num_restarts:
-    num_init = settings.num_restarts or _NUM_STARTS
-    results.append(run_batch(keys[2], batch, num_init=num_init))
-    methods.append("EM")
-  return results, methods
-
-
-def _fit_auto(key, batch, max_components, settings):
-  """Fits K = 1 ... R; of each problem the most probable one is kept."""
-  num_problems, num_points, _ = batch.points.shape
-  candidates = np.arange(1, min(max_components, num_points) + 1, dtype=np.int32)
-  tried = selection.with_candidates(batch, candidates)
-  found = _fit(key, tried, settings)
-  counts = tried.num_components
-  bic = jax.vmap(
-    lambda points, mixture, count, weight: selection.bic(
+def _fit(batch, max_components, settings):
+  """A batch that has passed the door; K is looked for up to a limit, if any."""
+  points, sample_weight = map(np.asarray, (batch.points, batch.sample_weight))
+  problems = sizes.problems_of(points, sample_weight, seed=settings.seed)
+  if max_components is None:
+    num_components = np.asarray(batch.num_components)
+    found = search.find(problems, num_components, settings)
+    chosen = choice.Chosen(found, num_components, None, None)
+  else:
+    chosen = choice.choose(problems, max_components, settings)
+  found = chosen.found
+  search.warn_if_outside(found)
+  labels = found.labels[:, : points.shape[1]]
+  if problems.is_sample:
+    progress.step("all points")
+    found = _go_on(points, sample_weight, chosen, settings)
+    labels = posterior.of_fit(
       points,
-      mixture,
-      count,
+      found.mixture,
+      found.status,
+      "labels",
       covariance_type=settings.covariance_type,
-      sample_weight=weight,
+      sample_weight=sample_weight,
     )
-  )(tried.points, found.mixture, counts, tried.sample_weight)
-  # BIC is of one order of the components; all K! are the same mixture.
-  cost = bic - 2.0 * jax.scipy.special.gammaln(counts + 1.0)
-  is_good = found.status < types.Status.DEGENERATE
-  cost = jnp.where(is_good, cost, jnp.inf)
-  cost = cost.reshape(num_problems, len(candidates))
-  # Where every fit is degenerate one component is what is left.
-  cost = jnp.where(jnp.all(jnp.isinf(cost), axis=1, keepdims=True), 0.0, cost)
-  rows = jnp.arange(num_problems) * len(candidates) + jnp.argmin(cost, axis=1)
-  chosen = jax.tree.map(lambda leaf: leaf[rows], found)
-  return chosen._replace(
-    candidates=tuple(candidates.tolist()),
-    probabilities=jax.nn.softmax(-0.5 * cost, axis=1),
+  return Fit(
+    mixture=found.mixture,
+    num_components=chosen.num_components.astype(np.int32),
+    log_likelihood=found.log_likelihood,
+    labels=labels,
+    status=found.status,
+    num_iters=found.num_iters,
+    method_index=found.method_index.astype(np.int32),
+    is_outside_range=found.is_outside,
+    probabilities=chosen.probabilities,
+    candidates=chosen.candidates,
+    covariance_type=settings.covariance_type,
+    methods=found.methods,
   )
 
 
-def _sort(mixture, *, covariance_type):
-  """Components by ascending weight, padding last."""
-  is_padding = mixture.weights == 0
-  order = jnp.argsort(jnp.where(is_padding, jnp.inf, mixture.weights), axis=-1)
-
-  def take(leaf):
-    shape = order.shape + (1,) * (leaf.ndim - order.ndim)
-    return jnp.take_along_axis(leaf, order.reshape(shape), axis=1)
-
-  covariances = mixture.covariances
-  if gmm.kind_of(covariance_type).is_per_component:
-    covariances = take(covariances)
-  return types.Mixture(take(mixture.weights), take(mixture.means), covariances)
-
-
-@functools.partial(jax.jit, static_argnames="covariance_type")
-def _labels_of(points, sample_weight, mixture, *, covariance_type):
-  predict = functools.partial(gmm.predict, covariance_type=covariance_type)
-  return jnp.where(sample_weight > 0, jax.vmap(predict)(points, mixture), -1)
-
-
-def _labels(batch, mixture, *, covariance_type):
-  """The most probable component of each point, -1 on padding."""
-  return _labels_of(
-    batch.points, batch.sample_weight, mixture, covariance_type=covariance_type
+def _go_on(points, sample_weight, chosen, settings):
+  """EM with all points from the fit of a sample, one problem after another."""
+  resized = functools.partial(
+    sizes.resized, covariance_type=settings.covariance_type
   )
-
-
-def _is_outside(names, batch, status, settings):
-  """Which are unlike the tasks of the first network; warns if any is."""
-  is_outside = np.zeros(len(batch.points), bool)
-  if not names:
-    return is_outside
-  card, _ = networks.loaded(names[0])
-  if proposals.guesses_scale(
-    card.config, covariance_type=settings.covariance_type
-  ):
-    # The network saw several guesses of the scale.
-    return is_outside
-  limits = card.range_of(batch.points.shape[-1])
-  about = pretrained.about(card.config)
-  found = jax.vmap(
-    lambda points, weight: trained_range.is_outside(
-      limits, points, sample_weight=weight, about=about
+  found = jax.tree.map(np.array, chosen.found._replace(methods=None))
+  for index, num_components in enumerate(chosen.num_components):
+    if found.status[index] == types.Status.INVALID_INPUT:
+      continue
+    one = jax.tree.map(operator.itemgetter(index), found.mixture)
+    is_point = sample_weight[index] > 0
+    result, prior_size = _run(
+      (points[index][is_point], sample_weight[index][is_point]),
+      resized(one, num_components),
+      float(found.prior_size[index]),
+      settings,
     )
-  )(batch.points, batch.sample_weight)
-  is_valid = np.asarray(status) != types.Status.INVALID_INPUT
-  is_outside = is_valid & np.asarray(found)
-  pretrained.warn_if_outside(card, is_outside)
-  return is_outside
+    mixture = resized(result.mixture, one.weights.size)
+    for leaf, own in zip(found.mixture, mixture, strict=True):
+      if leaf is not None:
+        leaf[index] = own
+    found.log_likelihood[index] = result.log_likelihood
+    found.status[index] = result.status
+    found.num_iters[index] = result.num_iters
+    if prior_size > found.prior_size[index]:
+      found.method_index[index] += len(chosen.found.methods) // 2
+  return found._replace(methods=chosen.found.methods)
+
+
+def _run(block, start, prior_size, settings):
+  """EM from a start with all points; once more with a prior if it must be."""
+  run = functools.partial(
+    em.fit_stream,
+    jax.random.key(settings.seed),
+    [block],
+    start.weights.size,
+    covariance_type=settings.covariance_type,
+    init=start,
+    block_size=_BLOCK_SIZE,
+    **settings.options,
+  )
+  result = run(prior_size=prior_size)
+  if result.status == types.Status.DEGENERATE and prior_size == 0:
+    return run(prior_size=search.PRIOR_SIZE), search.PRIOR_SIZE
+  return result, prior_size

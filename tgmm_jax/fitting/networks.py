@@ -1,4 +1,4 @@
-"""Which shipped networks propose for which problems."""
+"""Which shipped network proposes for which problems."""
 
 import functools
 from collections.abc import Sequence
@@ -12,8 +12,7 @@ from tgmm_jax import pretrained
 if TYPE_CHECKING:
   from tgmm_jax.models import factory
 
-# The networks that propose for a type; they share the views. Data that are
-# unlike one network's tasks are often like the other's.
+# The networks that propose for a type: the first that covers d and K.
 _NETWORKS = {
   "unit": ("unit",),
   "tied_spherical": ("tied_spherical", "unit"),
@@ -24,31 +23,29 @@ _NETWORKS = {
 }
 
 
-def networks_for(
+def network_for(
   dim: int,
   num_components: Sequence[int],
   *,
   covariance_type: str,
-) -> tuple[str, ...]:
-  """The shipped networks that propose for such problems.
+) -> str | None:
+  """The shipped network that proposes for such problems; None where none does.
 
   Args:
-    covariance_type: one of `gmm.COVARIANCE_TYPES`.
     dim: d.
     num_components: all K of a batch.
+    covariance_type: one of `gmm.COVARIANCE_TYPES`.
   """
   cards = pretrained.available()
-  names = ()
   for name in _NETWORKS[covariance_type]:
     card = cards.get(name)
-    is_covered = (
+    if (
       card is not None
       and (card.max_dim is None or dim <= card.max_dim)
       and set(num_components) <= set(card.num_components)
-    )
-    if is_covered:
-      names += (name,)
-  return names
+    ):
+      return name
+  return None
 
 
 def coverage(*, covariance_type: str) -> str:

@@ -2,34 +2,43 @@
 
 It looks at a problem from several views: rotations of its frame and, where the
 variances are unknown to a network that has a unit of its own, several guesses
-of the noise's scale. A few EM steps follow each proposal, with the covariances
-that are asked for, and the likeliest is kept.
+of the noise's scale.
 """
 
 import functools
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from tgmm_jax import gmm, linalg, types
-from tgmm_jax.solvers import checks, combine, em
+from tgmm_jax import gmm, linalg, pretrained, types
+from tgmm_jax.fitting import networks, programs, sizes
+from tgmm_jax.models import factory
 from tgmm_jax.solvers import covariance as covariance_lib
+from tgmm_jax.tasks import trained_range
 
-if TYPE_CHECKING:
-  from tgmm_jax.models import factory
-
-# EM steps after each proposal.
-_NUM_STEPS = 10
+# A network reads a sample of more points: it was trained on 128 at most.
+_MOST_ROWS = 512
 # Guesses of the noise's standard deviation, as shares of the points' spread.
 _LOWEST_SHARE, _HIGHEST_SHARE = 0.08, 0.6
-# Forward passes at a time.
-_BATCH_SIZE = 128
 
 
-def guesses_scale(
-  config: "factory.ModelConfig", *, covariance_type: str
-) -> bool:
+class Proposals(NamedTuple):
+  """What a network answers to V views of each of B problems.
+
+  Attributes:
+    starts: a mixture `[B, V, ...]`, finite; without covariances where the
+      network's are of another type.
+    is_outside: `[B]` bool, whether the points look unlike those that the
+      network was trained on; False where it sees several guesses of the scale.
+  """
+
+  starts: types.Mixture
+  is_outside: np.ndarray
+
+
+def guesses_scale(config: factory.ModelConfig, *, covariance_type: str) -> bool:
   """Whether the noise's scale must be guessed before a network can look.
 
   It must where the variances are unknown and the network has a unit of its own.
@@ -42,118 +51,126 @@ def guesses_scale(
   return not is_known and not config.is_scale_free
 
 
-def best(
-  key: jax.Array,
-  batch: checks.Batch,
+def propose(
+  name: str,
+  keys: np.ndarray,
+  problems: sizes.Problems,
+  num_components: np.ndarray,
   *,
-  config: "factory.ModelConfig",
-  params: "factory.Params",
   covariance_type: str,
   num_views: int,
-) -> types.Mixture:
-  """The likeliest mixture after a few EM steps from each view's proposal.
+  seed: int,
+) -> Proposals:
+  """What a shipped network answers.
 
   Args:
-    key: consumed; the views.
-    batch: the problems; K is at most the network's.
-    config: of the network.
-    params: its parameters.
+    name: of the network, one that covers the problems.
+    keys: `[B, 2]`, data of keys, consumed; the views.
+    problems: B of them; of many points the network reads a sample.
+    num_components: `[B]`.
     covariance_type: of the mixtures, one of `gmm.COVARIANCE_TYPES`.
     num_views: V.
+    seed: of the sample.
 
   Returns:
-    A `Mixture` with the axis B; points that are not finite have one too, which
-    means nothing.
+    Proposals in the coordinates of the problems, in float64; of points that are
+    not finite they mean nothing.
   """
-  num_problems = batch.points.shape[0]
-  start = _propose(
-    key,
-    params,
-    batch._replace(max_components=None),
-    config=config,
-    num_views=num_views,
-    covariance_type=covariance_type,
-    max_components=batch.max_components,
+  card, params = networks.loaded(name)
+  points, sample_weight, *_ = problems.sampled(_MOST_ROWS, seed=seed)
+  scale = np.ones(len(points))
+  if not gmm.kind_of(covariance_type).is_known:
+    extent = np.max(np.abs(points), axis=(1, 2))
+    is_usable = np.isfinite(extent) & (extent > 0)
+    scale = np.exp2(np.floor(np.log2(np.where(is_usable, extent, 1.0))))
+  is_guessed = guesses_scale(card.config, covariance_type=covariance_type)
+  limits = None if is_guessed else card.range_of(points.shape[-1])
+  with np.errstate(over="ignore"), jax.enable_x64(False):
+    found = _propose(
+      keys,
+      params,
+      (points / scale[:, None, None]).astype(np.float32),
+      num_components,
+      sample_weight.astype(np.float32),
+      limits,
+      config=card.config,
+      num_views=num_views,
+      covariance_type=covariance_type,
+    )
+  starts, is_outside = jax.tree.map(np.asarray, found)
+  scale = scale[:, None, None, None]
+  weights, means, covariances = (
+    None if leaf is None else leaf.astype(np.float64) for leaf in starts
   )
-  if config.covariance_type != covariance_type:
-    start = start._replace(covariances=None)
-  found = em.run_batch(
-    key,
-    jax.tree.map(
-      lambda leaf: jnp.repeat(leaf, num_views, axis=0),
-      batch._replace(max_components=None),
-    )._replace(max_components=batch.max_components),
-    covariance_type=covariance_type,
-    init=start,
-    max_iter=_NUM_STEPS,
-    tol=0.0,
-  )
-  by_view = jax.tree.map(
-    lambda leaf: leaf.reshape(num_problems, num_views, *leaf.shape[1:]), found
-  )
-  choice = jax.vmap(combine.most_likely)(by_view)
-  return jax.tree.map(
-    lambda leaf: leaf[jnp.arange(num_problems), choice], by_view.mixture
+  if card.config.covariance_type != covariance_type:
+    covariances = None
+  elif covariances is not None:
+    covariances = (
+      covariances * scale.reshape(-1, *(1,) * (covariances.ndim - 1)) ** 2
+    )
+  return Proposals(
+    types.Mixture(weights, means * scale, covariances), is_outside
   )
 
 
 @functools.partial(
-  jax.jit,
-  static_argnames=("config", "num_views", "covariance_type", "max_components"),
+  programs.quick, static_argnames=("config", "num_views", "covariance_type")
 )
 def _propose(
-  key,
+  keys,
   params,
-  batch,
+  points,
+  num_components,
+  sample_weight,
+  limits,
   *,
   config,
   num_views,
   covariance_type,
-  max_components,
 ):
-  """What the network answers to each view, a mixture with the axis B V."""
-  from tgmm_jax.models import factory  # with Flax, which takes a second
-
+  """A mixture with the axes B and V, and whether problems are outside `[B]`."""
   solve = factory.solver(factory.build(config), params, knows_origin=False)
-  own_type = config.covariance_type
-  own_kind = gmm.kind_of(own_type)
-  is_guessed = guesses_scale(config, covariance_type=covariance_type)
-  has_one_scale = gmm.kind_of(covariance_type).frame == "similarity"
-  num_problems = batch.points.shape[0]
   shares = jnp.geomspace(_LOWEST_SHARE, _HIGHEST_SHARE, num_views)
+  about = pretrained.about(config)
 
-  def propose_one(index):
-    problem, view = index // num_views, index % num_views
-    weight = batch.sample_weight[problem]
-    own = jnp.where((weight > 0)[:, None], batch.points[problem], 0.0)
-    centre = linalg.weighted_mean(own, sample_weight=weight)
-    scale = jnp.ones(own.shape[-1], own.dtype)
-    if is_guessed:
-      squares = jnp.where((weight > 0)[:, None], (own - centre) ** 2, 0.0)
-      variance = weight @ squares / jnp.sum(weight)
-      if has_one_scale:
-        variance = jnp.full_like(variance, jnp.mean(variance))
-      deviation = jnp.sqrt(jnp.where(variance > 0, variance, 1.0))
-      scale = deviation * shares[view]
-    result = solve(
-      jax.random.fold_in(key, index),
-      (own - centre) / scale,
-      batch.num_components[problem],
-      sample_weight=weight,
+  def propose_one(key, points, num_components, weight):
+    key = jax.random.wrap_key_data(key)
+    mean = linalg.weighted_mean(points, sample_weight=weight)
+    own = jnp.where((weight > 0)[:, None], points - mean, 0.0)
+    look = functools.partial(
+      _look, solve, own, num_components, weight, config, covariance_type
     )
-    weights, means, covariances = result.mixture
-    is_component = weights > 0
-    means = jnp.where(is_component[:, None], means * scale + centre, 0.0)
-    if not own_kind.is_known:
-      covariances = covariance_lib.scaled(
-        covariances, scale, covariance_type=own_type
+    starts = jax.vmap(look)(jax.random.split(key, num_views), shares)
+    starts = starts._replace(
+      means=jnp.where(starts.weights[..., None] > 0, starts.means + mean, 0.0)
+    )
+    is_outside = jnp.zeros((), bool)
+    if limits is not None:
+      is_outside = trained_range.is_outside(
+        limits, points, sample_weight=weight, about=about
       )
-    if own_kind.is_per_component:
-      covariances = covariances[:max_components]
-    return types.Mixture(
-      weights[:max_components], means[:max_components], covariances
-    )
+    return starts, is_outside
 
-  return jax.lax.map(
-    propose_one, jnp.arange(num_problems * num_views), batch_size=_BATCH_SIZE
+  return programs.over_problems(
+    propose_one, keys, points, num_components, sample_weight
   )
+
+
+def _look(
+  solve, points, num_components, weight, config, covariance_type, key, share
+):
+  """What a network answers to one view of centred points."""
+  scale = jnp.ones(points.shape[-1], points.dtype)
+  if guesses_scale(config, covariance_type=covariance_type):
+    variance = weight @ points**2 / jnp.sum(weight)
+    if gmm.kind_of(covariance_type).frame == "similarity":
+      variance = jnp.full_like(variance, jnp.mean(variance))
+    scale = jnp.sqrt(jnp.where(variance > 0, variance, 1.0)) * share
+  weights, means, covariances = solve(
+    key, points / scale, num_components, sample_weight=weight
+  ).mixture
+  if not gmm.kind_of(config.covariance_type).is_known:
+    covariances = covariance_lib.scaled(
+      covariances, scale, covariance_type=config.covariance_type
+    )
+  return types.Mixture(weights, means * scale, covariances)

@@ -12,8 +12,6 @@ import importlib.resources
 import json
 import os
 import pathlib
-import sys
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -23,6 +21,7 @@ import safetensors
 import safetensors.numpy
 
 from tgmm_jax import types
+from tgmm_jax.solvers import checks
 from tgmm_jax.tasks import trained_range
 from tgmm_jax.training import files
 
@@ -272,21 +271,11 @@ def warn_if_outside(card: Card, is_outside: jax.Array) -> None:
   Python shows the same warning once.
   """
   if not isinstance(is_outside, jax.core.Tracer) and np.any(is_outside):
-    warnings.warn(
+    checks.warn(
       f"points are unlike those that the network {card.name!r} was trained on"
       " (reach or spread): its answer may be poor",
       OutsideRangeWarning,
-      stacklevel=_levels_to_caller(),
     )
-
-
-def _levels_to_caller():
-  """How far up the stack, from the warning function, the library is left."""
-  package = str(pathlib.Path(__file__).parents[1])
-  level, frame = 1, sys._getframe(1)
-  while frame.f_back and frame.f_code.co_filename.startswith(package):
-    level, frame = level + 1, frame.f_back
-  return level
 
 
 def save(

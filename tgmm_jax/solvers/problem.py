@@ -179,11 +179,11 @@ def effective_number(sample_weight: jax.Array) -> jax.Array:
   `(sum w)^2 / sum w^2`: N for equal weights, whatever they are.
 
   Args:
-    sample_weight: `[N]`, not all 0.
+    sample_weight: `[N]`, not all 0; of JAX or NumPy.
   """
   # Twice divided, so that no square leaves the range.
-  share = sample_weight / jnp.max(sample_weight)
-  return jnp.sum(share) ** 2 / jnp.sum(share**2)
+  share = sample_weight / sample_weight.max()
+  return share.sum() ** 2 / (share**2).sum()
 
 
 def conclude(

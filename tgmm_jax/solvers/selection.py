@@ -13,6 +13,7 @@ import numpy as np
 
 from tgmm_jax import gmm, types
 from tgmm_jax.solvers import checks, em, work_queue
+from tgmm_jax.solvers import problem as problem_lib
 
 # Criteria are computed for so many fits at a time.
 _CHUNK_SIZE = 64
@@ -84,8 +85,9 @@ def criteria(
     num_components: K of the problem, may be traced; None where the mixture has
       no padding.
     covariance_type: one of `gmm.COVARIANCE_TYPES`.
-    sample_weight: `[N]`, or None for ones. The sample size is the total
-      weight: weight 2 counts as two points.
+    sample_weight: `[N]`, or None for ones; a common factor does not count. The
+      sample size n is their effective number, `problem.effective_number`, and
+      the likelihood counts as that of so many points.
   """
   if num_components is None:
     num_components = mixture.weights.shape[-1]
@@ -99,8 +101,10 @@ def criteria(
   # 0 log 0 is 0, also for a component of weight 0.
   log_share = jnp.where(share > 0, log_joint - log_density[:, None], 0.0)
   entropy = -jnp.sum(share * log_share, axis=-1)
+  size = problem_lib.effective_number(sample_weight)
+  # Once scaled, sums over the points are those of so many points.
+  sample_weight = sample_weight * (size / jnp.sum(sample_weight))
   deviance = -2.0 * jnp.sum(jnp.where(is_point, sample_weight * log_density, 0))
-  size = jnp.sum(sample_weight)
   count = num_parameters(
     num_components, points.shape[-1], covariance_type=covariance_type
   )
@@ -115,8 +119,7 @@ def criteria(
 def bic(points: jax.Array, mixture: types.Mixture, *args, **options):
   """The Bayesian information criterion (Schwarz 1978), `[]`.
 
-  `-2 log L + p log n`, p parameters and n the total weight. Arguments as in
-  `criteria`.
+  `-2 log L + p log n`, p parameters and n points. Arguments as in `criteria`.
   """
   return criteria(points, mixture, *args, **options).bic
 
@@ -182,6 +185,16 @@ def select(
     sample_weight=sample_weight,
     max_components=int(candidates.max()),
   )
+  return checks.in_precision_of(
+    batch.points,
+    lambda: _select(
+      key, batch, candidates, criterion, covariance_type, options
+    ),
+  )
+
+
+def _select(key, batch, candidates, criterion, covariance_type, options):
+  """`select` for what has been checked."""
   keys = jax.vmap(
     jax.vmap(jax.random.fold_in, in_axes=(None, 0)), in_axes=(0, None)
   )(em.keys_of(key, batch.points.shape[0]), candidates)

@@ -11,7 +11,7 @@ import scipy.stats
 from tests.solvers.em import problems as em_problems
 from tgmm_jax import gmm, types
 from tgmm_jax.solvers import em, k_means
-from tgmm_jax.solvers.em import fits as em_fits
+from tgmm_jax.solvers.em import batches
 from tgmm_jax.tasks import mixtures
 
 K, DIM, NUM_POINTS = 3, 4, 40
@@ -330,7 +330,7 @@ def test_items_do_not_depend_on_their_neighbours():
 
 
 def test_two_batches_compile_once():
-  em_fits._fit_batch.clear_cache()
+  batches._fit_batch.clear_cache()
   for seed in (0, 1):
     batch = make_batch(seed=seed)
     em.fit_batch(
@@ -340,7 +340,7 @@ def test_two_batches_compile_once():
       sample_weight=batch.sample_weight,
       max_components=4,
     )
-  assert em_fits._fit_batch._cache_size() == 1
+  assert batches._fit_batch._cache_size() == 1
 
 
 def test_projected_means_leave_the_overall_mean_outside_the_subspace():

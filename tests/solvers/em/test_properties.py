@@ -12,7 +12,7 @@ import pytest
 from tests.solvers import odd_data
 from tgmm_jax import gmm, types
 from tgmm_jax.solvers import em
-from tgmm_jax.solvers.em import fits as em_fits
+from tgmm_jax.solvers.em import batches
 
 N, DIM, K = 40, 3, 3
 NUM_STEPS = 30
@@ -338,7 +338,7 @@ def test_two_batches_and_other_options_compile_once(covariance_type):
     num_init=2,
     batch_size=16,
   )
-  em_fits._fit_batch.clear_cache()
+  batches._fit_batch.clear_cache()
   fit(keys, points, num_components, sample_weight=weight)
   others = take(
     (keys, points + 1.0, num_components, weight), np.arange(B)[::-1]
@@ -356,4 +356,4 @@ def test_two_batches_and_other_options_compile_once(covariance_type):
     {"reg_share": 0.0},
   ):
     fit(keys, points, num_components, sample_weight=weight, **options)
-    assert em_fits._fit_batch._cache_size() == 1, options
+    assert batches._fit_batch._cache_size() == 1, options

@@ -92,8 +92,9 @@ def begin(
       np.broadcast_to(equal, (len(keys), *equal.shape)), None
     )
   elif init_params == "network":
+    seeds = np.asarray(jax.random.key_data(keys))[:, -1]
     drawn = network_start.propose(
-      keys,
+      seeds.tolist(),
       points,
       num_components,
       covariance_type=options["covariance_type"],
@@ -175,7 +176,7 @@ def _random_starts(
         scatter,
         mass,
         jnp.zeros_like(means),
-        jnp.full_like(centre, reg_covar),
+        covariance_lib.Ridge(jnp.full_like(centre, reg_covar), 0.0),
         covariance_type=covariance_type,
       )
     return types.Mixture(mass, means + centre, covariances)

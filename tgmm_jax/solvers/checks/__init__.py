@@ -6,9 +6,16 @@ names the argument, what it got and what it takes. What is traced has no values
 to look at and is taken as it is.
 """
 
-from tgmm_jax.solvers.checks.arguments import integer, name, number, options
+from tgmm_jax.solvers.checks.arguments import (
+  integer,
+  name,
+  number,
+  options,
+  warn,
+)
 from tgmm_jax.solvers.checks.blocks import Block, pieces, reader
 from tgmm_jax.solvers.checks.conversion import array, is_real, numbers_of, shape
+from tgmm_jax.solvers.checks.precision import in_that_of as in_precision_of
 from tgmm_jax.solvers.checks.problems import (
   Batch,
   batch,
@@ -25,6 +32,7 @@ __all__ = [
   "array",
   "batch",
   "good_rows",
+  "in_precision_of",
   "integer",
   "is_real",
   "name",
@@ -37,5 +45,6 @@ __all__ = [
   "reader",
   "shape",
   "values",
+  "warn",
   "weights",
 ]

@@ -1,6 +1,9 @@
-"""Options of a call: names, integers and numbers."""
+"""Options of a call: names, integers and numbers; and warnings about them."""
 
 import numbers
+import pathlib
+import sys
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -78,3 +81,17 @@ def number(argument: str, value: Any, *, lowest: float) -> None:
 def _brief(value):
   text = " ".join(repr(value).split())
   return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
+  """Warns at the caller's line, wherever in the library this is called.
+
+  Args:
+    message: one line.
+    category: of the warning.
+  """
+  package = str(pathlib.Path(__file__).parents[2])
+  level, frame = 2, sys._getframe(1)
+  while frame.f_back and frame.f_code.co_filename.startswith(package):
+    level, frame = level + 1, frame.f_back
+  warnings.warn(message, category, stacklevel=level - 1)

@@ -70,8 +70,10 @@ def numbers_of(
     raise ValueError(f"{argument} {refused}, {takes}") from None
 
 
-def array(argument: str, value: Any, axes: tuple[str, ...]) -> jax.Array:
-  """A JAX array of real numbers with the given axes, none of them empty.
+def array(
+  argument: str, value: Any, axes: tuple[str, ...]
+) -> np.ndarray | jax.Array:
+  """An array of real numbers with the given axes, none of them empty.
 
   Args:
     argument: its name, for the message.
@@ -79,19 +81,14 @@ def array(argument: str, value: Any, axes: tuple[str, ...]) -> jax.Array:
     axes: letters of the axes.
 
   Returns:
-    Float32, or float64 where JAX has 64 bits enabled and `numbers_of` gives
-    float64.
+    Float32 or float64; JAX's of an array of JAX, else NumPy's.
   """
   found = numbers_of(argument, value, axes)
   shape(argument, found, axes, given=value)
   dtype = found.dtype
   if not jnp.issubdtype(dtype, jnp.floating):
     dtype = jnp.float32
-  dtype = jnp.promote_types(dtype, jnp.float32)
-  dtype = jax.dtypes.canonicalize_dtype(dtype)
-  # What becomes inf is refused by its value.
-  with np.errstate(over="ignore"):
-    return jnp.asarray(found, dtype)
+  return found.astype(jnp.promote_types(dtype, jnp.float32), copy=False)
 
 
 def shape(

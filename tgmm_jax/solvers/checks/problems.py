@@ -19,9 +19,9 @@ class Batch(NamedTuple):
     max_components: static K; None where it cannot be told, K being traced.
   """
 
-  points: jax.Array
-  num_components: jax.Array
-  sample_weight: jax.Array
+  points: np.ndarray | jax.Array
+  num_components: np.ndarray | jax.Array
+  sample_weight: np.ndarray | jax.Array
   max_components: int | None
 
 
@@ -32,7 +32,7 @@ def batch(
   sample_weight: Any = None,
   max_components: int | None = None,
 ) -> Batch:
-  """What a caller hands over as a batch, as arrays.
+  """What a caller hands over as a batch, as arrays: of NumPy, but JAX's own.
 
   Args:
     points: what `numbers_of` makes `[B, N, d]` of.
@@ -95,15 +95,20 @@ def one_or_many(
   return found[None], sample_weight, True
 
 
-def weights(sample_weight: Any, points: jax.Array) -> jax.Array:
-  """Weights `[..., N]` of points `[..., N, d]`, ones for None.
+def weights(
+  sample_weight: Any, points: np.ndarray | jax.Array
+) -> np.ndarray | jax.Array:
+  """Weights `[..., N]` of points `[..., N, d]` in their dtype, ones for None.
 
   Raises:
     ValueError: for another shape, or a dtype that is none of real numbers.
   """
   if sample_weight is None:
-    return jnp.ones(points.shape[:-1], points.dtype)
-  return _of_points(sample_weight, points, conversion.array)
+    return _library_of(points).ones(points.shape[:-1], points.dtype)
+  found = _of_points(sample_weight, points, conversion.array)
+  # What becomes inf is refused by its value.
+  with np.errstate(over="ignore"):
+    return found.astype(points.dtype, copy=False)
 
 
 def _of_points(sample_weight, points, convert):
@@ -154,7 +159,7 @@ def _components(num_components, max_components, shape_of):
       )
   if max_components is None:
     max_components = max(1, int(np.max(counts)))
-  return jnp.asarray(counts, jnp.int32), max_components
+  return np.asarray(counts, np.int32), max_components
 
 
 def good_rows(points: jax.Array, weights: jax.Array) -> jax.Array:
@@ -167,15 +172,19 @@ def good_rows(points: jax.Array, weights: jax.Array) -> jax.Array:
   Returns:
     `[..., N]` bool.
   """
-  is_finite = jnp.all(jnp.isfinite(points), axis=-1) | ~(weights > 0)
-  return is_finite & (weights >= 0) & (weights < jnp.inf)
+  library = _library_of(points)
+  is_finite = library.all(library.isfinite(points), axis=-1) | ~(weights > 0)
+  return is_finite & (weights >= 0) & (weights < np.inf)
 
 
-@jax.jit
 def _is_good(points, weights):
   """Which problems of a batch can be fitted, `[B]`."""
-  has_points = jnp.any(weights > 0, axis=1)
-  return jnp.all(good_rows(points, weights), axis=1) & has_points
+  has_points = (weights > 0).any(axis=1)
+  return good_rows(points, weights).all(axis=1) & has_points
+
+
+def _library_of(points):
+  return np if isinstance(points, np.ndarray) else jnp
 
 
 def problem(points: Any, weights: Any) -> None:

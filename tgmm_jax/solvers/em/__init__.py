@@ -1,25 +1,18 @@
 """Expectation-maximisation for mixtures of every covariance type.
 
-`fit` runs EM on one problem, from one start or the best of several; `fit_batch`
-fits many problems and nobody waits for the slowest; `fit_sharded` one very
-large problem over a mesh of devices, `fit_stream` one that never fits in
-memory; `unroll` takes a fixed number of steps that gradients pass through.
+`fit` runs EM on one problem, from one start or the best of several, and
+`fit_trials` from many of which most are given up early; `fit_batch` fits many
+problems and nobody waits for the slowest; `fit_sharded` one very large problem
+over a mesh of devices, `fit_stream` one that never fits in memory; `unroll`
+takes a fixed number of steps that gradients pass through.
 What all of them may be told is `Options`.
 
 `make_plan`, `set_up`, `begin` and `conclude` are the parts that they are made
 of, for solvers that take other steps.
 """
 
-from tgmm_jax.solvers.em.fits import (
-  Ended,
-  fit,
-  fit_batch,
-  fit_each,
-  keys_of,
-  run_batch,
-  start,
-  unroll,
-)
+from tgmm_jax.solvers.em.batches import fit_batch, keys_of, run_batch
+from tgmm_jax.solvers.em.fits import Ended, fit, fit_each, start, unroll
 from tgmm_jax.solvers.em.options import Options, make_plan
 from tgmm_jax.solvers.em.runs import begin, conclude
 from tgmm_jax.solvers.em.sharded import fit_sharded
@@ -33,6 +26,7 @@ from tgmm_jax.solvers.em.steps import (
   step,
 )
 from tgmm_jax.solvers.em.stream import fit_stream
+from tgmm_jax.solvers.em.trials import Tried, fit_trials, run_trials
 
 __all__ = [
   "Ended",
@@ -40,6 +34,7 @@ __all__ = [
   "Options",
   "Start",
   "Statistics",
+  "Tried",
   "begin",
   "conclude",
   "e_step",
@@ -48,12 +43,14 @@ __all__ = [
   "fit_each",
   "fit_sharded",
   "fit_stream",
+  "fit_trials",
   "is_degenerate",
   "keys_of",
   "log_density",
   "m_step",
   "make_plan",
   "run_batch",
+  "run_trials",
   "set_up",
   "start",
   "step",

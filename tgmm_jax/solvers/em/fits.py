@@ -1,4 +1,4 @@
-"""Fits by EM of problems that are in memory: one, many, or step by step."""
+"""Fits by EM of one problem that is in memory, to the end or step by step."""
 
 import functools
 from typing import NamedTuple
@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 
 from tgmm_jax import types
-from tgmm_jax.solvers import checks, work_queue
 from tgmm_jax.solvers.em import options as em_options
 from tgmm_jax.solvers.em import runs as em_runs
 from tgmm_jax.solvers.em import starts as em_starts
@@ -184,110 +183,6 @@ def start(
   return fit(key, points, num_components, **options, max_iter=0).mixture
 
 
-def fit_batch(
-  key: jax.Array,
-  points: jax.Array,
-  num_components: jax.Array | int,
-  *,
-  covariance_type: str = "unit",
-  sample_weight: jax.Array | None = None,
-  max_components: int | None = None,
-  batch_size: int = 64,
-  **options,
-) -> types.SolverResult:
-  """Fits B problems as `jax.vmap` of `fit` would, without its waiting.
-
-  `batch_size` runs (one start of one problem each) are iterated at a time,
-  and where one stops the next begins. Inputs are checked on the host, except
-  inside `jit`.
-
-  Args:
-    key: consumed; one key, folded with the index of each problem, or `[B]`.
-    points: `[B, N, d]`; an array or what NumPy makes one of. Integers, bool
-      and less than float32 become float32, float64 stays where JAX has 64
-      bits enabled and else becomes float32.
-    num_components: `[B]`, or one K for all.
-    covariance_type: as in `fit`.
-    sample_weight: `[B, N]`, or None for ones.
-    max_components: as in `fit`; None takes the largest of `num_components`.
-    batch_size: runs at a time; what fits the caches of a CPU is best there.
-    **options: fields of `em.Options`.
-
-  Returns:
-    A `SolverResult` with a leading axis B. A bad problem among good ones gets
-    the status INVALID_INPUT.
-
-  Raises:
-    ValueError: for wrong shapes and dtypes, K out of range, unknown names,
-      options that no data could make right, and where no problem is good.
-  """
-  batch = checks.batch(
-    points,
-    num_components,
-    sample_weight=sample_weight,
-    max_components=max_components,
-  )
-  return run_batch(
-    key,
-    batch,
-    covariance_type=covariance_type,
-    batch_size=batch_size,
-    **options,
-  )
-
-
-def run_batch(
-  key: jax.Array,
-  batch: checks.Batch,
-  *,
-  covariance_type: str = "unit",
-  batch_size: int = 64,
-  **options,
-) -> types.SolverResult:
-  """`fit_batch` for a batch that has passed the door: no value is looked at.
-
-  Args:
-    key: as in `fit_batch`.
-    batch: from `checks.batch`, or made of such.
-    covariance_type: as in `fit`.
-    batch_size: as in `fit_batch`.
-    **options: fields of `em.Options`.
-
-  Raises:
-    ValueError: for options that no data could make right.
-  """
-  plan = em_options.make_plan(
-    options,
-    batch.points,
-    batch.num_components,
-    covariance_type=covariance_type,
-    max_components=batch.max_components,
-    axes=("B", "N", "d"),
-  )
-  checks.integer("batch_size", batch_size, lowest=1)
-  inputs = em_starts.Inputs(
-    keys_of(key, batch.points.shape[0]),
-    batch.points,
-    batch.num_components,
-    batch.sample_weight,
-    plan.given,
-  )
-  return _fit_batch(inputs, plan.limits, form=plan.form, batch_size=batch_size)
-
-
-def keys_of(key: jax.Array, num_problems: int) -> jax.Array:
-  """A key for each of B problems: those given, or one folded with 0 ... B - 1.
-
-  Args:
-    key: one key, or `[B]`.
-    num_problems: B.
-  """
-  if key.ndim:
-    return key
-  fold_in = jax.vmap(jax.random.fold_in, in_axes=(None, 0))
-  return fold_in(key, jnp.arange(num_problems))
-
-
 def _run_to_end(problem, start, limits, form):
   """A run from its start until it is done; a second one where it must be."""
   options = {"limits": limits, "covariance_type": form.covariance_type}
@@ -370,66 +265,3 @@ def _unroll(inputs, limits, *, form, num_steps):
   runs = jax.tree.map(lambda leaf: leaf[None], run)
   result = em_runs.finish(problem, runs, covariance_type=covariance_type)
   return result._replace(history=jnp.where(problem.is_valid, history, -jnp.inf))
-
-
-@functools.partial(jax.jit, static_argnames=("form", "batch_size"))
-def _fit_batch(inputs, limits, *, form, batch_size):
-  num_init, covariance_type = form.num_init, form.covariance_type
-  num_problems = inputs.points.shape[0]
-  chunk_size = max(1, batch_size // num_init)
-  problems, starts = work_queue.map_in_chunks(
-    lambda one: em_starts.set_up(one, limits, form), inputs, chunk_size
-  )
-
-  def load(index):
-    which = index // num_init
-    problem = jax.tree.map(lambda leaf: leaf[which], problems)
-    start = jax.tree.map(lambda leaf: leaf[which, index % num_init], starts)
-    return problem, start
-
-  def run_all(first):
-    """Goes on with a run for each start; what is done stays so."""
-
-    def load_run(index):
-      problem, start = load(index)
-      return problem, first(index, problem, start)
-
-    return work_queue.run_all(
-      load_run,
-      functools.partial(
-        em_runs.advance, limits=limits, covariance_type=covariance_type
-      ),
-      functools.partial(em_runs.is_done, limits=limits),
-      lambda run: run._replace(anchor=None, log_density=None),
-      num_items=num_problems * num_init,
-      num_slots=batch_size,
-    )
-
-  runs = run_all(
-    lambda index, problem, start: em_runs.begin(
-      problem, start, limits.prior_size
-    )
-  )
-  if form.has_second_run:
-    runs = run_all(functools.partial(_again, runs, limits, covariance_type))
-  runs = jax.tree.map(
-    lambda leaf: leaf.reshape(num_problems, num_init, *leaf.shape[1:]), runs
-  )
-  return work_queue.map_in_chunks(
-    lambda one: em_runs.finish(*one, covariance_type=covariance_type),
-    (problems, runs),
-    chunk_size,
-  )
-
-
-def _again(runs, limits, covariance_type, index, problem, start):
-  """`em_runs.again` of a run of the queue."""
-  blank = em_runs.begin(problem, start)
-  run = jax.tree.map(lambda leaf: leaf[index], runs)
-  return em_runs.again(
-    problem,
-    run._replace(anchor=blank.anchor, log_density=blank.log_density),
-    start,
-    prior_size=limits.prior_if_degenerate,
-    covariance_type=covariance_type,
-  )

@@ -177,6 +177,13 @@ def require_default(
       )
 
 
+def require_drawn(plan: Plan, function: str) -> None:
+  """Refuses a given mixture where starts are drawn."""
+  if plan.given is not None:
+    takes = ", ".join(repr(name) for name in STARTS)
+    raise ValueError(f"init is a Mixture, takes {takes} with {function}")
+
+
 def require_one_run(options: Mapping[str, Any], function: str) -> None:
   """Refuses several runs and projections, for fits of large problems."""
   names = ("num_init", "is_projected", "prior_if_degenerate")

@@ -1,0 +1,134 @@
+"""Problems of all sizes as arrays of a few: those share compiled programs."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from tgmm_jax import gmm, types
+
+# Points of a problem; of more a sample stands for all of them.
+_ROWS = (128, 512, 2048)
+# Components, up to what the networks answer and beyond.
+_COMPONENTS = (5, 10, 20)
+# Problems that are fitted together.
+_PROBLEMS = (1, 16)
+
+
+class Problems(NamedTuple):
+  """B problems of N points as a program takes them, on the host.
+
+  Attributes:
+    points: `[B, n, d]` about the origin; padding is 0.
+    sample_weight: `[B, n]`; 0 on padding.
+    origin: `[B, d]` float64, one of the points: what is small beside the
+      distance from 0 stays.
+    is_sample: whether there are more points than these.
+  """
+
+  points: np.ndarray
+  sample_weight: np.ndarray
+  origin: np.ndarray
+  is_sample: bool
+
+  def take(self, index: np.ndarray) -> "Problems":
+    """Some of the problems."""
+    return self._replace(
+      points=self.points[index],
+      sample_weight=self.sample_weight[index],
+      origin=self.origin[index],
+    )
+
+  def sampled(self, num_rows: int, *, seed: int) -> "Problems":
+    """At most so many points of each, in no order."""
+    if self.points.shape[1] <= num_rows:
+      return self
+    rows = _samples(self.sample_weight, num_rows, seed=seed)
+    return self._replace(
+      points=np.take_along_axis(self.points, rows[..., None], axis=1),
+      sample_weight=np.take_along_axis(self.sample_weight, rows, axis=1),
+      is_sample=True,
+    )
+
+
+def problems_of(
+  points: np.ndarray, sample_weight: np.ndarray, *, seed: int
+) -> Problems:
+  """Problems about one of their points, sampled or padded.
+
+  Args:
+    points: `[B, N, d]`; where the weight is 0 anything.
+    sample_weight: `[B, N]`.
+    seed: of the sample.
+  """
+  is_sample = points.shape[1] > _ROWS[-1]
+  if is_sample:
+    rows = _samples(sample_weight, _ROWS[-1], seed=seed)
+    points = np.take_along_axis(points, rows[..., None], axis=1)
+    sample_weight = np.take_along_axis(sample_weight, rows, axis=1)
+  is_point = sample_weight > 0
+  first = np.argmax(is_point, axis=1)
+  origin = points[np.arange(len(points)), first].astype(np.float64)
+  num_problems, num_points, dim = points.shape
+  num_rows = num_rows_for(num_points)
+  moved = np.zeros((num_problems, num_rows, dim), points.dtype)
+  with np.errstate(invalid="ignore", over="ignore"):
+    moved[:, :num_points] = np.where(
+      is_point[..., None], points - origin[:, None], 0.0
+    )
+  weights = np.zeros((num_problems, num_rows), points.dtype)
+  weights[:, :num_points] = sample_weight
+  return Problems(moved, weights, origin, is_sample)
+
+
+def _samples(sample_weight, num_rows, *, seed):
+  """Rows `[B, n]` with a weight; others only where there are too few."""
+  generator = np.random.default_rng(seed)
+  rows = [
+    np.argpartition(generator.random(own.size) + ~(own > 0), num_rows)[
+      :num_rows
+    ]
+    for own in sample_weight
+  ]
+  return np.sort(rows, axis=1)
+
+
+def num_rows_for(num_points: int) -> int:
+  """How many rows stand for so many points."""
+  return next((rows for rows in _ROWS if rows >= num_points), _ROWS[-1])
+
+
+def max_components_for(num_components: int) -> int:
+  """The static K of a program that answers so many components."""
+  for size in _COMPONENTS:
+    if size >= num_components:
+      return size
+  most = _COMPONENTS[-1]
+  return -(-num_components // most) * most
+
+
+def num_problems_for(count: int) -> int:
+  """How many problems a program takes at a time."""
+  return _PROBLEMS[0] if count == 1 else _PROBLEMS[-1]
+
+
+def resized(
+  mixture: types.Mixture, size: int, *, covariance_type: str
+) -> types.Mixture:
+  """A mixture with padding up to K, or without.
+
+  Args:
+    mixture: of one problem, padding last, of NumPy.
+    size: K.
+    covariance_type: one of `gmm.COVARIANCE_TYPES`.
+  """
+  missing = max(0, size - mixture.weights.size)
+
+  def resize(leaf, mode="constant"):
+    padding = [(0, missing)] + [(0, 0)] * (leaf.ndim - 1)
+    return np.pad(leaf[:size], padding, mode)
+
+  weights, means, covariances = mixture
+  if gmm.kind_of(covariance_type).is_per_component:
+    # Padding has a covariance that can be inverted.
+    covariances = resize(covariances, "edge")
+  return types.Mixture(resize(weights), resize(means), covariances)
