@@ -1,5 +1,7 @@
 """What stands around the rows of a text, and lines far down."""
 
+import time
+
 import numpy as np
 import pytest
 
@@ -50,3 +52,23 @@ def test_numbers_are_read_to_the_last_digit():
   np.testing.assert_array_equal(read("\n".join(lines)).points, points)
   swapped = "\n".join(own.replace(",", ";").replace(".", ",") for own in lines)
   np.testing.assert_array_equal(read(swapped).points, points)
+
+
+def test_cells_of_several_lines():
+  found = read('x,"a\nb"\n1.5,"u\nv"\n2.5,"w\nz"\n')
+  assert found.columns == ("x",)
+  assert found.notes == ("left out: column 'a b' has no numbers ('u\\nv')",)
+  assert found.points[:, 0].tolist() == [1.5, 2.5]
+  found = read('"length\n(mm)",y\n1.5,2\n')
+  assert found.columns == ("length (mm)", "y")
+  # The first thousand lines end within a cell.
+  text = "x,t\n1.5,u\n" + '2.5,"v\nw"\n' * 700
+  assert len(read(text).points) == 701
+
+
+def test_wide_tables_take_no_longer_than_their_cells():
+  points = np.random.default_rng(0).normal(size=(300, 800)).round(3)
+  text = "\n".join(",".join(map(str, row)) for row in points.tolist())
+  start = time.perf_counter()
+  np.testing.assert_array_equal(read(text).points, points)
+  assert time.perf_counter() - start < 10.0

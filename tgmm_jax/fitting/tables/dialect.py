@@ -41,6 +41,7 @@ class Dialect(NamedTuple):
     decimal: "." or ",".
     names: of the header, "" where there is none; None without a header.
     num_cells: of every line after the header.
+    num_headers: 1 if the first line is the header, 0 if none or a comment is.
   """
 
   separator: str | None
@@ -48,6 +49,7 @@ class Dialect(NamedTuple):
   decimal: str
   names: tuple[str, ...] | None
   num_cells: int
+  num_headers: int
 
   @property
   def form(self) -> tuple[str, ...]:
@@ -110,6 +112,8 @@ def cells_of(
     return [[line.strip().strip(quote).strip()] for line in lines]
   if separator == " ":
     lines = [line.replace("\t", " ").strip() for line in lines]
+  # A cell in quotes may go on in the next line.
+  lines = [f"{line}\n" for line in lines]
   reader = csv.reader(
     lines, delimiter=separator, quotechar=quote, skipinitialspace=True
   )
@@ -257,8 +261,15 @@ def _with_header(source, found, comment):
   if names is not None and len(names) != count:
     names = _fitted(source, found, names, body)
   if names is not None:
-    names = tuple(name.strip() for name in names)
-  return Dialect(found.separator, found.quote, found.decimal, names, count)
+    names = tuple(" ".join(name.split()) for name in names)
+  return Dialect(
+    found.separator,
+    found.quote,
+    found.decimal,
+    names,
+    count,
+    int(has_header),
+  )
 
 
 def _fitted(source, found, names, body):

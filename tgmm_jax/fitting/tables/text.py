@@ -6,8 +6,8 @@ import re
 from tgmm_jax.fitting.tables import columns, dialect
 from tgmm_jax.fitting.tables.record import Raw, counted
 
-# Lines from which the dialect is guessed.
-_NUM_LINES = 1000
+# Lines from which the dialect is guessed, fewer where they are long.
+_NUM_LINES, _NUM_LETTERS, _LEAST_LINES = 1000, 100_000, 20
 _COMMENTS = ("#", "%", "//")
 _UNEVEN = re.compile(r"Expected (\d+) fields in line (\d+), saw (\d+)")
 # A line within the text that is blank, or a comment.
@@ -36,13 +36,12 @@ def of_text(source: str, text: str, encoding: str = "utf-8") -> Raw:
     comment=comments[-1].lstrip("#%/").strip() if comments else None,
   )
   body, num_inner = _body(text[position:])
-  is_first_line_names = found.names is not None and _is_header(head, found)
-  frame = _frame(source, body, found, skip=int(is_first_line_names))
+  frame = _frame(source, body, found)
   if not len(frame):
     raise ValueError(f"{source} has no rows of numbers")
   own = [frame[index] for index in range(found.num_cells)]
   if own[-1].isna().any():
-    _refuse_short_lines(source, body, found, skip=int(is_first_line_names))
+    _refuse_short_lines(source, body, found)
   form = found.form
   if encoding not in ("utf-8", "utf-8-sig"):
     form += (encoding,)
@@ -50,7 +49,7 @@ def of_text(source: str, text: str, encoding: str = "utf-8") -> Raw:
   if found.names is not None and not any(map(_is_name, found.names)):
     shown = (found.separator or "").join(found.names)
     notes.append(f"the first line, {shown}, is taken for the header")
-  is_last_names = found.names is not None and not is_first_line_names
+  is_last_names = found.names is not None and not found.num_headers
   count = num_inner + len(comments) - is_last_names
   if count:
     notes.append(f"left out: {counted(count, 'comment line')}")
@@ -62,6 +61,8 @@ def _preamble(text):
   lines, comments, separator = [], [], None
   position = start = 0
   while position < len(text) and len(lines) < _NUM_LINES:
+    if position - start > _NUM_LETTERS and len(lines) >= _LEAST_LINES:
+      break
     end = text.find("\n", position)
     end = len(text) if end < 0 else end
     line = text[position:end]
@@ -76,6 +77,9 @@ def _preamble(text):
     else:
       start = start if lines else end - len(line)
       lines.append(line)
+  # A cell may go over several lines: those of the last may be missing.
+  while position < len(text) and "".join(lines).count('"') % 2:
+    lines.pop()
   return lines, start, comments, separator
 
 
@@ -88,13 +92,7 @@ def _body(text):
   return "\n".join(rows), len(lines) - len(rows)
 
 
-def _is_header(head, found):
-  """Whether the names stand in the first line, not in a comment."""
-  (cells,) = dialect.cells_of(head[:1], found.separator, found.quote)
-  return [cell for cell in cells if cell] == [own for own in found.names if own]
-
-
-def _frame(source, body, found, *, skip):
+def _frame(source, body, found):
   # Only here: pandas takes its time.
   import pandas as pd
 
@@ -110,7 +108,7 @@ def _frame(source, body, found, *, skip):
       quotechar=found.quote,
       header=None,
       names=range(found.num_cells),
-      skiprows=skip,
+      skiprows=found.num_headers,
       skipinitialspace=True,
       # What is missing is told by `columns`, in any mixture of letters.
       keep_default_na=False,
@@ -126,16 +124,16 @@ def _frame(source, body, found, *, skip):
       raise ValueError(f"{source} cannot be read: {error}") from None
     takes, line, count = map(int, uneven.groups())
     raise ValueError(
-      f"{source} has {count} cells in row {line - skip}, takes {takes}"
-      f" ({found.form[0]})"
+      f"{source} has {count} cells in row {line - found.num_headers}, takes"
+      f" {takes} ({found.form[0]})"
     ) from None
 
 
-def _refuse_short_lines(source, body, found, *, skip):
+def _refuse_short_lines(source, body, found):
   """`pandas` fills up lines that end early; they are broken."""
   lines = [line for line in body.split("\n") if line.strip()]
   rows = dialect.cells_of(lines, found.separator, found.quote)
-  for index, row in enumerate(rows[skip:]):
+  for index, row in enumerate(rows[found.num_headers :]):
     if len(row) < found.num_cells:
       shown = (found.separator or "").join(row)[:40]
       raise ValueError(
