@@ -119,10 +119,10 @@ def test_labels_are_those_of_the_files_rows(fitted, tmp_path, capsys):
   ("option", "name", "message"),
   [
     ("--output", "a.csv", "takes a path that ends in .json or .safetensors"),
-    ("--output", "no/a.json", "takes a path in a folder that is"),
+    ("--output", "no/a.json", "takes a path in a folder that exists"),
     ("--output", "old.json", "which exists: --force replaces it"),
     ("--plot", "a.gif", "takes a path that ends in .png or .pdf"),
-    ("--plot", "no/a.png", "takes a path in a folder that is"),
+    ("--plot", "no/a.png", "takes a path in a folder that exists"),
     ("--plot", "old.png", "which exists"),
   ],
 )

@@ -50,7 +50,7 @@ def test_files_that_exist_are_replaced_by_force_alone(tmp_path):
 
 
 def test_places_that_cannot_be_written_to(tmp_path):
-  assert "a folder that is" in refusal(tmp_path / "no" / "a.json")
+  assert "a folder that exists" in refusal(tmp_path / "no" / "a.json")
   assert "of a plain file" in refusal(tmp_path, is_forced=True)
   assert "of a plain file" in refusal(os.devnull, is_forced=True)
   assert "ends in .json or .png" in refusal("a", suffixes=(".json", ".png"))

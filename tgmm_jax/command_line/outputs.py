@@ -41,7 +41,9 @@ def check(
     raise ValueError(f"{option} is {path!r}, takes a path of its own")
   folder = pathlib.Path(os.path.realpath(target)).parent
   if not folder.is_dir():
-    raise ValueError(f"{option} is {path!r}, takes a path in a folder that is")
+    raise ValueError(
+      f"{option} is {path!r}, takes a path in a folder that exists"
+    )
   if target.exists() and not target.is_file():
     raise ValueError(f"{option} is {path!r}, takes the path of a plain file")
   if target.exists() and not is_forced:
