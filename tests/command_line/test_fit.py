@@ -97,7 +97,7 @@ def test_options_reach_the_fit(fitted, tmp_path):
 
 def test_labels_are_those_of_the_files_rows(fitted, tmp_path, capsys):
   path = tmp_path / "a.csv"
-  path.write_text("x,$y$\n1.5,2\n,2\n2.5,5\n3.5,1\n")
+  path.write_text("x,$\\y$\n1.5,2\n,2\n2.5,5\n3.5,1\n")
   for name in ("fit.json", "fit.safetensors"):
     output = tmp_path / name
     arguments = ["fit", str(path), "--missing=drop", f"--output={output}"]
@@ -105,7 +105,7 @@ def test_labels_are_those_of_the_files_rows(fitted, tmp_path, capsys):
     assert command_line.main(arguments) == 0, capsys.readouterr().err
     found = fitting.load_fit(output)
     assert found.labels.tolist() == [0, -1, 1, 0]
-    assert found.columns == ("x", "$y$")
+    assert found.columns == ("x", "$\\y$")
     assert (tmp_path / "fit.PDF").read_bytes().startswith(b"%PDF")
   # Names that are none, or not unique, are not kept.
   path.write_text("x,x\n1.5,2\n2.5,5\n")
