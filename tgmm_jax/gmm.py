@@ -293,9 +293,9 @@ def in_blocks(
   count, rows = points.shape[0], rows_of_block(mixture)
   if count <= rows:
     return function(points)
-  # The last block begins so early that it is full; what it has in common with
-  # the one before is taken once. No padded copy of the points is made.
-  starts = jnp.minimum(jnp.arange(0, count, rows), count - rows)
+  # A slice beyond the end begins so early that it is full; what the last block
+  # has in common with the one before is taken once. The points are not copied.
+  starts = jnp.arange(0, count, rows)
   found = jax.lax.map(
     lambda start: function(jax.lax.dynamic_slice_in_dim(points, start, rows)),
     starts,
