@@ -155,6 +155,19 @@ def test_directions_do_not_depend_on_the_units_of_columns():
     assert ellipse.width == pytest.approx(copy.width, rel=1e-4)
 
 
+def test_ellipses_are_those_of_the_points_that_are_drawn():
+  factor = np.random.default_rng(1).normal(size=(4, 4))
+  points = np.random.default_rng(2).normal(size=(60, 4)) @ factor
+  covariance = np.cov(points.T)
+  mixture = types.Mixture(np.ones(1), points.mean(0)[None], covariance[None])
+  first, _, *others = drawn(points, mixture).axes
+  for axis in (first, *others):
+    found = np.linalg.eigvalsh(np.cov(axis.collections[0].get_offsets().T))
+    inner = ellipses_of(axis)[0]
+    sizes = sorted([inner.width, inner.height])
+    np.testing.assert_allclose(sizes, 2.0 * np.sqrt(found), rtol=1e-4)
+
+
 def test_points_without_a_label_have_no_say(tmp_path):
   points, mixture, labels = groups(3)
   padded = np.concatenate([points, np.full((5, 3), np.nan)])
