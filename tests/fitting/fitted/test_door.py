@@ -13,6 +13,7 @@ POINTS = tables.points_of()
 WITH_NAMES = [
   pytest.param(tables.frame, id="pandas"),
   pytest.param(tables.record, id="record"),
+  pytest.param(tables.KINDS["__dataframe__"], id="__dataframe__"),
   pytest.param(tables.polars_frame, id="Polars"),
   pytest.param(tables.arrow_table, id="Arrow"),
 ]

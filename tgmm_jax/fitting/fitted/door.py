@@ -1,5 +1,6 @@
 """New points for a fit, checked: numbers of any origin, in the fit's order."""
 
+import warnings
 from typing import Any
 
 import jax
@@ -76,7 +77,9 @@ def columns_of(points: Any) -> tuple[str, ...] | None:
     if names is None:
       names = getattr(points, own, None)
   if names is None and hasattr(points, "__dataframe__"):
-    names = points.__dataframe__().column_names()
+    with warnings.catch_warnings():
+      warnings.simplefilter("ignore")  # pandas warns of its own protocol
+      names = points.__dataframe__().column_names()
   names = () if names is None or callable(names) else tuple(names)
   is_text = all(isinstance(own, str) for own in names)
   if not names or not is_text or len(set(names)) < len(names):
@@ -97,7 +100,13 @@ def _by_name(points, columns):
   if hasattr(points, "select") and not hasattr(points, "iloc"):
     # Arrow's and Polars'; pandas' older ones have no such method.
     return points.select(list(columns))
-  return points[list(columns)]
+  if hasattr(points, "__getitem__"):
+    return points[list(columns)]
+  import pandas as pd  # takes its time, and few frames need it
+
+  with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    return pd.api.interchange.from_dataframe(points)[list(columns)]
 
 
 def _check_values(points, sample_weight, is_valid):
