@@ -40,8 +40,8 @@ def fit_sharded(points, **options):
 
 
 def fit_stream(points, sample_weight=None):
-  blocks = points if sample_weight is None else [(points, sample_weight)]
-  return em.fit_stream(KEY, blocks, 2, block_size=10, **FULL).mixture.means
+  block = points if sample_weight is None else (points, sample_weight)
+  return em.fit_stream(KEY, [block], 2, block_size=10, **FULL).mixture.means
 
 
 def estimator(points, **options):
@@ -57,7 +57,7 @@ DOORS = {
   "fit_batch": (fit_batch, "points"),
   "select": (select, "points"),
   "fit_sharded": (fit_sharded, "points"),
-  "fit_stream": (fit_stream, "blocks"),
+  "fit_stream": (fit_stream, "block 0"),
   "GaussianMixture": (estimator, "X"),
 }
 
@@ -74,8 +74,6 @@ def expected(name, dtype, is_weighted=False):
 @pytest.mark.parametrize("name", DOORS)
 def test_every_kind_of_points_is_fitted_as_its_numbers(name, kind):
   given = tables.KINDS[kind](POINTS)
-  if name == "fit_stream" and isinstance(given, list | tuple):
-    given = np.asarray(given)  # A list is one of blocks.
   dtype = checks.numbers_of("points", given, ("N", "d")).dtype
   np.testing.assert_allclose(
     DOORS[name][0](given), expected(name, dtype), rtol=1e-6
@@ -117,8 +115,6 @@ def test_what_has_no_numbers_is_refused_by_name(name, kind):
   make, what = tables.REFUSED[kind]
   door, argument = DOORS[name]
   given = make(POINTS)
-  if isinstance(given, list) and name == "fit_stream":
-    argument, what = "block 0", r"has shape \(2,\)|dtype <U"
   message = message_of(door, given)
   if name in ("fit_batch", "select"):
     # Of a list the index of the problem comes first.
@@ -147,7 +143,7 @@ SERIES = tables.frame(POINTS)["length"]
     ("fit_batch", r"points has shape \(1, 24\), takes \[B, N, d\]: for one p"),
     ("select", r"points has shape \(1, 24\), takes \[B, N, d\]: for one prob"),
     ("fit_sharded", r"points has shape \(24,\), takes \[N, d\]: for one colu"),
-    ("fit_stream", r"blocks has shape \(24,\), takes \[N, d\]: for one colum"),
+    ("fit_stream", r"block 0 has shape \(24,\), takes \[n, d\]"),
     ("GaussianMixture", r"X has shape \(24,\), takes \[N, d\]. Reshape"),
   ],
 )

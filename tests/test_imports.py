@@ -33,7 +33,7 @@ PLACES = {
   + ("fitting/fitted/as_sklearn.py", "tasks/images/sources.py"),
   "jinja2": ("figures/report.py",),
   "pandas": ("fitting/tables/text.py", "fitting/tables/reading.py")
-  + ("solvers/checks/conversion.py",),
+  + ("solvers/checks/conversion.py", "fitting/fitted/door.py"),
   "mlxtend": ("tasks/images/sources.py",),
 }
 NEVER = ("scipy", "torch", "tensorflow", "transformers", "absl")

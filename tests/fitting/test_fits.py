@@ -1,5 +1,6 @@
 import functools
 import itertools
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -94,7 +95,10 @@ def test_probabilities_are_those_of_the_bic_of_the_fits():
   rng = np.random.default_rng(3)
   points = np.array([[0.0, 0.0], [4.5, 0.0]])[np.repeat([0, 1], 30)]
   points = points + rng.normal(size=points.shape)
-  found = tgmm_jax.fit(points, covariance_type="full", max_components=2)
+  with warnings.catch_warnings():
+    warnings.filterwarnings("ignore", "max_components is 2")
+    found = tgmm_jax.fit(points, covariance_type="full", max_components=2)
+  assert found.candidates == (1, 2)
   one, two = (
     mixture.GaussianMixture(count, n_init=10, random_state=0, tol=1e-7)
     .fit(points)
@@ -149,22 +153,22 @@ def test_the_likelier_of_both_is_kept():
     jax.random.key(0)
   )
   options = {
-    "covariance_type": "full",
+    "covariance_type": "spherical",
     "sample_weight": batch.sample_weight,
   }
-  alone = tgmm_jax.fit(batch.points, 5, num_views=2, **options)
+  alone = tgmm_jax.fit(batch.points, 5, num_views=2, num_restarts=1, **options)
   both = tgmm_jax.fit(batch.points, 5, num_views=2, num_restarts=10, **options)
-  assert set(both.method) == {"network full", "network unit", "EM"}
-  is_em = both.method == "EM"
-  # What is degenerate stands below everything else, however likely.
-  is_good = alone.status < types.Status.DEGENERATE
-  is_kept = both.log_likelihood >= alone.log_likelihood - 1e-5
-  assert np.all(is_kept | ~is_good)
-  assert np.any(both.log_likelihood[is_em] > alone.log_likelihood[is_em])
+  is_em = np.char.startswith(both.method.astype(str), "EM")
+  assert np.any(is_em)
+  assert not np.all(is_em)
+  gain = both.log_likelihood - alone.log_likelihood
+  assert np.any(gain[is_em] > 1e-4)
+  # Runs that are given up early might have been the best, but seldom.
+  assert np.mean(gain < -1e-4) < 0.05
 
 
 @pytest.mark.slow
-def test_few_views_are_nearer_than_ten_restarts_on_the_papers_tasks():
+def test_the_papers_tasks_are_fitted_as_by_ten_restarts_to_their_end():
   law = mixtures.TaskConfig(dim=2, num_components=(4,), min_points=128)
   batch = jax.jit(lambda key: mixtures.sample_batch(key, law, 200))(
     jax.random.key(1)
@@ -181,7 +185,8 @@ def test_few_views_are_nearer_than_ten_restarts_on_the_papers_tasks():
     )
     for means in (found.mixture.means, peer.mixture.means)
   ]
-  assert errors[0] < errors[1]
+  assert errors[0] < 1.1 * errors[1]
+  assert np.mean(found.log_likelihood - peer.log_likelihood) > -1e-4
 
 
 @pytest.mark.slow
@@ -222,7 +227,10 @@ def test_bad_problem_among_good_ones():
     ({"num_components": 0}, "num_components is 0"),
     ({"covariance_type": "round"}, "covariance_type is 'round', takes"),
     ({"num_views": 0}, "num_views is 0, takes an integer >= 1"),
-    ({"num_restarts": -1}, "num_restarts is -1, takes an integer >= 0"),
+    ({"num_restarts": 0}, "num_restarts is 0, takes an integer >= 1"),
+    ({"max_iter": -1}, "max_iter is -1, takes an integer >= 0"),
+    ({"tol": -1.0}, "tol is -1.0, takes a number >= 0"),
+    ({"min_variance": np.nan}, "min_variance is nan, takes a number >= 0"),
     ({"max_components": 0}, "max_components is 0, takes an integer >= 1"),
     ({"points": np.zeros(3)}, "points has shape"),
     ({"sample_weight": np.ones(3)}, "sample_weight has shape"),

@@ -3,13 +3,14 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
 import sklearn.datasets
 import sklearn.mixture
 
-from tgmm_jax import types
+from tgmm_jax import gmm, types
 from tgmm_jax.solvers import selection
 
 TYPES = ("full", "tied", "diag", "spherical")
@@ -42,25 +43,43 @@ def test_criteria_are_those_of_scikit_learn(covariance_type):
 
 
 @pytest.mark.usefixtures("x64")
-def test_weight_two_is_a_duplicate_and_padding_is_not_there():
+def test_a_common_factor_does_not_count_and_padding_is_not_there():
   points, _, mixture = iris_fit("full")
-  counts = np.random.default_rng(0).integers(0, 3, len(points))
+  counts = np.random.default_rng(0).integers(0, 2, len(points))
   expected = selection.criteria(
-    np.repeat(points, counts, axis=0), mixture, covariance_type="full"
+    points[counts > 0], mixture, covariance_type="full"
   )
   padded = types.Mixture(
     np.append(mixture.weights, 0.0),
     np.append(mixture.means, np.zeros((1, DIM)), axis=0),
     np.append(mixture.covariances, np.eye(DIM)[None], axis=0),
   )
+  for factor in (1.0, 2.0, 1.0 / len(points), 1e200, 1e-200):
+    found = selection.criteria(
+      np.where(counts[:, None] > 0, points, np.nan),
+      padded,
+      K,
+      covariance_type="full",
+      sample_weight=factor * counts,
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+@pytest.mark.usefixtures("x64")
+def test_unequal_weights_are_those_of_fewer_points():
+  points, _, mixture = iris_fit("full")
+  weight = np.random.default_rng(0).exponential(size=len(points))
   found = selection.criteria(
-    np.where(counts[:, None] > 0, points, np.nan),
-    padded,
-    K,
-    covariance_type="full",
-    sample_weight=counts.astype(float),
+    points, mixture, covariance_type="full", sample_weight=weight
   )
-  np.testing.assert_allclose(found, expected, rtol=1e-12)
+  # Kish 1965, section 8.2.
+  size = weight.sum() ** 2 / (weight**2).sum()
+  mean = gmm.log_likelihood(
+    jnp.asarray(points), mixture, sample_weight=weight, covariance_type="full"
+  )
+  count = selection.num_parameters(K, DIM, covariance_type="full")
+  bic = -2.0 * size * mean + count * np.log(size)
+  assert float(found.bic) == pytest.approx(float(bic), rel=1e-10)
 
 
 @pytest.mark.parametrize(

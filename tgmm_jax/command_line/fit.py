@@ -32,18 +32,30 @@ def add_to(commands: Any) -> None:
     help="a number, or auto (default: %(default)s)",
   )
   parser.add_argument(
-    "--max-components",
-    type=values.integer(1),
-    metavar="K",
-    help="the largest number that auto tries",
-  )
-  parser.add_argument(
     "--covariance",
     default="full",
     choices=COVARIANCE_TYPES,
     dest="covariance_type",
     help="type of the covariances; unit is the known identity"
     " (default: %(default)s)",
+  )
+  _add_numbers_to(parser)
+  parser.add_argument(
+    "--output", metavar="FIT.json", help="write the fit (.json or .safetensors)"
+  )
+  parser.add_argument(
+    "--plot", metavar="FIT.png", help="draw points and ellipses (.png or .pdf)"
+  )
+  arguments_lib.add_force_to(parser)
+
+
+def _add_numbers_to(parser):
+  """Options of how K is found and mixtures are fitted."""
+  parser.add_argument(
+    "--max-components",
+    type=values.integer(1),
+    metavar="K",
+    help="the largest number that auto tries",
   )
   parser.add_argument(
     "--restarts",
@@ -73,13 +85,6 @@ def add_to(commands: Any) -> None:
   parser.add_argument(
     "--seed", type=values.integer(0, 2**32 - 1), help="of all that is random"
   )
-  parser.add_argument(
-    "--output", metavar="FIT.json", help="write the fit (.json or .safetensors)"
-  )
-  parser.add_argument(
-    "--plot", metavar="FIT.png", help="draw points and ellipses (.png or .pdf)"
-  )
-  arguments_lib.add_force_to(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -1,11 +1,11 @@
 """How many components there are: K = 1, 2, ... until more are no better."""
 
+import math
 import operator
 from typing import NamedTuple
 
 import jax
 import numpy as np
-import scipy.special
 
 from tgmm_jax import types
 from tgmm_jax.fitting import progress, search, sizes
@@ -39,6 +39,10 @@ def choose(
 ) -> Chosen:
   """Fits K = 1, 2, ... and keeps of each problem the most probable one.
 
+  Its probability is that by BIC, times K! for the orders of the components,
+  and 0 where the fit ended degenerate. A warning says so where the largest K is
+  the best, and where one K is left because all others ended degenerate.
+
   Args:
     problems: B of them.
     max_components: the largest K that is tried.
@@ -69,10 +73,11 @@ def choose(
   cost = np.where(is_lost & (candidates == 1), 0.0, cost)
   best = np.argmin(cost, axis=1)
   _warn(cost[~is_lost[:, 0]], best[~is_lost[:, 0]] + 1, max_components)
+  shares = np.exp(0.5 * (cost.min(axis=1, keepdims=True) - cost))
   return Chosen(
     _gather(fits, best, settings.covariance_type),
     (best + 1).astype(np.int32),
-    scipy.special.softmax(-0.5 * cost, axis=1),
+    shares / shares.sum(axis=1, keepdims=True),
     tuple(candidates.tolist()),
   )
 
@@ -98,7 +103,7 @@ def _cost(problems, found, size, covariance_type):
   )
   bic = -2.0 * effective * found.log_likelihood + count * np.log(effective)
   # BIC is of one order of the components; all K! are the same mixture.
-  cost = bic - 2.0 * scipy.special.gammaln(size + 1.0)
+  cost = bic - 2.0 * math.lgamma(size + 1.0)
   return np.where(found.status < types.Status.DEGENERATE, cost, np.inf)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from tgmm_jax import gmm, types
 from tgmm_jax.fitting import choice, progress, search, sizes
-from tgmm_jax.fitting.fitted import Fit, columns_of, posterior
+from tgmm_jax.fitting.fitted import Fit, columns_of, of_fit
 from tgmm_jax.solvers import checks, em
 
 # Points at a time where a fit goes on with more than a sample.
@@ -34,80 +34,73 @@ def fit(
   num_restarts: int = 10,
   seed: int = 0,
 ) -> Fit:
-  """Fits one mixture, or a batch of them.
+  """Fits one mixture, or a batch of them, in the precision of the points.
 
-  It computes in float64, or in float32 where the points are of it. The first
-  call of a size compiles for some seconds: up to 128, 512 and 2,048 points and
-  up to 5, 10 and 20 components share programs, in each d. Of more points a
-  sample of 2,048 tells K and where EM starts. A fit in which a component has
-  collapsed is tried again with a prior that counts for one point (`em.Options`,
-  `prior_if_degenerate`); its method says so.
+  The first call of a size compiles for some seconds: up to 128, 512 and 2,048
+  points, 5, 10 and 20 components share programs in each d. Of more points a
+  sample of 2,048 tells K and where EM starts.
 
   Args:
     points: `[N, d]` or `[B, N, d]`: an array of any library on the host, a
       frame of pandas, Polars or Arrow, or nested lists.
-    num_components: K, `[B]` of them, or "auto": the K of highest probability:
-      that by BIC, times K! for the orders of the components. K = 1 to 5 are
-      tried, and more until two have been no better.
+    num_components: K, `[B]` of them, or "auto": K = 1 to 5 are tried, and more
+      until two have been no better; see `choice.choose`.
     covariance_type: one of `gmm.COVARIANCE_TYPES`; "unit" is the known
       identity.
     sample_weight: `[N]` or `[B, N]`, or None for ones; 0 is padding.
     max_components: the largest K that "auto" tries.
     max_iter: EM steps of a run at most.
     tol: EM ends when a step changes the mean log-likelihood by less.
-    min_variance: floor of the variances (of the eigenvalues, for full and
-      tied) in squared units of the points, or None.
-    num_views: proposals of the network of the type, where one covers d and K.
+    min_variance: floor of the variances, see `em.Options`, or None.
+    num_views: proposals of the type's network, where one covers d and K.
     num_restarts: k-means++ starts besides.
-    seed: of views, starts and samples, less than 2^32; the same seed gives the
-      same fit.
+    seed: of views, starts and samples, less than 2^32.
 
   Returns:
     A `Fit`, in NumPy; arrays without the axis B for one problem.
 
   Raises:
     ValueError: wrong shapes or names, K out of range, no good problem.
-
-  Warns:
-    UserWarning: where the largest K that was tried is the best, or one K is
-      what is left because all others ended degenerate.
   """
   columns = columns_of(points)
   points, sample_weight, is_single = checks.one_or_many(
     points, sample_weight=sample_weight
   )
-  is_auto = isinstance(num_components, str)
-  checks.name("covariance_type", covariance_type, gmm.COVARIANCE_TYPES)
-  for name, value, lowest in (
-    ("num_views", num_views, 1),
-    ("num_restarts", num_restarts, 1),
-    ("max_components", max_components, 1),
-    ("max_iter", max_iter, 0),
-  ):
-    checks.integer(name, value, lowest=lowest)
-  checks.integer("seed", seed, lowest=0, highest=2**32 - 1)
-  if is_auto:
-    checks.name("num_components", num_components, ("auto",), "or an integer")
+  settings = search.Settings(
+    covariance_type,
+    num_views,
+    num_restarts,
+    {"max_iter": max_iter, "tol": tol, "min_variance": min_variance},
+    seed,
+  )
+  is_auto = _check(settings, num_components, max_components)
   batch = checks.batch(
     points, 1 if is_auto else num_components, sample_weight=sample_weight
   )
-  settings = search.Settings(
-    covariance_type,
-    int(num_views),
-    int(num_restarts),
-    {"max_iter": max_iter, "tol": tol, "min_variance": min_variance},
-    int(seed),
-  )
   with progress.reported("fit"):
-    found = _fit(batch, int(max_components) if is_auto else None, settings)
-  found = found[0] if is_single else found
-  return found._replace(columns=columns)
+    found = _fit(batch, max_components if is_auto else None, settings)
+  return (found[0] if is_single else found)._replace(columns=columns)
+
+
+def _check(settings, num_components, max_components):
+  """Refuses what no data could make right; whether K is to be found."""
+  checks.name("covariance_type", settings.covariance_type, gmm.COVARIANCE_TYPES)
+  for name in ("num_views", "num_restarts"):
+    checks.integer(name, getattr(settings, name), lowest=1)
+  checks.integer("max_components", max_components, lowest=1)
+  checks.integer("seed", settings.seed, lowest=0, highest=2**32 - 1)
+  is_auto = isinstance(num_components, str)
+  if is_auto:
+    checks.name("num_components", num_components, ("auto",), "or an integer")
+  return is_auto
 
 
 def _fit(batch, max_components, settings):
   """A batch that has passed the door; K is looked for up to a limit, if any."""
   points, sample_weight = map(np.asarray, (batch.points, batch.sample_weight))
-  problems = sizes.problems_of(points, sample_weight, seed=settings.seed)
+  problems = sizes.problems_of(
+    points, sample_weight=sample_weight, seed=settings.seed
+  )
   if max_components is None:
     num_components = np.asarray(batch.num_components)
     found = search.find(problems, num_components, settings)
@@ -120,7 +113,7 @@ def _fit(batch, max_components, settings):
   if problems.is_sample:
     progress.step("all points")
     found = _go_on(points, sample_weight, chosen, settings)
-    labels = posterior.of_fit(
+    labels = of_fit(
       points,
       found.mixture,
       found.status,
@@ -129,7 +122,7 @@ def _fit(batch, max_components, settings):
       sample_weight=sample_weight,
     )
   return Fit(
-    mixture=found.mixture,
+    mixture=_trimmed(found.mixture, chosen.num_components, settings),
     num_components=chosen.num_components.astype(np.int32),
     log_likelihood=found.log_likelihood,
     labels=labels,
@@ -142,6 +135,15 @@ def _fit(batch, max_components, settings):
     covariance_type=settings.covariance_type,
     methods=found.methods,
   )
+
+
+def _trimmed(mixture, num_components, settings):
+  """Without the padding that all problems have."""
+  size = int(np.max(num_components))
+  weights, means, covariances = mixture
+  if gmm.kind_of(settings.covariance_type).is_per_component:
+    covariances = covariances[:, :size]
+  return types.Mixture(weights[:, :size], means[:, :size], covariances)
 
 
 def _go_on(points, sample_weight, chosen, settings):

@@ -51,7 +51,7 @@ class Problems(NamedTuple):
 
 
 def problems_of(
-  points: np.ndarray, sample_weight: np.ndarray, *, seed: int
+  points: np.ndarray, *, sample_weight: np.ndarray, seed: int
 ) -> Problems:
   """Problems about one of their points, sampled or padded.
 

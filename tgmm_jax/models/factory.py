@@ -4,6 +4,7 @@ The only place that splits and merges NNX modules. Everything else sees a
 `Model`: params are nested dicts of arrays with string keys.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -28,6 +29,7 @@ class Model(NamedTuple):
   Attributes:
     config: its sizes.
     init: `key -> params`.
+    shapes: of the parameters, as `jax.ShapeDtypeStruct`.
     encode: `(key, points [N, d], num_components, *, sample_weight) ->
       (NetworkInput, NetworkFrame | None)`. The key draws the view.
     apply: `(params, NetworkInput) -> Prediction`, with an axis of stages before
@@ -37,6 +39,7 @@ class Model(NamedTuple):
 
   config: ModelConfig
   init: Callable[[jax.Array], Params]
+  shapes: Params
   encode: Callable[
     ..., tuple[prediction_lib.NetworkInput, frame_lib.NetworkFrame | None]
   ]
@@ -61,10 +64,11 @@ class SetModel(NamedTuple):
   states: Callable[[Params, jax.Array, jax.Array], tuple[jax.Array, ...]]
 
 
+@functools.cache
 def build(config: ModelConfig) -> Model:
   """Builds the network that a config describes; allocates nothing."""
   make = tgmm.TGMM if isinstance(config, tgmm.TGMMConfig) else refiner.Refiner
-  init, merge = _take_apart(make, config)
+  init, merge, shapes = _take_apart(make, config)
 
   def apply(params, problem):
     return merge(params)(problem)
@@ -73,12 +77,12 @@ def build(config: ModelConfig) -> Model:
     encode = _encode_as_is
   else:
     encode = _make_encode_in_frame(config)
-  return Model(config, init, encode, apply)
+  return Model(config, init, shapes, encode, apply)
 
 
 def build_set(config: set_transformer.SetTransformerConfig) -> SetModel:
   """Builds a network that reads a set; allocates nothing."""
-  init, merge = _take_apart(set_transformer.SetTransformer, config)
+  init, merge, _ = _take_apart(set_transformer.SetTransformer, config)
 
   def apply(params, points, sample_weight):
     return merge(params)(points, sample_weight)
@@ -90,8 +94,10 @@ def build_set(config: set_transformer.SetTransformerConfig) -> SetModel:
 
 
 def _take_apart(make, config):
-  """`key -> params` and `params -> module` of a kind of module."""
-  abstract = nnx.eval_shape(lambda: make(config, rngs=nnx.Rngs(0)))
+  """`key -> params`, `params -> module` and the shapes of the parameters."""
+  # Parameters are what they are, also where JAX has 64 bits enabled.
+  with jax.enable_x64(False):
+    abstract = nnx.eval_shape(lambda: make(config, rngs=nnx.Rngs(0)))
   graphdef, abstract_state = nnx.split(abstract, nnx.Param)
 
   def init(key):
@@ -103,7 +109,7 @@ def _take_apart(make, config):
     state = jax.tree.unflatten(jax.tree.structure(abstract_state), leaves)
     return nnx.merge(graphdef, state)
 
-  return init, merge
+  return init, merge, _string_keys(nnx.to_pure_dict(abstract_state))
 
 
 def _encode_as_is(key, points, num_components, *, sample_weight):

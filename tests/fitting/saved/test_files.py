@@ -72,7 +72,8 @@ def test_odd_values_come_back(tmp_path, suffix):
 def test_a_fit_of_points_comes_back(tmp_path, suffix):
   rng = np.random.default_rng(0)
   points = rng.normal(size=(40, 2)) + 9.0 * (np.arange(40) % 2)[:, None]
-  fit = fitting.fit(points, max_components=2)
+  with pytest.warns(UserWarning, match="max_components is 2, and so many"):
+    fit = fitting.fit(points, max_components=2)
   found = fitting.load_fit(fit.save(tmp_path / f"fit{suffix}"))
   assert is_same(fit, found)
   assert repr(found) == repr(fit)

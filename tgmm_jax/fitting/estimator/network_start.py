@@ -49,7 +49,9 @@ def propose(
     )
   found = []
   for seed in seeds:
-    problems = sizes.problems_of(points[None], sample_weight[None], seed=seed)
+    problems = sizes.problems_of(
+      points[None], sample_weight=sample_weight[None], seed=seed
+    )
     options = {"max_iter": _NUM_STEPS, "tol": 0.0}
     settings = search.Settings(covariance_type, _NUM_VIEWS, 1, options, seed)
     mixture = search.find(

@@ -6,7 +6,7 @@
 
 from tgmm_jax.fitting.fitted.door import columns_of
 from tgmm_jax.fitting.fitted.loading import load, load_fit
-from tgmm_jax.fitting.fitted.posterior import of_batch
+from tgmm_jax.fitting.fitted.posterior import of_batch, of_fit
 from tgmm_jax.fitting.fitted.record import Fit
 
-__all__ = ["Fit", "columns_of", "load", "load_fit", "of_batch"]
+__all__ = ["Fit", "columns_of", "load", "load_fit", "of_batch", "of_fit"]

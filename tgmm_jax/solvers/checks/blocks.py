@@ -13,6 +13,8 @@ Block = Any
 # A name for messages, and the block.
 Named = tuple[str, Block]
 
+# Iterated, a frame gives its columns: it is no sequence of blocks.
+_OF_FRAMES = ("columns", "column_names", "__dataframe__")
 _OF_ARRAYS = ("shape", "__array__", "__dataframe__", "__arrow_c_stream__")
 
 
@@ -20,12 +22,17 @@ def reader(blocks: Any) -> Callable[[], Iterator[Named]]:
   """A function that gives a new iterator over the blocks, with their names.
 
   Args:
-    blocks: all points as one array or frame, a sequence of blocks, or a
-      function that gives a new iterator over blocks.
+    blocks: all points as one array, a sequence of blocks, or a function that
+      gives a new iterator over blocks.
 
   Raises:
-    ValueError: for what can be read only once.
+    ValueError: for what can be read only once, and for a frame.
   """
+  if any(hasattr(blocks, name) for name in _OF_FRAMES):
+    raise ValueError(
+      f"blocks is a {type(blocks).__name__}, takes an array or blocks: for one"
+      " block [blocks]"
+    )
   is_array = any(hasattr(blocks, name) for name in _OF_ARRAYS)
   if callable(blocks) and not is_array:
     return lambda: _named(blocks())

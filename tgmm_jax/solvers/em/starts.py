@@ -115,7 +115,9 @@ def _pooled(problem, means, *, covariance_type):
       covariance_type=covariance_type,
     )
 
-  blocks = em_steps.map_blocks(scatter, problem.columns, problem.sample_weight)
+  blocks = em_steps.map_blocks(
+    scatter, problem.columns, sample_weight=problem.sample_weight
+  )
   if blocks is None:
     total = scatter(problem.columns, problem.sample_weight)
   else:

@@ -75,7 +75,9 @@ def e_step(
   def sum_up(columns, sample_weight):
     return _sum_up(columns, mixture, sample_weight, covariance_type)
 
-  blocks = map_blocks(sum_up, columns, sample_weight, block_size)
+  blocks = map_blocks(
+    sum_up, columns, sample_weight=sample_weight, block_size=block_size
+  )
   if blocks is None:
     return sum_up(columns, sample_weight)
   sums = jax.tree.map(
@@ -88,6 +90,7 @@ def e_step(
 def map_blocks(
   function: Callable[[jax.Array, jax.Array], Any],
   columns: jax.Array,
+  *,
   sample_weight: jax.Array,
   block_size: int = BLOCK_SIZE,
 ) -> Any:
@@ -262,7 +265,9 @@ def log_density(
     bias = gmm.log_weights(mixture) - 0.5 * log_det
     return jax.nn.logsumexp(bias[:, None] - 0.5 * distances, axis=0)
 
-  blocks = map_blocks(of_block, columns, columns[0], block_size)
+  blocks = map_blocks(
+    of_block, columns, sample_weight=columns[0], block_size=block_size
+  )
   if blocks is None:
     return of_block(columns, None)
   return blocks.reshape(-1)[: columns.shape[1]]

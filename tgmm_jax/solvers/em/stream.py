@@ -3,9 +3,9 @@
 There is one pass before the first iteration, and one after the last.
 
 The host reads a block, takes it into the frame and hands it to the device; the
-sums come back and are added up in float64; the device computes in float32, or
-in float64 where JAX has 64 bits enabled. While the device works on a block the
-host prepares the next.
+sums come back and are added up in float64; the device computes in the precision
+of the first block. While the device works on a block the host prepares the
+next.
 """
 
 import functools
@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.linalg
 
 from tgmm_jax import gmm, linalg, types
 from tgmm_jax.solvers import checks
@@ -45,10 +44,10 @@ def fit_stream(
 
   Args:
     key: consumed; the sample from which a start is drawn, and the start.
-    blocks: an array or frame `[N, d]` (a `numpy.memmap` too), cut into blocks
-      of `block_size`; or blocks of any sizes: something that can be iterated
-      again and again, or a function that gives a new iterator. A block is
-      `[n, d]`, or a pair (a tuple) of it and weights `[n]`.
+    blocks: an array `[N, d]` (a `numpy.memmap` too), cut into blocks of
+      `block_size`; or blocks of any sizes: something that can be iterated again
+      and again, or a function that gives a new iterator. A block is an array or
+      frame `[n, d]`, or a pair (a tuple) of it and weights `[n]`.
     num_components: K.
     covariance_type: as in `em.fit`.
     block_size: points that the device gets at a time.
@@ -59,7 +58,8 @@ def fit_stream(
       is 1e-6 if it is not given.
 
   Returns:
-    A `SolverResult`; statuses as in `em.fit`.
+    A `SolverResult`, in NumPy where the first block is float64 and JAX has not
+    64 bits enabled; statuses as in `em.fit`.
 
   Raises:
     ValueError: as `em.fit_sharded`, and for blocks of changing shape, numbers
@@ -69,6 +69,19 @@ def fit_stream(
   checks.integer("block_size", block_size, lowest=1)
   em_options.require_one_run(options, "fit_stream")
   read = functools.partial(checks.pieces, checks.reader(blocks), block_size)
+  first, _ = next(read(), (np.zeros(0), None))
+  return checks.in_precision_of(
+    first,
+    lambda: _fit_stream(
+      key, read, num_components, covariance_type, block_size, on_step, options
+    ),
+  )
+
+
+def _fit_stream(
+  key, read, num_components, covariance_type, block_size, on_step, options
+):
+  """`fit_stream` in the precision of the first block."""
   survey = _survey(key, read)
   checks.integer(
     "num_components", num_components, lowest=1, highest=survey.num_points
@@ -142,8 +155,9 @@ def _survey(key, read) -> _Survey:
     checks.values(points, weight, first=num_points)
     num_points += weight.size
     largest_piece = max(largest_piece, weight.size)
-    # Of all the weights as one vector; its squares may leave the range.
-    norm = math.hypot(norm, scipy.linalg.norm(weight))
+    # Of all the weights as one vector; their squares may leave the range.
+    largest = max(np.max(weight), np.finfo(float).tiny)
+    norm = math.hypot(norm, largest * np.linalg.norm(weight / largest))
     is_point = weight > 0
     points = np.where(is_point[:, None], points, 0.0)
     # Points without weight only where there are too few others.

@@ -18,6 +18,9 @@ from tgmm_jax.solvers.em import runs as em_runs
 from tgmm_jax.solvers.em import starts as em_starts
 from tgmm_jax.solvers.em import steps as em_steps
 
+# Mean log-likelihoods that differ by less are the same.
+_ALIKE = 1e-6
+
 
 class Tried(NamedTuple):
   """What `fit_trials` returns.
@@ -181,25 +184,12 @@ def _take_turn(
   is_final = jnp.any(
     jnp.arange(num_starts)[:, None] == state.finals[None], axis=1
   )
-  next_best = _best(state, ~is_final)
-  chosen = jnp.where(turn.is_second, state.finals[turn.final], next_best)
+  chosen = jnp.where(
+    turn.is_second, state.finals[turn.final], _best(state, ~is_final)
+  )
   index = jnp.where(turn.is_trial, turn.trial, chosen).astype(jnp.int32)
-  start = jax.tree.map(lambda leaf: leaf[index], starts)
-  run = em_runs.begin(problem, start)._replace(
-    mixture=jax.tree.map(lambda leaf: leaf[index], state.mixture),
-    num_iters=state.num_iters[index],
-    is_converged=state.is_converged[index],
-    prior_size=state.prior_size[index],
-  )
-  again = em_runs.again(
-    problem,
-    run,
-    start,
-    prior_size=limits.prior_if_degenerate,
-    covariance_type=covariance_type,
-  )
-  run = jax.tree.map(
-    lambda own, other: jnp.where(turn.is_second, other, own), run, again
+  run = _resume(
+    problem, starts, limits, covariance_type, state, index, turn.is_second
   )
   most = jnp.where(
     turn.is_trial,
@@ -237,12 +227,38 @@ def _take_turn(
   return state, None
 
 
+def _resume(problem, starts, limits, covariance_type, state, index, is_second):
+  """A run as it was left; with a prior from its start if it was lost."""
+  start = jax.tree.map(lambda leaf: leaf[index], starts)
+  run = em_runs.begin(problem, start)._replace(
+    mixture=jax.tree.map(lambda leaf: leaf[index], state.mixture),
+    num_iters=state.num_iters[index],
+    is_converged=state.is_converged[index],
+    prior_size=state.prior_size[index],
+  )
+  again = em_runs.again(
+    problem,
+    run,
+    start,
+    prior_size=limits.prior_if_degenerate,
+    covariance_type=covariance_type,
+  )
+  return jax.tree.map(
+    lambda own, other: jnp.where(is_second, other, own), run, again
+  )
+
+
 def _best(state, is_eligible):
-  """The most likely run, one that is not degenerate before one that is."""
+  """The most likely run, one that is not degenerate before one that is.
+
+  Of runs that are as likely, but for rounding, the first.
+  """
   is_sound = is_eligible & ~state.is_lost
   is_eligible = jnp.where(jnp.any(is_sound), is_sound, is_eligible)
   value = jnp.maximum(state.value, jnp.finfo(state.value.dtype).min)
-  return jnp.argmax(jnp.where(is_eligible, value, -jnp.inf))
+  value = jnp.where(is_eligible, value, -jnp.inf)
+  highest = jnp.max(value)
+  return jnp.argmax(value >= highest - _ALIKE * (1.0 + jnp.abs(highest)))
 
 
 def _conclude(problem, state, *, covariance_type):
