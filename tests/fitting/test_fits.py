@@ -10,6 +10,7 @@ from sklearn import datasets, mixture
 
 import tgmm_jax
 from tgmm_jax import fitting, metrics, types
+from tgmm_jax.fitting import networks, search
 from tgmm_jax.solvers import em
 from tgmm_jax.tasks import mixtures
 
@@ -147,28 +148,34 @@ def test_what_no_network_covers_is_fitted_by_em():
 
 
 @pytest.mark.slow
-def test_the_likelier_of_both_is_kept():
+def test_a_restart_is_kept_where_it_is_clearly_likelier(monkeypatch):
   law = mixtures.TaskConfig(dim=2, num_components=(5,), min_points=64)
   batch = jax.jit(lambda key: mixtures.sample_batch(key, law, 32))(
     jax.random.key(0)
   )
-  options = {
-    "covariance_type": "spherical",
-    "sample_weight": batch.sample_weight,
-  }
-  alone = tgmm_jax.fit(batch.points, 5, num_views=2, num_restarts=1, **options)
-  both = tgmm_jax.fit(batch.points, 5, num_views=2, num_restarts=10, **options)
-  is_em = np.char.startswith(both.method.astype(str), "EM")
-  assert np.any(is_em)
-  assert not np.all(is_em)
-  gain = both.log_likelihood - alone.log_likelihood
-  assert np.any(gain[is_em] > 1e-4)
-  # Runs that are given up early might have been the best, but seldom.
-  assert np.mean(gain < -1e-4) < 0.05
+  fit = functools.partial(
+    tgmm_jax.fit,
+    batch.points,
+    5,
+    covariance_type="full",
+    sample_weight=batch.sample_weight,
+  )
+  both = fit()
+  monkeypatch.setattr(networks, "network_for", lambda *_, **__: None)
+  alone = fit()
+  assert set(alone.method) <= {"EM", "EM, with a prior"}
+  counts = np.sum(batch.sample_weight > 0, axis=1)
+  gain = (alone.log_likelihood - both.log_likelihood) * counts
+  is_drawn = np.char.startswith(both.method.astype(str), "EM")
+  assert np.any(is_drawn)
+  assert not np.all(is_drawn)
+  # The one that is kept may be a run that is not among the finals of the other.
+  assert np.mean(gain[is_drawn] < 1e-2) > 0.9
+  assert np.mean(gain < search.HEAD_START + 1e-2) > 0.9
 
 
 @pytest.mark.slow
-def test_the_papers_tasks_are_fitted_as_by_ten_restarts_to_their_end():
+def test_components_are_nearer_than_by_ten_restarts_on_the_papers_tasks():
   law = mixtures.TaskConfig(dim=2, num_components=(4,), min_points=128)
   batch = jax.jit(lambda key: mixtures.sample_batch(key, law, 200))(
     jax.random.key(1)
@@ -185,8 +192,7 @@ def test_the_papers_tasks_are_fitted_as_by_ten_restarts_to_their_end():
     )
     for means in (found.mixture.means, peer.mixture.means)
   ]
-  assert errors[0] < 1.1 * errors[1]
-  assert np.mean(found.log_likelihood - peer.log_likelihood) > -1e-4
+  assert errors[0] < errors[1]
 
 
 @pytest.mark.slow

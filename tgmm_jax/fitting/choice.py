@@ -10,7 +10,6 @@ import numpy as np
 from tgmm_jax import types
 from tgmm_jax.fitting import progress, search, sizes
 from tgmm_jax.solvers import checks, selection
-from tgmm_jax.solvers import problem as problem_lib
 
 # K up to here are always tried.
 _ALWAYS = 5
@@ -92,12 +91,7 @@ def _goes_on(cost):
 
 def _cost(problems, found, size, covariance_type):
   """-2 log of the evidence of one K up to a constant, inf where degenerate."""
-  effective = np.array(
-    [
-      problem_lib.effective_number(own.astype(np.float64)) if own.any() else 1.0
-      for own in problems.sample_weight
-    ]
-  )
+  effective = problems.num_points()
   count = selection.num_parameters(
     size, problems.points.shape[-1], covariance_type=covariance_type
   )

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tgmm_jax import gmm, types
+from tgmm_jax.solvers import problem as problem_lib
 
 # Points of a problem; of more a sample stands for all of them.
 _ROWS = (128, 512, 2048)
@@ -37,6 +38,12 @@ class Problems(NamedTuple):
       sample_weight=self.sample_weight[index],
       origin=self.origin[index],
     )
+
+  def num_points(self) -> np.ndarray:
+    """Their effective numbers `[B]`, see `problem.effective_number`."""
+    weights = self.sample_weight.astype(np.float64)
+    weights = np.where(weights.any(axis=1, keepdims=True), weights, 1.0)
+    return np.array([problem_lib.effective_number(own) for own in weights])
 
   def sampled(self, num_rows: int, *, seed: int) -> "Problems":
     """At most so many points of each, in no order."""

@@ -43,6 +43,7 @@ def fit_trials(
   num_components: jax.Array | int,
   *,
   starts: types.Mixture | None = None,
+  head_start: jax.Array | float = 0.0,
   num_trial_steps: jax.Array | int = 10,
   num_finals: int = 2,
   covariance_type: str = "unit",
@@ -59,9 +60,11 @@ def fit_trials(
     starts: mixtures `[S, ...]` from which to start besides the `num_init` that
       are drawn, or None; covariances may be None. One that cannot be used
       counts as equal weights about the origin.
+    head_start: by how much the mean log-likelihood of a run from a drawn start
+      must be higher than that of one from a given start to be kept.
     num_trial_steps: steps after which a run waits.
-    num_finals: how many of the likeliest go on to their end, static; those
-      that are not degenerate before those that are.
+    num_finals: how many go on to their end, static: the likeliest from a given
+      start, and of all others those that are not degenerate first.
     covariance_type: as in `em.fit`.
     sample_weight: as in `em.fit`.
     max_components: as in `em.fit`.
@@ -83,12 +86,14 @@ def fit_trials(
   em_options.require_drawn(plan, "fit_trials")
   checks.integer("num_trial_steps", num_trial_steps, lowest=0)
   checks.integer("num_finals", num_finals, lowest=1)
+  checks.number("head_start", head_start, lowest=0.0)
   inputs = em_starts.Inputs(key, points, num_components, sample_weight, None)
   return run_trials(
     inputs,
     starts,
     plan.limits,
     num_trial_steps,
+    head_start,
     form=plan.form,
     num_finals=num_finals,
   )
@@ -100,6 +105,7 @@ def run_trials(
   starts: types.Mixture | None,
   limits: em_options.Limits,
   num_trial_steps: jax.Array | int,
+  head_start: jax.Array | float,
   *,
   form: em_options.Form,
   num_finals: int,
@@ -111,6 +117,7 @@ def run_trials(
     starts: as in `fit_trials`.
     limits: when runs end, and their floors.
     num_trial_steps: as in `fit_trials`.
+    head_start: as in `fit_trials`.
     form: what is compiled in.
     num_finals: as in `fit_trials`.
   """
@@ -122,15 +129,23 @@ def run_trials(
     _, given = jax.vmap(check)(starts)
     own = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), given, own)
   num_starts = own.mixture.weights.shape[0]
+  is_given = jnp.arange(num_starts) < num_starts - form.num_init
   num_finals = min(num_finals, num_starts)
   turns = _turns(num_starts, num_finals, form.has_second_run)
   take_turn = functools.partial(
-    _take_turn, problem, own, limits, num_trial_steps, form.covariance_type
+    _take_turn,
+    problem,
+    own,
+    is_given,
+    limits,
+    num_trial_steps,
+    form.covariance_type,
   )
   state, _ = jax.lax.scan(
     take_turn, _begin(problem, own, limits, num_finals), turns
   )
-  return _conclude(problem, state, covariance_type=form.covariance_type)
+  best = _best(state, _is_final(state), is_given * head_start)
+  return _conclude(problem, state, best, covariance_type=form.covariance_type)
 
 
 class _State(NamedTuple):
@@ -177,16 +192,20 @@ def _begin(problem, starts, limits, num_finals):
 
 
 def _take_turn(
-  problem, starts, limits, num_trial_steps, covariance_type, state, turn
+  problem,
+  starts,
+  is_given,
+  limits,
+  num_trial_steps,
+  covariance_type,
+  state,
+  turn,
 ):
   """Goes on with one run; a step of a scan."""
-  num_starts = state.value.size
-  is_final = jnp.any(
-    jnp.arange(num_starts)[:, None] == state.finals[None], axis=1
-  )
-  chosen = jnp.where(
-    turn.is_second, state.finals[turn.final], _best(state, ~is_final)
-  )
+  # The first to go on is one from a given start, if there is any.
+  is_first = is_given | (turn.final > 0) | ~jnp.any(is_given)
+  next_best = _best(state, ~_is_final(state) & is_first)
+  chosen = jnp.where(turn.is_second, state.finals[turn.final], next_best)
   index = jnp.where(turn.is_trial, turn.trial, chosen).astype(jnp.int32)
   run = _resume(
     problem, starts, limits, covariance_type, state, index, turn.is_second
@@ -215,16 +234,18 @@ def _take_turn(
   finals = state.finals.at[turn.final].set(
     jnp.where(turn.is_trial, state.finals[turn.final], index)
   )
-  own = (run.mixture, run.num_iters, run.is_converged, run.prior_size)
-  state = _State(
-    *jax.tree.map(
-      lambda leaf, new: leaf.at[index].set(new),
-      state[:-1],
-      (*own, value, is_lost),
-    ),
-    finals=finals,
+  new = state._replace(
+    mixture=run.mixture,
+    num_iters=run.num_iters,
+    is_converged=run.is_converged,
+    prior_size=run.prior_size,
+    value=value,
+    is_lost=is_lost,
   )
-  return state, None
+  state = jax.tree.map(
+    lambda leaf, one: leaf.at[index].set(one), state[:-1], new[:-1]
+  )
+  return _State(*state, finals=finals), None
 
 
 def _resume(problem, starts, limits, covariance_type, state, index, is_second):
@@ -248,23 +269,27 @@ def _resume(problem, starts, limits, covariance_type, state, index, is_second):
   )
 
 
-def _best(state, is_eligible):
+def _is_final(state):
+  """Which runs have gone on, `[S]`."""
+  places = jnp.arange(state.value.size)
+  return jnp.any(places[:, None] == state.finals, axis=1)
+
+
+def _best(state, is_eligible, head_start=0.0):
   """The most likely run, one that is not degenerate before one that is.
 
   Of runs that are as likely, but for rounding, the first.
   """
   is_sound = is_eligible & ~state.is_lost
   is_eligible = jnp.where(jnp.any(is_sound), is_sound, is_eligible)
-  value = jnp.maximum(state.value, jnp.finfo(state.value.dtype).min)
-  value = jnp.where(is_eligible, value, -jnp.inf)
+  value = jnp.maximum(state.value, 0.5 * jnp.finfo(state.value.dtype).min)
+  value = jnp.where(is_eligible, value + head_start, -jnp.inf)
   highest = jnp.max(value)
   return jnp.argmax(value >= highest - _ALIKE * (1.0 + jnp.abs(highest)))
 
 
-def _conclude(problem, state, *, covariance_type):
-  """The best of the finals, in the space of the points."""
-  finals = jax.tree.map(lambda leaf: leaf[state.finals], state[:-1])
-  best = state.finals[_best(_State(*finals, None), True)]
+def _conclude(problem, state, best, *, covariance_type):
+  """The result of one run, in the space of the points."""
   run = em_runs.EMRun(
     mixture=jax.tree.map(lambda leaf: leaf[best], state.mixture),
     anchor=None,
