@@ -11,6 +11,9 @@ import jax.numpy as jnp
 # Above this dimension a few subspace iterations replace the full
 # eigendecomposition, which costs O(d^3) and whose cost we would not use.
 _MAX_DENSE_DIM = 16
+# Up to here elimination is written out: a quarter faster in batches, and the
+# compiler takes as much longer as d is larger.
+_MAX_UNROLLED_DIM = 8
 _NUM_SUBSPACE_ITERS = 8
 _EXTRA_COLUMNS = 12
 
@@ -224,7 +227,7 @@ def inverse_cholesky(matrices: jax.Array) -> jax.Array:
     `[..., d, d]`, lower triangular; NaN where a matrix is not positive
     definite.
   """
-  if matrices.shape[-1] > _MAX_DENSE_DIM:
+  if matrices.shape[-1] > _MAX_UNROLLED_DIM:
     return _inverse_cholesky_scan(matrices)
   batch, dim = matrices.shape[:-2], matrices.shape[-1]
   rest, inverse, rows = matrices, matrices[..., :0], []

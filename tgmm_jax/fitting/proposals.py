@@ -13,9 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from tgmm_jax import gmm, linalg, pretrained, types
-from tgmm_jax.fitting import networks, programs, sizes
+from tgmm_jax.fitting import networks, sizes
 from tgmm_jax.models import factory
 from tgmm_jax.solvers import covariance as covariance_lib
+from tgmm_jax.solvers import programs
 from tgmm_jax.tasks import trained_range
 
 # A network reads a sample of more points: it was trained on 128 at most.

@@ -18,12 +18,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from tgmm_jax import gmm, linalg, types
-from tgmm_jax.solvers import checks
+from tgmm_jax.solvers import checks, programs
 from tgmm_jax.solvers import problem as problem_lib
 from tgmm_jax.solvers.em import options as em_options
 from tgmm_jax.solvers.em import runs as em_runs
 from tgmm_jax.solvers.em import sharded
 from tgmm_jax.solvers.em import steps as em_steps
+
+# What is done once.
+_UNIT_OF = programs.quick(
+  problem_lib.unit_of, static_argnames="covariance_type"
+)
+_BEGIN = programs.quick(sharded.begin, static_argnames="form")
+_CONCLUDE = programs.quick(em_runs.conclude, static_argnames="covariance_type")
 
 # Where the caller names no tolerance: in float32 the mean log-likelihood is
 # known to about 1e-7 of itself.
@@ -124,7 +131,7 @@ def _iterate(one_pass, frame, start, plan, on_step):
     )
     on_step(int(run.num_iters), value + float(frame.log_density))
   _, log_likelihood = one_pass(run.mixture)
-  return em_runs.conclude(
+  return _CONCLUDE(
     frame,
     run,
     jnp.asarray(log_likelihood, unused.dtype),
@@ -227,7 +234,7 @@ def _frame(survey, plan):
   most = linalg.max_squared_norm(dtype) / survey.mean.size
   is_in_range = furthest < math.sqrt(most)
   if is_in_range:
-    scale, is_in_range = problem_lib.unit_of(
+    scale, is_in_range = _UNIT_OF(
       jnp.asarray(survey.extent, dtype),
       covariance_type=plan.form.covariance_type,
     )
@@ -264,7 +271,7 @@ def _begin(key, survey, frame, plan):
   sample = sharded.Sample(
     *_to_frame(survey.sample, weight, survey.mean, frame.scale)
   )
-  frame, start = sharded.begin(key, frame, sample, given=given, form=plan.form)
+  frame, start = _BEGIN(key, frame, sample, given=given, form=plan.form)
   return frame._replace(centre=centre), start
 
 
@@ -323,7 +330,7 @@ def _add(sums, part):
   return part if sums is None else jax.tree.map(np.add, sums, part)
 
 
-@functools.partial(jax.jit, static_argnames="covariance_type")
+@functools.partial(programs.quick, static_argnames="covariance_type")
 def _update(frame, run, statistics, change, limits, *, covariance_type):
   return em_runs.update(
     frame,
