@@ -65,6 +65,12 @@ def coverage(*, covariance_type: str) -> str:
 
 
 @functools.cache
+def card_of(name: str) -> "pretrained.Card":
+  """The card of a shipped network, read once."""
+  return pretrained.available()[name]
+
+
+@functools.cache
 def loaded(name: str) -> "tuple[pretrained.Card, factory.Params]":
   """Card and parameters of a shipped network, read once."""
   card, params = pretrained.load_params(name)

@@ -19,10 +19,15 @@ from tgmm_jax.solvers import covariance as covariance_lib
 from tgmm_jax.solvers import programs
 from tgmm_jax.tasks import trained_range
 
-# A network reads a sample of more points: it was trained on 128 at most.
-_MOST_ROWS = 512
+# Networks were trained on 128 points at most. Of more they read a sample, so
+# that there is one program for all N.
+_NUM_ROWS = 256
 # Guesses of the noise's standard deviation, as shares of the points' spread.
 _LOWEST_SHARE, _HIGHEST_SHARE = 0.08, 0.6
+
+
+for _record in (types.Mixture, trained_range.TrainedRange):
+  programs.keep_record(_record)
 
 
 class Proposals(NamedTuple):
@@ -78,7 +83,7 @@ def propose(
     not finite they mean nothing.
   """
   card, params = networks.loaded(name)
-  points, sample_weight, *_ = problems.sampled(_MOST_ROWS, seed=seed)
+  points, sample_weight, *_ = problems.sampled(_NUM_ROWS, seed=seed)
   scale = np.ones(len(points))
   if not gmm.kind_of(covariance_type).is_known:
     extent = np.max(np.abs(points), axis=(1, 2))
@@ -111,6 +116,39 @@ def propose(
     )
   return Proposals(
     types.Mixture(weights, means * scale, covariances), is_outside
+  )
+
+
+def shapes(
+  name: str,
+  problems: sizes.Problems,
+  dtype: np.dtype,
+  *,
+  covariance_type: str,
+  num_views: int,
+) -> types.Mixture:
+  """Shapes of the starts of `propose`.
+
+  Args:
+    name: as in `propose`.
+    problems: as in `propose`.
+    dtype: of the starts.
+    covariance_type: as in `propose`.
+    num_views: as in `propose`.
+  """
+  config = networks.card_of(name).config
+  num_problems, _, dim = problems.points.shape
+  size = max(config.num_components)
+
+  def shape(*own):
+    return jax.ShapeDtypeStruct((num_problems, num_views, *own), dtype)
+
+  kind = gmm.kind_of(covariance_type)
+  has_own = config.covariance_type == covariance_type and not kind.is_known
+  return types.Mixture(
+    shape(size),
+    shape(size, dim),
+    shape(*kind.shape(size, dim)) if has_own else None,
   )
 
 

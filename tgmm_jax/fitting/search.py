@@ -27,6 +27,16 @@ HEAD_START = 5.0
 _NUM_TRIAL_STEPS, _NUM_FINALS = 20, 3
 
 
+for _record in (
+  types.Mixture,
+  types.SolverResult,
+  em.Inputs,
+  em.Tried,
+  em.Limits,
+):
+  programs.keep_record(_record)
+
+
 class Settings(NamedTuple):
   """What holds for all problems of a call.
 
@@ -113,19 +123,7 @@ def _find_some(
   problems, num_components, index, max_components, network, settings
 ):
   """As many problems as a program takes."""
-  keys = _keys(settings.seed, index)
-  starts, is_outside, num_views = None, np.zeros(len(index), bool), 0
-  if network:
-    num_views = settings.num_views
-    starts, is_outside = proposals.propose(
-      network,
-      keys,
-      problems,
-      num_components,
-      covariance_type=settings.covariance_type,
-      num_views=num_views,
-      seed=settings.seed,
-    )
+  keys, dtype = _keys(settings.seed, index), problems.points.dtype
   plan = em.make_plan(
     {
       "num_init": settings.num_restarts,
@@ -138,18 +136,21 @@ def _find_some(
     max_components=max_components,
     axes=("B", "N", "d"),
   )
-  dtype = problems.points.dtype
-  with jax.enable_x64(dtype == np.float64):
-    tried, labels = _search(
-      em.Inputs(
-        keys, problems.points, num_components, problems.sample_weight, None
-      ),
-      jax.tree.map(lambda leaf: leaf.astype(dtype), starts),
-      plan.limits,
-      HEAD_START / problems.num_points().astype(dtype),
-      form=plan.form,
+  inputs = em.Inputs(
+    keys, problems.points, num_components, problems.sample_weight, None
+  )
+  head_start = HEAD_START / problems.num_points().astype(dtype)
+  run = functools.partial(
+    _run, inputs, plan, head_start, has_64_bits=dtype == np.float64
+  )
+  is_outside, num_views = np.zeros(len(index), bool), 0
+  if network is None:
+    tried, labels = run(None)
+  else:
+    num_views = settings.num_views
+    tried, labels, is_outside = _run_from_proposals(
+      run, problems, inputs, network, settings
     )
-    tried, labels = jax.tree.map(np.asarray, (tried, labels))
   result = tried.result
   weights, means, covariances = result.mixture
   # Padding stays 0.
@@ -168,6 +169,38 @@ def _find_some(
     is_outside=is_outside & (result.status != types.Status.INVALID_INPUT),
     methods=None,
   )
+
+
+def _run_from_proposals(run, problems, inputs, network, settings):
+  """The search from what a network proposes; it is compiled meanwhile."""
+  options = {
+    "covariance_type": settings.covariance_type,
+    "num_views": settings.num_views,
+  }
+  dtype = problems.points.dtype
+  wait = run(
+    proposals.shapes(network, problems, dtype, **options), is_ahead=True
+  )
+  starts, is_outside = proposals.propose(
+    network,
+    inputs.key,
+    problems,
+    inputs.num_components,
+    seed=settings.seed,
+    **options,
+  )
+  wait()
+  starts = jax.tree.map(lambda leaf: leaf.astype(dtype), starts)
+  return (*run(starts), is_outside)
+
+
+def _run(inputs, plan, head_start, starts, *, has_64_bits, is_ahead=False):
+  """Runs the program, or only has it compiled; see `programs`."""
+  call = (inputs, starts, plan.limits, head_start)
+  with jax.enable_x64(has_64_bits):
+    if is_ahead:
+      return _search.compile_aside(*call, form=plan.form)
+    return jax.tree.map(np.asarray, _search(*call, form=plan.form))
 
 
 def _keys(seed, index):

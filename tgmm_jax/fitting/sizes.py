@@ -46,9 +46,13 @@ class Problems(NamedTuple):
     return np.array([problem_lib.effective_number(own) for own in weights])
 
   def sampled(self, num_rows: int, *, seed: int) -> "Problems":
-    """At most so many points of each, in no order."""
-    if self.points.shape[1] <= num_rows:
-      return self
+    """So many rows of each, as a sample or padded."""
+    missing = num_rows - self.points.shape[1]
+    if missing >= 0:
+      return self._replace(
+        points=np.pad(self.points, ((0, 0), (0, missing), (0, 0))),
+        sample_weight=np.pad(self.sample_weight, ((0, 0), (0, missing))),
+      )
     rows = _samples(self.sample_weight, num_rows, seed=seed)
     return self._replace(
       points=np.take_along_axis(self.points, rows[..., None], axis=1),

@@ -157,8 +157,6 @@ def load_params(
     PretrainedError: see `read_card`; the checksum is another than the card's,
       or the parameters are not those of the network that it describes.
   """
-  from tgmm_jax.models import factory
-
   path = _find(name_or_path)
   card = read_card(path)
   weights = path.with_suffix(".safetensors")
@@ -181,12 +179,19 @@ def load_params(
       f"{weights} is no safetensors file: {error}"
     ) from error
   params = _unflatten(flat)
-  model = factory.build(card.config)
-  if _shapes(params) != _shapes(model.shapes):
+  # Those that come with the package need no network to be built for it.
+  is_shipped = path.parent == _folder()
+  if not is_shipped and _shapes(params) != _shapes(_build(card).shapes):
     raise PretrainedError(
       f"{weights} has other parameters than the network of its card"
     )
   return card, params
+
+
+def _build(card):
+  from tgmm_jax.models import factory
+
+  return factory.build(card.config)
 
 
 def load(

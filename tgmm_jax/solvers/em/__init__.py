@@ -13,7 +13,7 @@ of, for solvers that take other steps.
 
 from tgmm_jax.solvers.em.batches import fit_batch, keys_of, run_batch
 from tgmm_jax.solvers.em.fits import Ended, fit, fit_each, start, unroll
-from tgmm_jax.solvers.em.options import Options, make_plan
+from tgmm_jax.solvers.em.options import Limits, Options, make_plan
 from tgmm_jax.solvers.em.runs import begin, conclude
 from tgmm_jax.solvers.em.sharded import fit_sharded
 from tgmm_jax.solvers.em.starts import Inputs, Start, set_up
@@ -31,6 +31,7 @@ from tgmm_jax.solvers.em.trials import Tried, fit_trials, run_trials
 __all__ = [
   "Ended",
   "Inputs",
+  "Limits",
   "Options",
   "Start",
   "Statistics",
