@@ -26,10 +26,6 @@ _NUM_ROWS = 256
 _LOWEST_SHARE, _HIGHEST_SHARE = 0.08, 0.6
 
 
-for _record in (types.Mixture, trained_range.TrainedRange):
-  programs.keep_record(_record)
-
-
 class Proposals(NamedTuple):
   """What a network answers to V views of each of B problems.
 
@@ -153,7 +149,9 @@ def shapes(
 
 
 @functools.partial(
-  programs.quick, static_argnames=("config", "num_views", "covariance_type")
+  programs.quick,
+  static_argnames=("config", "num_views", "covariance_type"),
+  records=(types.Mixture, trained_range.TrainedRange),
 )
 def _propose(
   keys,

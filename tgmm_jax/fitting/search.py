@@ -27,16 +27,6 @@ HEAD_START = 5.0
 _NUM_TRIAL_STEPS, _NUM_FINALS = 20, 3
 
 
-for _record in (
-  types.Mixture,
-  types.SolverResult,
-  em.Inputs,
-  em.Tried,
-  em.Limits,
-):
-  programs.keep_record(_record)
-
-
 class Settings(NamedTuple):
   """What holds for all problems of a call.
 
@@ -210,7 +200,11 @@ def _keys(seed, index):
   )
 
 
-@functools.partial(programs.quick, static_argnames="form")
+@functools.partial(
+  programs.quick,
+  static_argnames="form",
+  records=(types.Mixture, types.SolverResult, em.Inputs, em.Limits, em.Tried),
+)
 def _search(inputs, starts, limits, head_start, *, form):
   """Of each problem the best fit, and labels `[B, n]`, -1 on padding."""
 

@@ -40,12 +40,15 @@ class Quick:
   """
 
   def __init__(
-    self, function: Callable[..., Any], static_argnames: str | tuple[str, ...]
+    self,
+    function: Callable[..., Any],
+    static_argnames: str | tuple[str, ...],
+    records: tuple[type, ...],
   ):
     """See `quick`."""
     functools.update_wrapper(self, function)
     self._function, self._static_argnames = function, static_argnames
-    self._kept = {}
+    self._records, self._kept = records, {}
 
   def __call__(self, *args: Any, **options: Any) -> Any:
     """Runs it; compiles it first where it must be."""
@@ -76,10 +79,11 @@ class Quick:
   def _program(self, args, options):
     """What runs, and the options that are not compiled into it."""
     folder = jax.config.jax_compilation_cache_dir
-    if folder is None:
+    if folder is None or not self._records:
       return _compiled(self._function, self._static_argnames), options
     name = _name_of(self._function.__qualname__, args, options)
     if name not in self._kept:
+      _register(self._records)
       path = pathlib.Path(folder) / f"tgmm_jax-{name}.stablehlo"
       traced = _read(path)
       if traced is None:
@@ -96,26 +100,26 @@ def quick(
   function: Callable[..., Any],
   *,
   static_argnames: str | tuple[str, ...] = (),
+  records: tuple[type, ...] = (),
 ) -> Quick:
   """`jax.jit` for a program that is compiled for longer than it runs.
 
   Args:
-    function: pure; of records that are known to `keep_record`.
+    function: pure.
     static_argnames: as of `jax.jit`; what is static is told by its `repr`.
+    records: all NamedTuples among arguments and results, where what Python
+      makes of the function is to be kept; without keys of JAX.
   """
-  return Quick(function, static_argnames)
+  return Quick(function, static_argnames, records)
 
 
-def keep_record(record: type) -> None:
-  """Has a NamedTuple kept in files, as argument or result of a program.
-
-  Args:
-    record: the class.
-  """
-  with contextlib.suppress(ValueError):  # where it is known already
-    jax.export.register_namedtuple_serialization(
-      record, serialized_name=f"{record.__module__}.{record.__qualname__}"
-    )
+def _register(records):
+  """Lets JAX write records of these classes."""
+  for record in records:
+    with contextlib.suppress(ValueError):  # where it is known already
+      jax.export.register_namedtuple_serialization(
+        record, serialized_name=f"{record.__module__}.{record.__qualname__}"
+      )
 
 
 @functools.cache

@@ -7,7 +7,6 @@ import jax
 import numpy as np
 
 from tgmm_jax import types
-from tgmm_jax.fitting.fitted import posterior
 from tgmm_jax.solvers import checks
 
 # So many points at a time are looked at for NaN and inf.
@@ -58,7 +57,7 @@ def arrays(
         f"sample_weight has shape {sample_weight.shape}, takes"
         f" {points.shape[:-1]} for points of shape {points.shape}"
       )
-  if posterior.is_traced((points, sample_weight, status)):
+  if checks.is_traced((points, sample_weight, status)):
     return points, sample_weight
   points, sample_weight = jax.tree.map(np.asarray, (points, sample_weight))
   is_valid = np.asarray(status) != types.Status.INVALID_INPUT

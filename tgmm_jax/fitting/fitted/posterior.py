@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tgmm_jax import gmm, types
+from tgmm_jax.solvers import checks
 
 # Blocks have one of these numbers of rows, so that sets of all sizes share a
 # few compiled programs.
@@ -110,7 +111,7 @@ def of_fit(
   """
   given = (points, mixture, status, sample_weight)
   evaluate, where, asarray = of_batch, np.where, np.asarray
-  if is_traced(given):
+  if checks.is_traced(given):
     evaluate, where, asarray = _traced, jnp.where, jnp.asarray
   given = jax.tree.map(asarray, given)
   is_single = given[0].ndim == 2
@@ -126,7 +127,7 @@ def of_fit(
   )
   is_valid = (status != types.Status.INVALID_INPUT)[:, None]
   is_point = np.True_ if sample_weight is None else sample_weight > 0
-  if is_traced(given) or not np.all(is_point & is_valid):
+  if checks.is_traced(given) or not np.all(is_point & is_valid):
     if field == "log_density":
       values = where(is_valid, values, -np.inf)
       values = where(is_point, values, 0.0)
@@ -147,7 +148,7 @@ def weighted_mean(values: Any, *, sample_weight: Any = None) -> Any:
   Returns:
     -inf where there is no weight at all.
   """
-  if is_traced((values, sample_weight)):
+  if checks.is_traced((values, sample_weight)):
     numpy, dtype = jnp, values.dtype
   else:
     numpy, dtype = np, np.float64
@@ -161,13 +162,6 @@ def weighted_mean(values: Any, *, sample_weight: Any = None) -> Any:
     mean = numpy.sum(values, axis=-1) / numpy.where(total > 0, total, 1.0)
     mean = numpy.where(total > 0, mean, -numpy.inf)
   return float(mean) if numpy is np and mean.ndim == 0 else mean
-
-
-def is_traced(tree: Any) -> bool:
-  """Whether any array in a tree is a tracer."""
-  return any(
-    isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree)
-  )
 
 
 def _rows_of_block(num_points, most):

@@ -225,7 +225,7 @@ class Fit:
     """Whether this is a fit, and no tree of tracers, shapes or the like."""
     leaves = jax.tree.leaves(self)
     kinds = (np.ndarray, np.generic, jax.Array)
-    if posterior.is_traced(leaves) or not all(
+    if checks.is_traced(leaves) or not all(
       isinstance(leaf, kinds) for leaf in leaves
     ):
       return False

@@ -16,6 +16,7 @@ from tgmm_jax.solvers.checks.arguments import (
 from tgmm_jax.solvers.checks.blocks import Block, pieces, reader
 from tgmm_jax.solvers.checks.conversion import array, is_real, numbers_of, shape
 from tgmm_jax.solvers.checks.precision import in_that_of as in_precision_of
+from tgmm_jax.solvers.checks.precision import is_traced
 from tgmm_jax.solvers.checks.problems import (
   Batch,
   batch,
@@ -35,6 +36,7 @@ __all__ = [
   "in_precision_of",
   "integer",
   "is_real",
+  "is_traced",
   "name",
   "number",
   "numbers_of",

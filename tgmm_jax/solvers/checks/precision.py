@@ -7,6 +7,13 @@ import jax
 import numpy as np
 
 
+def is_traced(tree: Any) -> bool:
+  """Whether any array in a tree is a tracer."""
+  return any(
+    isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree)
+  )
+
+
 def in_that_of(points: Any, function: Callable[[], Any]) -> Any:
   """What a function returns when JAX computes in the dtype of the points.
 
@@ -19,8 +26,9 @@ def in_that_of(points: Any, function: Callable[[], Any]) -> Any:
     Its result; in NumPy where JAX has 64 bits for this call alone, for outside
     JAX would not compute with float64.
   """
-  is_traced = isinstance(points, jax.core.Tracer)
-  if is_traced or points.dtype != np.float64 or jax.config.jax_enable_x64:
+  if (
+    is_traced(points) or points.dtype != np.float64 or jax.config.jax_enable_x64
+  ):
     return function()
   with jax.enable_x64(True):
     return jax.tree.map(np.asarray, function())

@@ -7,9 +7,13 @@ import jax
 import jax.numpy as jnp
 
 from tgmm_jax import types
+from tgmm_jax.solvers import checks, programs
 from tgmm_jax.solvers.em import options as em_options
 from tgmm_jax.solvers.em import runs as em_runs
 from tgmm_jax.solvers.em import starts as em_starts
+
+# Of so many points runs of EM take less time than an optimising compiler.
+_MOST_SMALL = 2048
 
 
 def fit(
@@ -114,7 +118,9 @@ def fit_each(
   )
   given = init if isinstance(init, types.Mixture) else None
   inputs = em_starts.Inputs(keys, points, num_components, sample_weight, given)
-  return _fit_each(inputs, plan.limits, form=plan.form)
+  is_quick = points.shape[0] <= _MOST_SMALL and not checks.is_traced(inputs)
+  run = _fit_each if is_quick else _FIT_EACH
+  return run(inputs, plan.limits, form=plan.form)
 
 
 def unroll(
@@ -223,7 +229,7 @@ def _fit(inputs, limits, *, form):
   return em_runs.finish(problem, runs, covariance_type=form.covariance_type)
 
 
-@functools.partial(jax.jit, static_argnames="form")
+@functools.partial(programs.quick, static_argnames="form")
 def _fit_each(inputs, limits, *, form):
   def fit_one(key, given):
     own = inputs._replace(key=key, given=given)
@@ -238,6 +244,9 @@ def _fit_each(inputs, limits, *, form):
     return result, jnp.where(run.num_iters > 0, before, -jnp.inf)
 
   return Ended(*jax.vmap(fit_one)(inputs.key, inputs.given))
+
+
+_FIT_EACH = jax.jit(_fit_each.__wrapped__, static_argnames="form")
 
 
 @functools.partial(jax.jit, static_argnames=("form", "num_steps"))
