@@ -12,16 +12,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tgmm_jax import gmm, linalg, pretrained, types
+from tgmm_jax import gmm, pretrained, types
 from tgmm_jax.fitting import networks, sizes
 from tgmm_jax.models import factory
-from tgmm_jax.solvers import covariance as covariance_lib
 from tgmm_jax.solvers import programs
 from tgmm_jax.tasks import trained_range
 
 # Networks were trained on 128 points at most. Of more they read a sample, so
 # that there is one program for all N.
 _NUM_ROWS = 256
+# Where the scale is guessed it sees the leading directions of more coordinates:
+# there is one program for all d above.
+_MOST_DIRECTIONS = 8
 # Guesses of the noise's standard deviation, as shares of the points' spread.
 _LOWEST_SHARE, _HIGHEST_SHARE = 0.08, 0.6
 
@@ -79,40 +81,83 @@ def propose(
     not finite they mean nothing.
   """
   card, params = networks.loaded(name)
-  points, sample_weight, *_ = problems.sampled(_NUM_ROWS, seed=seed)
-  scale = np.ones(len(points))
-  if not gmm.kind_of(covariance_type).is_known:
-    extent = np.max(np.abs(points), axis=(1, 2))
-    is_usable = np.isfinite(extent) & (extent > 0)
-    scale = np.exp2(np.floor(np.log2(np.where(is_usable, extent, 1.0))))
+  sample = problems.sampled(_NUM_ROWS, seed=seed)
   is_guessed = guesses_scale(card.config, covariance_type=covariance_type)
-  limits = None if is_guessed else card.range_of(points.shape[-1])
+  sight = _sight_of(sample, is_guessed, covariance_type)
+  limits = None if is_guessed else card.range_of(sample.points.shape[-1])
   with np.errstate(over="ignore"), jax.enable_x64(False):
     found = _propose(
       keys,
       params,
-      (points / scale[:, None, None]).astype(np.float32),
+      sight.points.astype(np.float32),
       num_components,
-      sample_weight.astype(np.float32),
+      sample.sample_weight.astype(np.float32),
       limits,
       config=card.config,
       num_views=num_views,
-      covariance_type=covariance_type,
+      is_guessed=is_guessed,
     )
   starts, is_outside = jax.tree.map(np.asarray, found)
-  scale = scale[:, None, None, None]
+  has_own = card.config.covariance_type == covariance_type
+  return Proposals(_from_sight(starts, sight, has_own), is_outside)
+
+
+class _Sight(NamedTuple):
+  """Problems as a network sees them.
+
+  Attributes:
+    points: `[B, n, r]`.
+    centre: `[B, d]`.
+    unit: `[B, d]`.
+    directions: `[B, d, r]`, or None where r = d and nothing is turned.
+  """
+
+  points: np.ndarray
+  centre: np.ndarray
+  unit: np.ndarray
+  directions: np.ndarray | None
+
+
+def _sight_of(problems, is_guessed, covariance_type):
+  """About the mean, in units of the spread where the scale is guessed."""
+  weight = problems.sample_weight[..., None].astype(np.float64)
+  with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+    total = np.sum(weight, axis=1)
+    centre = np.sum(weight * problems.points, axis=1) / total
+    points = np.where(weight > 0, problems.points - centre[:, None], 0.0)
+    unit = np.ones_like(centre)
+    if is_guessed:
+      unit = np.sqrt(np.sum(weight * points**2, axis=1) / total)
+      if gmm.kind_of(covariance_type).frame == "similarity":
+        unit[:] = np.sqrt(np.mean(unit**2, axis=1, keepdims=True))
+    elif not gmm.kind_of(covariance_type).is_known:
+      unit[:] = np.max(np.abs(points), axis=(1, 2))[:, None]
+      unit = np.exp2(np.floor(np.log2(unit)))
+    unit = np.where(np.isfinite(unit) & (unit > 0), unit, 1.0)
+    points = points / unit[:, None]
+  if not is_guessed or points.shape[-1] <= _MOST_DIRECTIONS:
+    return _Sight(points, centre, unit, None)
+  usable = np.where(np.isfinite(points), points, 0.0)
+  scatter = np.einsum("bni,bnj->bij", weight * usable, usable)
+  _, vectors = np.linalg.eigh(scatter)
+  directions = vectors[..., -_MOST_DIRECTIONS:]
+  return _Sight(points @ directions, centre, unit, directions)
+
+
+def _from_sight(starts, sight, has_own):
+  """Answers in the coordinates of the problems, in float64."""
   weights, means, covariances = (
     None if leaf is None else leaf.astype(np.float64) for leaf in starts
   )
-  if card.config.covariance_type != covariance_type:
-    covariances = None
-  elif covariances is not None:
-    covariances = (
-      covariances * scale.reshape(-1, *(1,) * (covariances.ndim - 1)) ** 2
-    )
-  return Proposals(
-    types.Mixture(weights, means * scale, covariances), is_outside
-  )
+  if sight.directions is not None:
+    means = means @ np.swapaxes(sight.directions, 1, 2)[:, None]
+  means = means * sight.unit[:, None, None] + sight.centre[:, None, None]
+  means = np.where(weights[..., None] > 0, means, 0.0)
+  if not has_own or covariances is None:
+    return types.Mixture(weights, means, None)
+  # A network that sees all coordinates in one unit.
+  scale = sight.unit[:, 0].reshape(-1, *(1,) * (covariances.ndim - 1))
+  return types.Mixture(weights, means, covariances * scale**2)
 
 
 def shapes(
@@ -150,7 +195,7 @@ def shapes(
 
 @functools.partial(
   programs.quick,
-  static_argnames=("config", "num_views", "covariance_type"),
+  static_argnames=("config", "num_views", "is_guessed"),
   records=(types.Mixture, trained_range.TrainedRange),
 )
 def _propose(
@@ -163,51 +208,35 @@ def _propose(
   *,
   config,
   num_views,
-  covariance_type,
+  is_guessed,
 ):
   """A mixture with the axes B and V, and whether problems are outside `[B]`."""
   solve = factory.solver(factory.build(config), params, knows_origin=False)
   shares = jnp.geomspace(_LOWEST_SHARE, _HIGHEST_SHARE, num_views)
-  about = pretrained.about(config)
+  if not is_guessed:
+    shares = jnp.ones(num_views)
+
+  def look(key, share, points, num_components, weight):
+    answer = solve(
+      key, points / share, num_components, sample_weight=weight
+    ).mixture
+    return answer._replace(means=answer.means * share)
 
   def propose_one(key, points, num_components, weight):
-    key = jax.random.wrap_key_data(key)
-    mean = linalg.weighted_mean(points, sample_weight=weight)
-    own = jnp.where((weight > 0)[:, None], points - mean, 0.0)
-    look = functools.partial(
-      _look, solve, own, num_components, weight, config, covariance_type
-    )
-    starts = jax.vmap(look)(jax.random.split(key, num_views), shares)
-    starts = starts._replace(
-      means=jnp.where(starts.weights[..., None] > 0, starts.means + mean, 0.0)
+    keys = jax.random.split(jax.random.wrap_key_data(key), num_views)
+    starts = jax.vmap(look, in_axes=(0, 0, None, None, None))(
+      keys, shares, points, num_components, weight
     )
     is_outside = jnp.zeros((), bool)
     if limits is not None:
       is_outside = trained_range.is_outside(
-        limits, points, sample_weight=weight, about=about
+        limits,
+        points,
+        sample_weight=weight,
+        about=pretrained.about(config),
       )
     return starts, is_outside
 
   return programs.over_problems(
     propose_one, keys, points, num_components, sample_weight
   )
-
-
-def _look(
-  solve, points, num_components, weight, config, covariance_type, key, share
-):
-  """What a network answers to one view of centred points."""
-  scale = jnp.ones(points.shape[-1], points.dtype)
-  if guesses_scale(config, covariance_type=covariance_type):
-    variance = weight @ points**2 / jnp.sum(weight)
-    if gmm.kind_of(covariance_type).frame == "similarity":
-      variance = jnp.full_like(variance, jnp.mean(variance))
-    scale = jnp.sqrt(jnp.where(variance > 0, variance, 1.0)) * share
-  weights, means, covariances = solve(
-    key, points / scale, num_components, sample_weight=weight
-  ).mixture
-  if not gmm.kind_of(config.covariance_type).is_known:
-    covariances = covariance_lib.scaled(
-      covariances, scale, covariance_type=config.covariance_type
-    )
-  return types.Mixture(weights, means * scale, covariances)

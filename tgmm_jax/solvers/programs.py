@@ -30,6 +30,10 @@ _OPTIONS = {
 if jaxlib.version.__version_info__ < (0, 11):
   _OPTIONS["xla_cpu_use_fusion_emitters"] = False
 
+# Of one function; then all are given up, for each holds some 20 MB and 150 of
+# the memory maps that a process may have.
+_MOST_PROGRAMS = 16
+
 _PACKAGE = pathlib.Path(__file__).parents[1]
 
 
@@ -80,7 +84,10 @@ class Quick:
     """What runs, and the options that are not compiled into it."""
     folder = jax.config.jax_compilation_cache_dir
     if folder is None or not self._records:
-      return _compiled(self._function, self._static_argnames), options
+      program = _compiled(self._function, self._static_argnames)
+      if program._cache_size() >= _MOST_PROGRAMS:
+        program.clear_cache()
+      return program, options
     name = _name_of(self._function.__qualname__, args, options)
     if name not in self._kept:
       _register(self._records)
@@ -90,6 +97,8 @@ class Quick:
         program = _compiled(self._function, self._static_argnames)
         traced = jax.export.export(program)(*args, **options)
         _write(path, traced)
+      if len(self._kept) >= _MOST_PROGRAMS:
+        self._kept.clear()
       self._kept[name] = jax.jit(
         traced.call, compiler_options=_compiler_options()
       )

@@ -10,11 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from tgmm_jax import gmm, types
-from tgmm_jax.solvers import checks
+from tgmm_jax.solvers import checks, programs
 
 # Blocks have one of these numbers of rows, so that sets of all sizes share a
 # few compiled programs.
 _ROWS = (128, 512, 2048, 8192)
+# Of so many points it takes less time than an optimising compiler.
+_MOST_QUICK = 32_768
 
 
 class Posterior(NamedTuple):
@@ -60,7 +62,8 @@ def of_batch(
   num_problems, num_points, dim = points.shape
   num_rows, most = _rows_of_block(num_points, gmm.rows_of_block(mixture))
   num_sets = _sets_of_block(num_problems, most // num_rows)
-  found = None
+  found, is_small = None, num_problems * num_points <= _MOST_QUICK
+  evaluate = _QUICK_EVALUATE if is_small else _evaluate
   for first, start in itertools.product(
     range(0, num_problems, num_sets), range(0, num_points, num_rows)
   ):
@@ -74,7 +77,7 @@ def of_batch(
     own = np.minimum(np.arange(first, first + num_sets), num_problems - 1)
     own = jax.tree.map(operator.itemgetter(own), mixture)
     with jax.enable_x64(dtype == np.float64):
-      values = _evaluate(block, own, covariance_type=covariance_type)
+      values = evaluate(block, own, covariance_type=covariance_type)
     values = np.asarray(getattr(values, field))
     if found is None:
       found = np.empty(points.shape[:2] + values.shape[2:], values.dtype)
@@ -183,6 +186,11 @@ def _sets_of_block(num_problems, most):
 def _evaluate(points, mixture, *, covariance_type):
   one = functools.partial(_evaluate_one, covariance_type=covariance_type)
   return jax.vmap(one)(points, mixture)
+
+
+_QUICK_EVALUATE = programs.quick(
+  _evaluate.__wrapped__, static_argnames="covariance_type"
+)
 
 
 def _evaluate_one(points, mixture, *, covariance_type):

@@ -32,6 +32,9 @@ _UNIT_OF = programs.quick(
 _BEGIN = programs.quick(sharded.begin, static_argnames="form")
 _CONCLUDE = programs.quick(em_runs.conclude, static_argnames="covariance_type")
 
+# Of so many points passes take less time than an optimising compiler.
+_MOST_QUICK = 32_768
+
 # Where the caller names no tolerance: in float32 the mean log-likelihood is
 # known to about 1e-7 of itself.
 _TOL = 1e-6
@@ -285,12 +288,13 @@ def _to_frame(points, weight, centre, scale):
 def _pass(read, survey, scale, block_size, mixture, *, covariance_type):
   """Sums over all the points, and the mean log-likelihood in the frame."""
   sums, pending, num_points = None, None, 0
+  sums_of = _sums if survey.num_points > _MOST_QUICK else _QUICK_SUMS
   for points, weight in read():
     num_points += weight.size
     missing = max(0, block_size - weight.size)
     points = np.pad(points, ((0, missing), (0, 0)))
     weight = np.pad(weight / survey.total, (0, missing))
-    part = _sums(
+    part = sums_of(
       *_to_frame(points, weight, survey.mean, scale),
       mixture,
       covariance_type=covariance_type,
@@ -315,6 +319,11 @@ def _sums(columns, weight, mixture, *, covariance_type):
   if gmm.kind_of(covariance_type).is_known:
     log_density -= 0.5 * jnp.sum(columns**2, axis=0)
   return statistics._replace(log_density=None), jnp.sum(weight * log_density)
+
+
+_QUICK_SUMS = programs.quick(
+  _sums.__wrapped__, static_argnames="covariance_type"
+)
 
 
 def _as_statistics(sums, unused):
