@@ -6,7 +6,7 @@ of the noise's scale.
 """
 
 import functools
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +14,12 @@ import numpy as np
 
 from tgmm_jax import gmm, pretrained, types
 from tgmm_jax.fitting import networks, sizes
-from tgmm_jax.models import factory
 from tgmm_jax.solvers import programs
 from tgmm_jax.tasks import trained_range
+
+if TYPE_CHECKING:
+  # Where no network proposes Flax is not needed.
+  from tgmm_jax.models import factory
 
 # Networks were trained on 128 points at most. Of more they read a sample, so
 # that there is one program for all N.
@@ -42,7 +45,9 @@ class Proposals(NamedTuple):
   is_outside: np.ndarray
 
 
-def guesses_scale(config: factory.ModelConfig, *, covariance_type: str) -> bool:
+def guesses_scale(
+  config: "factory.ModelConfig", *, covariance_type: str
+) -> bool:
   """Whether the noise's scale must be guessed before a network can look.
 
   It must where the variances are unknown and the network has a unit of its own.
@@ -62,6 +67,7 @@ def propose(
   num_components: np.ndarray,
   *,
   covariance_type: str,
+  max_components: int,
   num_views: int,
   seed: int,
 ) -> Proposals:
@@ -73,6 +79,7 @@ def propose(
     problems: B of them; of many points the network reads a sample.
     num_components: `[B]`.
     covariance_type: of the mixtures, one of `gmm.COVARIANCE_TYPES`.
+    max_components: static K of the answers, at least the network's.
     num_views: V.
     seed: of the sample.
 
@@ -99,7 +106,8 @@ def propose(
     )
   starts, is_outside = jax.tree.map(np.asarray, found)
   has_own = card.config.covariance_type == covariance_type
-  return Proposals(_from_sight(starts, sight, has_own), is_outside)
+  starts = _from_sight(starts, sight, has_own)
+  return Proposals(_padded(starts, max_components, covariance_type), is_outside)
 
 
 class _Sight(NamedTuple):
@@ -160,12 +168,29 @@ def _from_sight(starts, sight, has_own):
   return types.Mixture(weights, means, covariances * scale**2)
 
 
+def _padded(starts, size, covariance_type):
+  """With the static K of the programs; padding has the last covariance."""
+  missing = size - starts.weights.shape[-1]
+
+  def pad(leaf, mode="constant"):
+    return np.pad(
+      leaf, [(0, 0), (0, 0), (0, missing)] + [(0, 0)] * (leaf.ndim - 3), mode
+    )
+
+  covariances = starts.covariances
+  kind = gmm.kind_of(covariance_type)
+  if covariances is not None and kind.is_per_component:
+    covariances = pad(covariances, "edge")
+  return types.Mixture(pad(starts.weights), pad(starts.means), covariances)
+
+
 def shapes(
   name: str,
   problems: sizes.Problems,
   dtype: np.dtype,
   *,
   covariance_type: str,
+  max_components: int,
   num_views: int,
 ) -> types.Mixture:
   """Shapes of the starts of `propose`.
@@ -175,11 +200,11 @@ def shapes(
     problems: as in `propose`.
     dtype: of the starts.
     covariance_type: as in `propose`.
+    max_components: as in `propose`.
     num_views: as in `propose`.
   """
   config = networks.card_of(name).config
   num_problems, _, dim = problems.points.shape
-  size = max(config.num_components)
 
   def shape(*own):
     return jax.ShapeDtypeStruct((num_problems, num_views, *own), dtype)
@@ -187,9 +212,9 @@ def shapes(
   kind = gmm.kind_of(covariance_type)
   has_own = config.covariance_type == covariance_type and not kind.is_known
   return types.Mixture(
-    shape(size),
-    shape(size, dim),
-    shape(*kind.shape(size, dim)) if has_own else None,
+    shape(max_components),
+    shape(max_components, dim),
+    shape(*kind.shape(max_components, dim)) if has_own else None,
   )
 
 
@@ -211,6 +236,8 @@ def _propose(
   is_guessed,
 ):
   """A mixture with the axes B and V, and whether problems are outside `[B]`."""
+  from tgmm_jax.models import factory
+
   solve = factory.solver(factory.build(config), params, knows_origin=False)
   shares = jnp.geomspace(_LOWEST_SHARE, _HIGHEST_SHARE, num_views)
   if not is_guessed:

@@ -139,13 +139,14 @@ def _find_some(
   else:
     num_views = settings.num_views
     tried, labels, is_outside = _run_from_proposals(
-      run, problems, inputs, network, settings
+      run, problems, inputs, network, max_components, settings
     )
   result = tried.result
   weights, means, covariances = result.mixture
   # Padding stays 0.
   is_component = (weights > 0)[..., None]
   means = np.where(is_component, means + problems.origin[:, None], 0.0)
+  means = means.astype(dtype)
   num_ways, is_drawn = 1 + bool(network), tried.start >= num_views
   has_prior = tried.prior_size > 0
   return Found(
@@ -161,11 +162,14 @@ def _find_some(
   )
 
 
-def _run_from_proposals(run, problems, inputs, network, settings):
+def _run_from_proposals(
+  run, problems, inputs, network, max_components, settings
+):
   """The search from what a network proposes; it is compiled meanwhile."""
   options = {
     "covariance_type": settings.covariance_type,
     "num_views": settings.num_views,
+    "max_components": max_components,
   }
   dtype = problems.points.dtype
   wait = run(

@@ -8,9 +8,9 @@ from tgmm_jax import gmm, types
 from tgmm_jax.solvers import problem as problem_lib
 
 # Points of a problem; of more a sample stands for all of them.
-_ROWS = (128, 512, 2048)
-# Components, up to what the networks answer and beyond.
-_COMPONENTS = (5, 10, 20)
+_ROWS = (512, 2048)
+# Components, the first two more than networks answer: "auto" tries those too.
+_COMPONENTS = (7, 14, 20)
 # Problems that are fitted together.
 _PROBLEMS = (1, 16)
 
