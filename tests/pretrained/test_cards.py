@@ -223,7 +223,7 @@ def test_import_of_the_package_loads_no_weights():
     "import sys, tgmm_jax;"
     "assert 'jax' not in sys.modules and 'safetensors' not in sys.modules;"
     "assert callable(tgmm_jax.fit);"
-    "from tgmm_jax.fitting import fits;"
-    "assert fits._loaded.cache_info().currsize == 0"
+    "from tgmm_jax.fitting import fits, networks;"
+    "assert networks.loaded.cache_info().currsize == 0"
   )
   subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

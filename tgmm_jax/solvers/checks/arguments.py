@@ -94,4 +94,4 @@ def warn(message: str, category: type[Warning] = UserWarning) -> None:
   level, frame = 2, sys._getframe(1)
   while frame.f_back and frame.f_code.co_filename.startswith(package):
     level, frame = level + 1, frame.f_back
-  warnings.warn(message, category, stacklevel=level - 1)
+  warnings.warn(message, category, stacklevel=level)
