@@ -1,3 +1,5 @@
+import warnings
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -310,3 +312,30 @@ def test_unknown_covariance_type_is_refused(call):
   }[call]
   with pytest.raises(ValueError, match="covariance_type is 'round', takes"):
     call(*arguments, covariance_type="round")
+
+
+@pytest.mark.parametrize("covariance_type", gmm.COVARIANCE_TYPES)
+def test_a_mixture_of_numpy_in_float64_is_read_without_64_bits(covariance_type):
+  rng = np.random.default_rng(0)
+  mixture = types.Mixture(
+    np.full(K, 1 / K),
+    rng.normal(size=(K, DIM)),
+    covariances_of(covariance_type),
+  )
+  points = rng.normal(size=(5, DIM))
+  options = {"covariance_type": covariance_type}
+  with warnings.catch_warnings():
+    warnings.simplefilter("error")
+    found = gmm.log_density(points, mixture, **options)
+    labels = gmm.predict(points, mixture, **options)
+    draw = jax.vmap(lambda key: gmm.sample(key, mixture, 4, **options))
+    drawn, _ = draw(jax.random.split(jax.random.key(0), 2))
+  full = full_covariances(covariance_type, mixture.covariances)
+  joint = [
+    np.log(1 / K) + stats.multivariate_normal(mean, own).logpdf(points)
+    for mean, own in zip(mixture.means, full, strict=True)
+  ]
+  np.testing.assert_allclose(found, np.logaddexp.reduce(joint), rtol=1e-4)
+  np.testing.assert_array_equal(labels, np.argmax(joint, axis=0))
+  assert found.dtype == drawn.dtype == np.float32
+  assert drawn.shape == (2, 4, DIM)

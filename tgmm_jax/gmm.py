@@ -169,6 +169,7 @@ def inverse_factor(covariances: jax.Array) -> jax.Array:
 
   A matrix that rounding has left without a factor is taken for its diagonal.
   """
+  covariances = jnp.asarray(covariances)
   factors = linalg.inverse_cholesky(covariances)
   diagonal = jnp.diagonal(covariances, axis1=-2, axis2=-1)
   identity = jnp.eye(covariances.shape[-1], dtype=covariances.dtype)
@@ -354,6 +355,7 @@ def sample(
     points `[N, d]` and labels `[N]` int32.
   """
   label_key, noise_key = jax.random.split(key)
+  mixture = jax.tree.map(jnp.asarray, mixture)
   # By the inverse distribution function: one uniform a point, where a
   # categorical draw would take K; the last component takes the rounding.
   bounds = jnp.cumsum(mixture.weights)

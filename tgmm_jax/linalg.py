@@ -73,6 +73,7 @@ def usable(
     The same points and weights where they can be used (see `is_squarable` and
     `is_weighted`), else zeros and ones; and `[]` bool, whether they can.
   """
+  points = jnp.asarray(points)
   points = points.astype(jnp.promote_types(points.dtype, jnp.float32))
   if sample_weight is None:
     sample_weight = jnp.ones(points.shape[0], points.dtype)
@@ -227,6 +228,7 @@ def inverse_cholesky(matrices: jax.Array) -> jax.Array:
     `[..., d, d]`, lower triangular; NaN where a matrix is not positive
     definite.
   """
+  matrices = jnp.asarray(matrices)
   if matrices.shape[-1] > _MAX_UNROLLED_DIM:
     return _inverse_cholesky_scan(matrices)
   batch, dim = matrices.shape[:-2], matrices.shape[-1]

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from tgmm_jax import gmm, types
 from tgmm_jax.solvers import covariance as covariance_lib
 
-# A share of the variance of all points, as `reg_share` of `em.fit`.
+# A share of the variance of all points, of the size of the ridge of `em.fit`.
 _RIDGE = 1e-6
 
 

@@ -91,6 +91,7 @@ def criteria(
   """
   if num_components is None:
     num_components = mixture.weights.shape[-1]
+  points = jnp.asarray(points)
   if sample_weight is None:
     sample_weight = jnp.ones(points.shape[0], points.dtype)
   is_point = sample_weight > 0
