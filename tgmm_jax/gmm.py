@@ -146,7 +146,7 @@ def distances(
   match kind_of(covariance_type).structure:
     case "identity":
       squared = jnp.sum(differences**2, axis=1)
-      return squared, jnp.zeros((), differences.dtype)
+      return squared, jnp.zeros((), squared.dtype)
     case "ball":
       precision = jnp.reshape(1.0 / covariances, (-1, 1))
       squared = jnp.sum(differences**2, axis=1) * precision
