@@ -106,6 +106,9 @@ def weights(
   if sample_weight is None:
     return _library_of(points).ones(points.shape[:-1], points.dtype)
   found = _of_points(sample_weight, points, conversion.array)
+  if isinstance(points, np.ndarray) and not isinstance(found, jax.core.Tracer):
+    # JAX has not float64 unless told.
+    found = np.asarray(found)
   # What becomes inf is refused by its value.
   with np.errstate(over="ignore"):
     return found.astype(points.dtype, copy=False)
