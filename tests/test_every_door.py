@@ -1,6 +1,7 @@
 """What people have as numbers, at every door: fitted as such, or refused."""
 
 import functools
+import warnings
 
 import jax
 import numpy as np
@@ -97,7 +98,10 @@ WEIGHTS = {
 @pytest.mark.parametrize("kind", WEIGHTS)
 @pytest.mark.parametrize("name", DOORS)
 def test_every_kind_of_weights_is_taken_as_its_numbers(name, kind):
-  found = DOORS[name][0](POINTS, sample_weight=WEIGHTS[kind](WEIGHT))
+  with warnings.catch_warnings():
+    # JAX warns where it should cast to what it has not.
+    warnings.filterwarnings("error", "Explicitly requested dtype")
+    found = DOORS[name][0](POINTS, sample_weight=WEIGHTS[kind](WEIGHT))
   np.testing.assert_allclose(found, expected(name, float, True), rtol=1e-6)
 
 
