@@ -43,7 +43,8 @@ def fit_sharded(
 
   Args:
     key: consumed; the sample from which a start is drawn, and the start.
-    points: `[N, d]`, on the host, on a device or sharded over `axis`.
+    points: `[N, d]`, on the host, on a device or sharded over `axis`. It is
+      computed in float32 or float64, as they are.
     num_components: K.
     mesh: the devices; its axes may be of any type.
     axis: the axis of the mesh over which points are dealt out.
@@ -54,7 +55,8 @@ def fit_sharded(
       is drawn from at most `NUM_START_POINTS` points.
 
   Returns:
-    A `SolverResult`, replicated; statuses as in `em.fit`.
+    A `SolverResult`, replicated; statuses as in `em.fit`. In NumPy where the
+    points are float64 and JAX has not 64 bits enabled.
 
   Raises:
     ValueError: for wrong shapes and dtypes, NaN or inf, fewer points than
@@ -73,19 +75,28 @@ def fit_sharded(
     covariance_type=covariance_type,
     max_components=None,
   )
-  mesh = _with_automatic_axes(mesh)
-  points, sample_weight = _deal_out(
-    points, checks.weights(sample_weight, points), mesh, axis
+  layout = _Layout(_with_automatic_axes(mesh), axis, block_size)
+  sample_weight = checks.weights(sample_weight, points)
+  return checks.in_precision_of(
+    points, lambda: _fit(key, points, sample_weight, plan, layout)
   )
+
+
+def _fit(key, points, sample_weight, plan, layout):
+  """`fit_sharded` in the precision of the points."""
+  mesh, num_points = layout.mesh, points.shape[0]
+  points, sample_weight = _deal_out(points, sample_weight, mesh, layout.axis)
   key, given = jax.device_put((key, plan.given), NamedSharding(mesh, jax.P()))
   with jax.set_mesh(mesh):
     _check_values(points, sample_weight, num_points)
     return _fit_sharded(
-      em_starts.Inputs(key, points, num_components, sample_weight, given),
+      em_starts.Inputs(
+        key, points, plan.form.max_components, sample_weight, given
+      ),
       plan.limits,
       form=plan.form,
       num_points=num_points,
-      layout=_Layout(mesh, axis, block_size),
+      layout=layout,
     )
 
 
