@@ -1,0 +1,132 @@
+"""Problems of all sizes as arrays of a few."""
+
+import numpy as np
+import pytest
+
+from tgmm_jax import types
+from tgmm_jax.fitting import sizes
+
+
+def problems_of(points, weight=None, seed=0):
+  if weight is None:
+    weight = np.ones(points.shape[:2])
+  return sizes.problems_of(points, sample_weight=weight, seed=seed)
+
+
+@pytest.mark.parametrize(
+  ("num_points", "num_rows"),
+  [(1, 128), (128, 128), (129, 512), (512, 512), (513, 2048), (9999, 2048)],
+)
+def test_few_numbers_of_rows(num_points, num_rows):
+  assert sizes.num_rows_for(num_points) == num_rows
+  found = problems_of(np.ones((1, num_points, 2)))
+  assert found.points.shape == (1, num_rows, 2)
+  assert found.sample_weight.shape == (1, num_rows)
+  assert found.is_sample == (num_points > 2048)
+
+
+def test_few_numbers_of_components_and_problems():
+  found = {sizes.max_components_for(number) for number in range(1, 21)}
+  assert found == {5, 10, 20}
+  for number, size in ((21, 40), (40, 40), (41, 60)):
+    assert sizes.max_components_for(number) == size
+  found = {sizes.num_problems_for(count) for count in range(1, 100)}
+  assert len(found) == 2
+  assert sizes.num_problems_for(1) == 1
+
+
+def test_padding_has_no_weight_and_is_nothing():
+  points = np.random.default_rng(0).normal(size=(2, 30, 3))
+  weight = np.ones((2, 30))
+  weight[1, :4] = 0.0
+  points[1, :4] = np.nan
+  found = problems_of(points, weight)
+  np.testing.assert_array_equal(found.sample_weight[:, :30], weight)
+  assert not np.any(found.sample_weight[:, 30:])
+  assert not np.any(found.points[:, 30:])
+  assert not np.any(found.points[1, :4])
+  # The origin is a point with a weight.
+  np.testing.assert_array_equal(found.origin, [points[0, 0], points[1, 4]])
+  np.testing.assert_allclose(
+    found.points[1, 4:30] + found.origin[1], points[1, 4:]
+  )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_what_is_small_beside_the_distance_from_the_origin_stays(dtype):
+  steps = np.arange(20.0)[None, :, None]
+  far = 2.0 ** (20 if dtype == "float32" else 50)
+  found = problems_of((far + steps).astype(dtype))
+  assert found.points.dtype == found.sample_weight.dtype == dtype
+  assert found.origin.dtype == np.float64
+  np.testing.assert_array_equal(found.points[:, :20], steps)
+
+
+def test_nan_and_inf_go_through():
+  points = np.ones((2, 5, 1))
+  points[0, 2], points[1, 0] = np.nan, np.inf
+  found = problems_of(points)
+  assert np.isnan(found.points[0, 2, 0])
+  assert not np.all(np.isfinite(found.points[1, :5]))
+  # A problem without any weight is handed on too.
+  assert problems_of(points, np.zeros((2, 5))).sample_weight.sum() == 0.0
+
+
+def test_a_sample_is_of_points_with_a_weight_and_in_their_order():
+  points = np.arange(6000.0)[None, :, None]
+  weight = np.ones((1, 6000))
+  weight[:, ::2] = 0.0
+  found = problems_of(points, weight, seed=3)
+  rows = (found.points + found.origin[:, None])[0, :, 0]
+  assert np.all(rows % 2 == 1)
+  assert np.all(np.diff(rows) > 0)
+  assert np.all(found.sample_weight == 1.0)
+  # From everywhere alike: the mean of so many is known to a percent or two.
+  assert abs(rows.mean() - 3000.0) < 4.0 * 6000.0 / np.sqrt(12 * 2048)
+  same = problems_of(points, weight, seed=3)
+  np.testing.assert_array_equal(found.points, same.points)
+  other = problems_of(points, weight, seed=4)
+  assert np.any(other.points != found.points)
+
+
+def test_a_sample_takes_rows_without_weight_only_where_there_are_too_few():
+  points = np.arange(3000.0)[None, :, None]
+  weight = np.zeros((1, 3000))
+  weight[:, 100:130] = 2.0
+  found = problems_of(points, weight)
+  is_point = found.sample_weight[0] > 0
+  rows = (found.points + found.origin[:, None])[0, is_point, 0]
+  np.testing.assert_array_equal(rows, np.arange(100.0, 130.0))
+
+
+def test_a_sample_of_problems_and_some_of_them():
+  points = np.arange(2 * 512.0).reshape(2, 512, 1)
+  problems = problems_of(points)
+  assert problems.sampled(512, seed=0) is problems
+  found = problems.sampled(100, seed=0)
+  assert found.points.shape == (2, 100, 1)
+  assert found.is_sample
+  assert len(np.unique(found.points[1])) == 100
+  second = problems.take(np.array([1]))
+  np.testing.assert_array_equal(second.points, problems.points[1:])
+  np.testing.assert_array_equal(second.origin, problems.origin[1:])
+
+
+@pytest.mark.parametrize(
+  ("covariance_type", "shape"),
+  [("unit", None), ("tied", (2, 2)), ("diag", (3, 2)), ("full", (3, 2, 2))],
+)
+def test_a_mixture_with_padding_and_without(covariance_type, shape):
+  covariances = None if shape is None else np.full(shape, 2.0)
+  mixture = types.Mixture(np.ones(3) / 3, np.ones((3, 2)), covariances)
+  larger = sizes.resized(mixture, 5, covariance_type=covariance_type)
+  assert larger.weights.tolist() == [*mixture.weights, 0.0, 0.0]
+  assert larger.means.shape == (5, 2)
+  if covariance_type in ("diag", "full"):
+    assert larger.covariances.shape == (5, *shape[1:])
+    np.testing.assert_array_equal(larger.covariances, 2.0)
+  else:
+    assert larger.covariances is covariances
+  smaller = sizes.resized(larger, 3, covariance_type=covariance_type)
+  for own, other in zip(smaller, mixture, strict=True):
+    np.testing.assert_array_equal(own, other)
