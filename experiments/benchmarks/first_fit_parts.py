@@ -23,7 +23,10 @@ _CENTRES = np.array(
 )
 # As `tgmm_jax.fit` looks for K.
 _ALWAYS, _PATIENCE, _MOST_COMPONENTS = 5, 2, 20
-_MODULES = {"tgmm_jax": "tgmm_jax.fitting.fits", "scikit-learn": "sklearn.mixture"}
+_MODULES = {
+  "tgmm_jax": "tgmm_jax.fitting.fits",
+  "scikit-learn": "sklearn.mixture",
+}
 _STATUS = pathlib.Path("/proc/self/status")
 _MAPS = pathlib.Path("/proc/self/maps")
 

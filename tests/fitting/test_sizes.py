@@ -102,7 +102,11 @@ def test_a_sample_takes_rows_without_weight_only_where_there_are_too_few():
 def test_a_sample_of_problems_and_some_of_them():
   points = np.arange(2 * 512.0).reshape(2, 512, 1)
   problems = problems_of(points)
-  assert problems.sampled(512, seed=0) is problems
+  padded = problems.sampled(600, seed=0)
+  np.testing.assert_array_equal(padded.points[:, :512], problems.points)
+  assert padded.sample_weight.shape == (2, 600)
+  assert not np.any(padded.sample_weight[:, 512:])
+  assert not padded.is_sample
   found = problems.sampled(100, seed=0)
   assert found.points.shape == (2, 100, 1)
   assert found.is_sample

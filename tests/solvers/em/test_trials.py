@@ -115,11 +115,14 @@ def test_the_likeliest_after_a_few_steps_is_the_one_that_goes_on():
   for seed in range(6):
     starts = make_starts(seed)
     # A step tells the likelihood before it.
-    values = [
-      fit(KEY, init=take(starts, index), max_iter=num_steps - 1).log_likelihood
-      for index in range(NUM_GIVEN)
-    ]
-    values.append(fit(KEY, max_iter=num_steps - 1).log_likelihood)
+    values = np.array(
+      [
+        fit(
+          KEY, init=take(starts, index), max_iter=num_steps - 1
+        ).log_likelihood
+        for index in range(NUM_GIVEN)
+      ]
+    )
     found = fit_trials(
       KEY,
       POINTS,
@@ -128,17 +131,34 @@ def test_the_likeliest_after_a_few_steps_is_the_one_that_goes_on():
       num_init=1,
       num_trial_steps=num_steps,
     )
-    is_best = np.array(values) > max(values) - 1e-6
-    assert found.start == np.argmax(is_best)
+    # The first to go on is one of those given.
+    assert found.start == np.argmax(values > values.max() - 1e-6)
     starts_seen.add(int(found.start))
-    ended = fit(KEY)
-    if found.start < NUM_GIVEN:
-      ended = fit(KEY, init=take(starts, found.start))
+    ended = fit(KEY, init=take(starts, found.start))
     # It goes on from where it waited: steps are counted once.
     assert abs(found.result.num_iters - ended.num_iters) <= 2
     assert_same(found.result.log_likelihood, ended.log_likelihood, 1e-5)
     assert_same(found.result.mixture, ended.mixture, 1e-2)
   assert len(starts_seen) > 1
+
+
+def test_a_given_start_has_a_head_start():
+  # Components that are almost the same: hardly likelier than one.
+  point = jnp.mean(POINTS, axis=0)
+  poor = types.Mixture(
+    jnp.full((NUM_GIVEN, K), 1.0 / K),
+    jnp.broadcast_to(point, (NUM_GIVEN, K, DIM)) + 0.3 * jnp.arange(K)[:, None],
+    jnp.full((NUM_GIVEN, K, DIM), 5.0),
+  )
+  options = {"starts": poor, "num_finals": 2, "max_iter": 3}
+  drawn = fit_trials(KEY, POINTS, **options)
+  assert drawn.start >= NUM_GIVEN
+  value = fit_trials(KEY, POINTS, **options, head_start=100.0)
+  assert value.start < NUM_GIVEN
+  gap = drawn.result.log_likelihood - value.result.log_likelihood
+  assert gap > 0
+  # By its mean likelihood, and no more than that.
+  assert fit_trials(KEY, POINTS, **options, head_start=0.5 * gap).start >= 3
 
 
 def with_spike():
@@ -182,7 +202,7 @@ def test_a_sound_run_goes_on_before_a_likelier_one_that_has_collapsed():
     lambda leaf: jnp.stack([leaf] * NUM_GIVEN).astype(jnp.float32), lost
   )
   found = fit_trials(
-    KEY, POINTS, starts=starts, num_finals=1, num_trial_steps=100
+    KEY, POINTS, starts=starts, num_finals=2, num_trial_steps=100
   )
   assert found.start >= NUM_GIVEN
   assert found.result.status < types.Status.DEGENERATE
@@ -253,6 +273,7 @@ def test_bad_input_has_its_status_and_is_finite(changes):
     ({"num_finals": 0}, "num_finals is 0, takes an integer >= 1"),
     ({"num_trial_steps": -1}, "num_trial_steps is -1, takes an integer >= 0"),
     ({"num_init": 0}, "num_init is 0, takes an integer >= 1"),
+    ({"head_start": -1.0}, "head_start is -1.0, takes a number >= 0"),
     ({"tol": -1.0}, "tol is -1.0, takes a number >= 0"),
     ({"patience": 1}, "option is 'patience', takes"),
     ({"init": take(make_starts(), 0)}, "init is a Mixture, takes 'k-means"),
