@@ -80,6 +80,11 @@ class Quick:
     thread.start()
     return thread.join
 
+  def size(self) -> int:
+    """How many programs there are now."""
+    program = _compiled(self._function, self._static_argnames)
+    return program._cache_size() + len(self._kept)
+
   def _program(self, args, options):
     """What runs, and the options that are not compiled into it."""
     folder = jax.config.jax_compilation_cache_dir
