@@ -1,6 +1,8 @@
 """What people have as numbers, at every door: fitted as such, or refused."""
 
 import functools
+import subprocess
+import sys
 import warnings
 
 import jax
@@ -218,3 +220,44 @@ def test_the_estimator_keeps_the_names_of_columns(kind):
     found.predict(other)
   with pytest.warns(UserWarning, match="not have valid feature names"):
     found.predict(POINTS)
+
+
+_FORKED = """
+import multiprocessing
+import numpy as np
+import tgmm_jax
+from tgmm_jax import GaussianMixture
+
+POINTS = np.random.default_rng(0).normal(size=(30, 2))
+
+def message(door):
+  try:
+    door()
+  except RuntimeError as error:
+    return str(error)
+
+def ask(index):
+  estimator = GaussianMixture(1)
+  doors = lambda: tgmm_jax.fit(POINTS, 1), lambda: estimator.fit(POINTS)
+  return message(doors[index])
+
+if __name__ == "__main__":
+  GaussianMixture(1).fit(POINTS)
+  with multiprocessing.get_context("fork").Pool(1) as pool:
+    for text in pool.map(ask, range(2)):
+      print(text)
+"""
+
+
+@pytest.mark.slow
+def test_a_forked_process_is_refused_in_one_line():
+  found = subprocess.run(
+    [sys.executable, "-W", "ignore", "-c", _FORKED],
+    capture_output=True,
+    text=True,
+    timeout=120,
+    check=True,
+  )
+  first, second = found.stdout.splitlines()
+  assert first == second
+  assert first.startswith("this process was forked from one that has used JAX")

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tgmm_jax.solvers.checks import elements
+from tgmm_jax.solvers.checks import elements, forks
 
 _FILE_HINT = ": read a file with `python -m tgmm_jax fit FILE` or pandas"
 # Float64 has all integers up to here.
@@ -52,7 +52,9 @@ def numbers_of(
   Raises:
     ValueError: for what has a value that is missing or no real number, for
       sparse matrices, ragged lists, text and paths.
+    RuntimeError: in a process that was forked, see `forks`.
   """
+  forks.refuse()
   if isinstance(value, jax.Array):
     if not is_real(value.dtype):
       raise ValueError(f"{argument} has dtype {value.dtype}, {_takes(axes)}")
