@@ -9,6 +9,7 @@ next.
 """
 
 import functools
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -79,20 +80,36 @@ def fit_stream(
   checks.integer("block_size", block_size, lowest=1)
   em_options.require_one_run(options, "fit_stream")
   read = functools.partial(checks.pieces, checks.reader(blocks), block_size)
-  first, _ = next(read(), (np.zeros(0), None))
+  first_pass, dtype = _look_ahead(read())
   return checks.in_precision_of(
-    first,
+    np.zeros(0, dtype),
     lambda: _fit_stream(
-      key, read, num_components, covariance_type, block_size, on_step, options
+      *(key, read, first_pass, num_components, covariance_type),
+      *(block_size, on_step, options),
     ),
   )
 
 
+def _look_ahead(pieces):
+  """The same pieces, and the dtype of the points of the first."""
+  first = next(pieces, None)
+  if first is None:
+    return pieces, np.float64
+  return itertools.chain(iter([first]), pieces), first[0].dtype
+
+
 def _fit_stream(
-  key, read, num_components, covariance_type, block_size, on_step, options
+  key,
+  read,
+  first_pass,
+  num_components,
+  covariance_type,
+  block_size,
+  on_step,
+  options,
 ):
   """`fit_stream` in the precision of the first block."""
-  survey = _survey(key, read)
+  survey = _survey(key, first_pass)
   checks.integer(
     "num_components", num_components, lowest=1, highest=survey.num_points
   )
@@ -155,13 +172,13 @@ class _Survey(NamedTuple):
   sample_weight: np.ndarray  # [n]
 
 
-def _survey(key, read) -> _Survey:
+def _survey(key, pieces) -> _Survey:
   """The first pass: checks, moments in float64, and a uniform sample."""
   seed = np.asarray(jax.random.key_data(jax.random.fold_in(key, 1)))
   generator = np.random.default_rng(seed)
   num_points, largest_piece, sample, moments = 0, 0, (), None
   norm = 0.0
-  for points, weight in read():
+  for points, weight in pieces:
     checks.values(points, weight, first=num_points)
     num_points += weight.size
     largest_piece = max(largest_piece, weight.size)
