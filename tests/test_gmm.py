@@ -339,3 +339,18 @@ def test_a_mixture_of_numpy_in_float64_is_read_without_64_bits(covariance_type):
   np.testing.assert_array_equal(labels, np.argmax(joint, axis=0))
   assert found.dtype == drawn.dtype == np.float32
   assert drawn.shape == (2, 4, DIM)
+
+
+def test_means_that_float32_loses_are_told():
+  mixture = types.Mixture(
+    np.ones(1), np.full((1, 2), 5_400_000.3), np.full(1, 0.01)
+  )
+  points = np.full((3, 2), 5_400_000.5, np.float32)
+  with pytest.warns(UserWarning, match="rounded by up to 0.2 to float32"):
+    gmm.predict(points, mixture, covariance_type="spherical")
+  with warnings.catch_warnings():
+    warnings.simplefilter("error")
+    near = mixture._replace(means=mixture.means - 5_400_000.0)
+    gmm.predict(points, near, covariance_type="spherical")
+    with jax.enable_x64(True):
+      gmm.predict(points, mixture, covariance_type="spherical")

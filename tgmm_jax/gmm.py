@@ -221,6 +221,7 @@ def log_joint(
   points: jax.Array, mixture: types.Mixture, *, covariance_type: str = "unit"
 ) -> jax.Array:
   """`log(weight_k) + log density_k(x_n)`, `[N, K]`; -inf for weight 0."""
+  linalg.warn_if_rounded(mixture.means, mixture.covariances)
 
   def evaluate(rows):
     density = component_log_density(

@@ -3,11 +3,15 @@
 What both the classical solvers and the networks need, below both.
 """
 
-from typing import NamedTuple
+import warnings
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+# What may be lost of a mean, in standard deviations, without a warning.
+_MOST_LOST = 0.01
 # Above this dimension a few subspace iterations replace the full
 # eigendecomposition, which costs O(d^3) and whose cost we would not use.
 _MAX_DENSE_DIM = 16
@@ -291,3 +295,28 @@ def fix_signs(vectors: jax.Array) -> jax.Array:
   largest = jnp.argmax(jnp.abs(vectors), axis=0)
   entries = jnp.take_along_axis(vectors, largest[None], axis=0)
   return jnp.where(entries < 0, -vectors, vectors)
+
+
+def warn_if_rounded(means: Any, covariances: Any) -> None:
+  """Warns where float32 loses means of NumPy.
+
+  Pure functions compute with 64 bits only where JAX has them.
+
+  Args:
+    means: float64 of NumPy, or what is not looked at.
+    covariances: of any type; what is lost is measured by them.
+  """
+  is_host = isinstance(means, np.ndarray) and isinstance(
+    covariances, np.ndarray
+  )
+  if not is_host or means.dtype != np.float64 or jax.config.jax_enable_x64:
+    return
+  with np.errstate(over="ignore", invalid="ignore"):
+    lost = np.max(np.abs(means - means.astype(np.float32)))
+    widest = np.sqrt(np.max(np.abs(covariances)))
+  if lost > _MOST_LOST * widest:
+    warnings.warn(
+      f"means are rounded by up to {lost:.2g} to float32, of which JAX is: take"
+      " means and points about a point, or jax.enable_x64(True)",
+      stacklevel=4,
+    )

@@ -45,14 +45,17 @@ def given(
       "precisions_init is given, takes None with covariance_type"
       f" {covariance_type!r}"
     )
+  is_narrow = np.float32 in (dtype, getattr(weights, "dtype", None))
   weights = _array("weights_init", weights, shape[:1], dtype)
   if weights is not None:
-    tolerance = 1e-6 if dtype == np.float32 else 1e-8
+    tolerance = 1e-6 if is_narrow else 1e-8
     is_share = np.all((weights >= 0) & (weights <= 1))
     if not is_share or abs(np.sum(weights) - 1.0) > tolerance:
       raise ValueError(
         f"weights_init is {weights.tolist()}, takes numbers >= 0 that sum to 1"
       )
+    # What float32 leaves of a sum of 1 is none of the caller's business.
+    weights = weights / np.sum(weights)
   precisions = _array("precisions_init", precisions, kind.shape(*shape), dtype)
   return types.Mixture(
     weights,
