@@ -65,7 +65,8 @@ def problems_of(count=1, num_points=NUM_POINTS, weight=1.0):
   points[:, 0, 0] = np.arange(count)
   weights = np.zeros((count, 128))
   weights[:, :num_points] = weight
-  return sizes.Problems(points, weights, np.zeros((count, DIM)), False)
+  origin = np.zeros((count, DIM))
+  return sizes.Problems(points, weights, origin, False, np.arange(count))
 
 
 def up_to(best):

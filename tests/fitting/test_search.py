@@ -115,3 +115,11 @@ def test_beyond_the_networks_it_is_em():
   assert found.mixture.weights.shape == (1, sizes.max_components_for(6))
   assert found.methods == ("EM", "EM, with a prior")
   np.testing.assert_allclose(found.mixture.weights[0, :6], 1 / 6, rtol=1e-5)
+
+
+def test_what_is_random_does_not_depend_on_the_other_problems(found):
+  _, _, problems = problems_of()
+  rows = np.array([5, 2])
+  alone = search.find(problems.take(rows), NUMBERS[rows], SETTINGS)
+  np.testing.assert_array_equal(alone.mixture.means, found.mixture.means[rows])
+  np.testing.assert_array_equal(alone.method_index, found.method_index[rows])

@@ -97,7 +97,6 @@ def find(
     part = _find_some(
       problems.take(index),
       num_components[index],
-      index,
       max_components,
       network,
       settings,
@@ -109,11 +108,9 @@ def find(
   return found._replace(methods=methods + with_prior)
 
 
-def _find_some(
-  problems, num_components, index, max_components, network, settings
-):
+def _find_some(problems, num_components, max_components, network, settings):
   """As many problems as a program takes."""
-  keys, dtype = _keys(settings.seed, index), problems.points.dtype
+  keys, dtype = _keys(settings.seed, problems.index), problems.points.dtype
   plan = em.make_plan(
     {
       "num_init": settings.num_restarts,
@@ -133,7 +130,7 @@ def _find_some(
   run = functools.partial(
     _run, inputs, plan, head_start, has_64_bits=dtype == np.float64
   )
-  is_outside, num_views = np.zeros(len(index), bool), 0
+  is_outside, num_views = np.zeros(len(keys), bool), 0
   if network is None:
     tried, labels = run(None)
   else:

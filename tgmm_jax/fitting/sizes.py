@@ -24,12 +24,15 @@ class Problems(NamedTuple):
     origin: `[B, d]` float64, one of the points: what is small beside the
       distance from 0 stays.
     is_sample: whether there are more points than these.
+    index: `[B]`, their places in the batch, whatever is taken of it: what is
+      random does not depend on the others.
   """
 
   points: np.ndarray
   sample_weight: np.ndarray
   origin: np.ndarray
   is_sample: bool
+  index: np.ndarray
 
   def take(self, index: np.ndarray) -> "Problems":
     """Some of the problems."""
@@ -37,6 +40,7 @@ class Problems(NamedTuple):
       points=self.points[index],
       sample_weight=self.sample_weight[index],
       origin=self.origin[index],
+      index=self.index[index],
     )
 
   def num_points(self) -> np.ndarray:
@@ -88,7 +92,7 @@ def problems_of(
     )
   weights = np.zeros((num_problems, num_rows), points.dtype)
   weights[:, :num_points] = sample_weight
-  return Problems(moved, weights, origin, is_sample)
+  return Problems(moved, weights, origin, is_sample, np.arange(num_problems))
 
 
 def _samples(sample_weight, num_rows, *, seed):
