@@ -1,29 +1,13 @@
 """Tables of similar size share compiled programs."""
 
-import contextlib
-
 import jax
 import numpy as np
 import pytest
 
 import tgmm_jax
+from tests.compile_counts import compiled
 from tgmm_jax.fitting import sizes
-
-# What JAX says once for each program, compiled or read from a disk.
-_EVENT = "/jax/core/compile/backend_compile_duration"
-_EVENTS = []
-jax.monitoring.register_event_duration_secs_listener(
-  lambda event, *_, **__: _EVENTS.append(event)
-)
-
-
-@contextlib.contextmanager
-def compiled():
-  """Collects an item for each program of the body, of whatever thread."""
-  first, found = len(_EVENTS), []
-  yield found
-  found += [event for event in _EVENTS[first:] if event == _EVENT]
-
+from tgmm_jax.solvers import programs
 
 # Of one size.
 MOST_PROGRAMS = 6
@@ -80,6 +64,35 @@ def test_weights_options_and_seeds_are_no_programs():
     tgmm_jax.fit(points, 2, seed=5, tol=1e-3, max_iter=7)
     tgmm_jax.fit(points[::2], 2, sample_weight=np.arange(30) % 3)
   assert not counts
+
+
+@pytest.mark.parametrize("covariance_type", ["unit", "diag", "full"])
+def test_several_d_share_the_program_of_em(covariance_type):
+  options = {"covariance_type": covariance_type}
+  tgmm_jax.fit(table(60, dim=11), 7, **options)
+  with compiled() as counts:
+    for dim in (9, 10, 12):
+      found = tgmm_jax.fit(table(80, dim=dim), 7, **options)
+      assert found.mixture.means.shape == (7, dim)
+  assert not counts
+
+
+def test_the_program_that_was_not_needed_for_longest_is_given_up():
+  double = programs.quick(
+    lambda array, *, factor: factor * array, most_programs=2
+  )
+
+  def count(size, factor=2.0):
+    with compiled() as counts:
+      found = double(np.ones(size), factor=factor)
+    np.testing.assert_array_equal(found, np.full(size, factor))
+    assert double.size() <= 2
+    return len(counts)
+
+  assert [count(3), count(4), count(3)] == [1, 1, 0]
+  # That of four numbers goes, not that of three.
+  assert [count(5), count(3), count(4)] == [1, 0, 1]
+  assert [count(4, 3.0), count(4), count(3)] == [1, 0, 1]
 
 
 @pytest.mark.slow

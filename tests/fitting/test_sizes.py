@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+import scipy.stats
 
-from tgmm_jax import types
+from tgmm_jax import gmm, types
 from tgmm_jax.fitting import sizes
 
 
@@ -138,3 +139,93 @@ def test_a_mixture_with_padding_and_without(covariance_type, shape):
   smaller = sizes.resized(larger, 3, covariance_type=covariance_type)
   for own, other in zip(smaller, mixture, strict=True):
     np.testing.assert_array_equal(own, other)
+
+
+def test_few_numbers_of_coordinates():
+  generator = np.random.default_rng(0)
+  found = []
+  for dim in range(1, 21):
+    problems = problems_of(generator.normal(size=(1, 6, dim)))
+    points = problems.widened(covariance_type="full")
+    np.testing.assert_array_equal(points[..., :dim], problems.points)
+    assert not np.any(points[..., dim:])
+    found.append(points.shape[-1])
+  assert found == sorted(found)
+  assert len(set(found)) <= 8
+  many = problems_of(np.ones((1, 6, 45)))
+  assert many.widened(covariance_type="full").shape[-1] == 45
+
+
+@pytest.mark.parametrize("covariance_type", gmm.COVARIANCE_TYPES)
+def test_one_variance_for_all_coordinates_sees_no_others(covariance_type):
+  problems = problems_of(np.random.default_rng(0).normal(size=(1, 6, 5)))
+  is_one = covariance_type in ("spherical", "tied_spherical")
+  points = problems.widened(covariance_type=covariance_type)
+  assert points.shape[-1] == (5 if is_one else 6)
+
+
+def test_no_column_is_added_whose_variance_would_be_nothing():
+  points = np.random.default_rng(0).normal(size=(2, 6, 5)).astype(np.float32)
+  for factor, dim in ((1.0, 6), (1e-11, 6), (1e-14, 5)):
+    scaled = points * np.array([1.0, factor], np.float32)[:, None, None]
+    found = problems_of(scaled).widened(covariance_type="full")
+    assert found.shape[-1] == dim
+  # Nothing but zeros is as large as anything.
+  assert problems_of(0.0 * points).widened(covariance_type="full").any() == 0
+
+
+@pytest.mark.parametrize("covariance_type", ["unit", "diag", "tied", "full"])
+def test_without_the_added_coordinates_the_likelihood_is_that_of_the_others(
+  covariance_type,
+):
+  generator = np.random.default_rng(1)
+  points = generator.normal(size=(30, 3))
+  shape = gmm.kind_of(covariance_type).shape(2, 3)
+  covariances = None
+  if covariance_type == "diag":
+    covariances = generator.uniform(0.5, 2.0, shape)
+  elif covariance_type != "unit":
+    root = generator.normal(size=(*shape[:-1], 3))
+    covariances = root @ np.swapaxes(root, -1, -2) + np.eye(3)
+  mixture = types.Mixture(
+    np.array([0.3, 0.7]), generator.normal(size=(2, 3)), covariances
+  )
+  expected = np.mean(log_density(points, mixture, covariance_type))
+  wide = sizes.widened(
+    types.Mixture(*(None if leaf is None else leaf[None] for leaf in mixture)),
+    5,
+    covariance_type=covariance_type,
+  )
+  # As EM leaves them: with what is added to variances of nothing.
+  if covariances is not None:
+    added = np.array([0.0, 0.0, 0.0, 1e-4, 3.0])
+    if covariance_type != "diag":
+      added = np.diag(added)
+    wide = wide._replace(covariances=wide.covariances + added)
+  one = types.Mixture(*(None if leaf is None else leaf[0] for leaf in wide))
+  given = np.mean(
+    log_density(np.pad(points, ((0, 0), (0, 2))), one, covariance_type)
+  )
+  found, value = sizes.narrowed(
+    wide, np.array([given]), 3, covariance_type=covariance_type
+  )
+  np.testing.assert_allclose(value, expected, rtol=1e-12)
+  for own, other in zip(found, mixture, strict=True):
+    if own is not None:
+      np.testing.assert_array_equal(own[0], other)
+
+
+def log_density(points, mixture, covariance_type):
+  """By SciPy."""
+  dim = points.shape[1]
+  total = 0.0
+  for index, (weight, mean) in enumerate(zip(*mixture[:2], strict=True)):
+    covariance = {
+      "unit": lambda _: np.eye(dim),
+      "diag": lambda k: np.diag(mixture.covariances[k]),
+      "tied": lambda _: mixture.covariances,
+      "full": lambda k: mixture.covariances[k],
+    }[covariance_type](index)
+    normal = scipy.stats.multivariate_normal(mean, covariance)
+    total = total + weight * normal.pdf(points)
+  return np.log(total)

@@ -36,9 +36,9 @@ def fit(
 ) -> Fit:
   """Fits one mixture, or a batch of them, in the precision of the points.
 
-  The first call of a size compiles for some seconds: up to 512 and 2,048
-  points, 7, 14 and 20 components share programs in each d. Of more points a
-  sample of 2,048 tells K and where EM starts.
+  The first call of a size compiles for some seconds; see `sizes` for what
+  shares programs. Of more than 2,048 points a sample tells K and where EM
+  starts.
 
   Args:
     points: `[N, d]` or `[B, N, d]`: an array of any library on the host, a

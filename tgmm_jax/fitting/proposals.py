@@ -187,27 +187,27 @@ def _padded(starts, size, covariance_type):
 def shapes(
   name: str,
   problems: sizes.Problems,
-  dtype: np.dtype,
+  dim: int,
   *,
   covariance_type: str,
   max_components: int,
   num_views: int,
 ) -> types.Mixture:
-  """Shapes of the starts of `propose`.
+  """Shapes of the starts of `propose`, in the precision of the problems.
 
   Args:
     name: as in `propose`.
     problems: as in `propose`.
-    dtype: of the starts.
+    dim: how many coordinates they are given.
     covariance_type: as in `propose`.
     max_components: as in `propose`.
     num_views: as in `propose`.
   """
   config = networks.card_of(name).config
-  num_problems, _, dim = problems.points.shape
+  leading = (len(problems.points), num_views)
 
   def shape(*own):
-    return jax.ShapeDtypeStruct((num_problems, num_views, *own), dtype)
+    return jax.ShapeDtypeStruct((*leading, *own), problems.points.dtype)
 
   kind = gmm.kind_of(covariance_type)
   has_own = config.covariance_type == covariance_type and not kind.is_known
@@ -220,8 +220,8 @@ def shapes(
 
 @functools.partial(
   programs.quick,
-  static_argnames=("config", "num_views", "is_guessed"),
   records=(types.Mixture, trained_range.TrainedRange),
+  most_programs=12,
 )
 def _propose(
   keys,

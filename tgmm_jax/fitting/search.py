@@ -111,21 +111,21 @@ def find(
 def _find_some(problems, num_components, max_components, network, settings):
   """As many problems as a program takes."""
   keys, dtype = _keys(settings.seed, problems.index), problems.points.dtype
+  dim, covariance_type = problems.points.shape[-1], settings.covariance_type
+  points = problems.widened(covariance_type=covariance_type)
   plan = em.make_plan(
     {
       "num_init": settings.num_restarts,
       "prior_if_degenerate": PRIOR_SIZE,
       **settings.options,
     },
-    problems.points,
+    points,
     num_components,
-    covariance_type=settings.covariance_type,
+    covariance_type=covariance_type,
     max_components=max_components,
     axes=("B", "N", "d"),
   )
-  inputs = em.Inputs(
-    keys, problems.points, num_components, problems.sample_weight, None
-  )
+  inputs = em.Inputs(keys, points, num_components, problems.sample_weight, None)
   head_start = HEAD_START / problems.num_points().astype(dtype)
   run = functools.partial(
     _run, inputs, plan, head_start, has_64_bits=dtype == np.float64
@@ -139,7 +139,10 @@ def _find_some(problems, num_components, max_components, network, settings):
       run, problems, inputs, network, max_components, settings
     )
   result = tried.result
-  weights, means, covariances = result.mixture
+  mixture, log_likelihood = sizes.narrowed(
+    result.mixture, result.log_likelihood, dim, covariance_type=covariance_type
+  )
+  weights, means, covariances = mixture
   # Padding stays 0.
   is_component = (weights > 0)[..., None]
   means = np.where(is_component, means + problems.origin[:, None], 0.0)
@@ -148,7 +151,7 @@ def _find_some(problems, num_components, max_components, network, settings):
   has_prior = tried.prior_size > 0
   return Found(
     mixture=types.Mixture(weights, means, covariances),
-    log_likelihood=result.log_likelihood,
+    log_likelihood=log_likelihood,
     labels=labels,
     status=result.status,
     num_iters=result.num_iters,
@@ -169,9 +172,8 @@ def _run_from_proposals(
     "max_components": max_components,
   }
   dtype = problems.points.dtype
-  wait = run(
-    proposals.shapes(network, problems, dtype, **options), is_ahead=True
-  )
+  dim = inputs.points.shape[-1]
+  wait = run(proposals.shapes(network, problems, dim, **options), is_ahead=True)
   starts, is_outside = proposals.propose(
     network,
     inputs.key,
@@ -181,7 +183,11 @@ def _run_from_proposals(
     **options,
   )
   wait()
-  starts = jax.tree.map(lambda leaf: leaf.astype(dtype), starts)
+  starts = sizes.widened(
+    jax.tree.map(lambda leaf: leaf.astype(dtype), starts),
+    dim,
+    covariance_type=settings.covariance_type,
+  )
   return (*run(starts), is_outside)
 
 
@@ -203,8 +209,8 @@ def _keys(seed, index):
 
 @functools.partial(
   programs.quick,
-  static_argnames="form",
   records=(types.Mixture, types.SolverResult, em.Inputs, em.Limits, em.Tried),
+  most_programs=24,
 )
 def _search(inputs, starts, limits, head_start, *, form):
   """Of each problem the best fit, and labels `[B, n]`, -1 on padding."""

@@ -9,8 +9,10 @@ from tgmm_jax.solvers import problem as problem_lib
 
 # Points of a problem; of more a sample stands for all of them.
 _ROWS = (512, 2048)
-# Components, the first two more than networks answer: "auto" tries those too.
-_COMPONENTS = (7, 14, 20)
+# Components; networks answer the first.
+_COMPONENTS = (5, 10, 20)
+# Coordinates, up to which some are padded; more are as they are.
+_DIMS = (1, 2, 4, 6, 8, 12, 16, 20)
 # Problems that are fitted together.
 _PROBLEMS = (1, 16)
 
@@ -42,6 +44,29 @@ class Problems(NamedTuple):
       origin=self.origin[index],
       index=self.index[index],
     )
+
+  def widened(self, *, covariance_type: str) -> np.ndarray:
+    """The points with columns of zeros up to the d of a program.
+
+    These change nothing but the log-likelihood, unless one variance is that of
+    all columns.
+
+    Args:
+      covariance_type: one of `gmm.COVARIANCE_TYPES`.
+    """
+    dim = self.points.shape[-1]
+    size = next((size for size in _DIMS if size >= dim), dim)
+    if gmm.kind_of(covariance_type).structure == "ball" or not self._is_large:
+      return self.points
+    return np.pad(self.points, ((0, 0), (0, 0), (0, size - dim)))
+
+  @property
+  def _is_large(self):
+    """Whether the square of a rounding of the points is a normal number."""
+    with np.errstate(invalid="ignore"):
+      extent = np.max(np.abs(self.points), axis=(1, 2))
+    limits = np.finfo(self.points.dtype)
+    return not np.any((extent > 0) & (extent * limits.eps < limits.tiny**0.5))
 
   def num_points(self) -> np.ndarray:
     """Their effective numbers `[B]`, see `problem.effective_number`."""
@@ -124,6 +149,74 @@ def max_components_for(num_components: int) -> int:
 def num_problems_for(count: int) -> int:
   """How many problems a program takes at a time."""
   return _PROBLEMS[0] if count == 1 else _PROBLEMS[-1]
+
+
+def widened(
+  mixture: types.Mixture, dim: int, *, covariance_type: str
+) -> types.Mixture:
+  """A mixture with so many coordinates: those that are added are 0.
+
+  Args:
+    mixture: of NumPy, with leading axes; covariances may be None.
+    dim: d, at least that of the means.
+    covariance_type: one of `gmm.COVARIANCE_TYPES`.
+  """
+  weights, means, covariances = mixture
+  missing = dim - means.shape[-1]
+
+  def widen(leaf, num_axes):
+    padding = [(0, 0)] * (leaf.ndim - num_axes) + [(0, missing)] * num_axes
+    return np.pad(leaf, padding)
+
+  num_axes = _num_axes(covariance_type)
+  if covariances is not None and num_axes:
+    covariances = widen(covariances, num_axes)
+  return types.Mixture(weights, widen(means, 1), covariances)
+
+
+def narrowed(
+  mixture: types.Mixture,
+  log_likelihood: np.ndarray,
+  dim: int,
+  *,
+  covariance_type: str,
+) -> tuple[types.Mixture, np.ndarray]:
+  """What was fitted to points with columns of zeros, without these.
+
+  Each is as likely under all components, so that the log-likelihood is that of
+  the points and of what the variances of these columns say.
+
+  Args:
+    mixture: of B problems, in NumPy.
+    log_likelihood: `[B]`, of points with all coordinates.
+    dim: d of the points without those that were added.
+    covariance_type: one of `gmm.COVARIANCE_TYPES`.
+
+  Returns:
+    The mixture, and the log-likelihood of the points.
+  """
+  weights, means, covariances = mixture
+  missing, num_axes = means.shape[-1] - dim, _num_axes(covariance_type)
+  if missing == 0:
+    return mixture, log_likelihood
+  variances = np.ones((len(means), missing))
+  if num_axes:
+    added = covariances[..., dim:]
+    if num_axes > 1:
+      added = np.diagonal(covariances, axis1=-2, axis2=-1)[..., dim:]
+    # The same in all components; padding is last.
+    variances = added.reshape(len(means), -1, missing)[:, 0]
+    kept = (..., *(slice(dim),) * num_axes)
+    covariances = covariances[kept]
+  constant = 0.5 * np.sum(np.log(2.0 * np.pi * variances), axis=-1)
+  log_likelihood = log_likelihood + constant.astype(log_likelihood.dtype)
+  return types.Mixture(weights, means[..., :dim], covariances), log_likelihood
+
+
+def _num_axes(covariance_type):
+  """How many axes of one covariance are coordinates."""
+  structure = gmm.kind_of(covariance_type).structure
+  return {"axes": 1, "matrix": 2}.get(structure, 0)
 
 
 def resized(

@@ -5,7 +5,9 @@ it. Where JAX keeps compiled programs in a folder (`jax_compilation_cache_dir`)
 both are spent once: what Python makes of a function is kept beside them.
 """
 
+import collections
 import contextlib
+import ctypes
 import functools
 import hashlib
 import os
@@ -30,9 +32,6 @@ _OPTIONS = {
 if jaxlib.version.__version_info__ < (0, 11):
   _OPTIONS["xla_cpu_use_fusion_emitters"] = False
 
-# Of one function; then all are given up, for each holds some 20 MB and 150 of
-# the memory maps that a process may have.
-_MOST_PROGRAMS = 16
 
 _PACKAGE = pathlib.Path(__file__).parents[1]
 
@@ -46,18 +45,23 @@ class Quick:
   def __init__(
     self,
     function: Callable[..., Any],
-    static_argnames: str | tuple[str, ...],
     records: tuple[type, ...],
+    most_programs: int,
   ):
     """See `quick`."""
     functools.update_wrapper(self, function)
-    self._function, self._static_argnames = function, static_argnames
-    self._records, self._kept = records, {}
+    self._function, self._records = function, records
+    # The one that was used last is at the end.
+    self._programs = collections.OrderedDict()
+    self._most_programs, self._num_made = most_programs, 0
 
   def __call__(self, *args: Any, **options: Any) -> Any:
     """Runs it; compiles it first where it must be."""
-    program, rest = self._program(args, options)
-    return program(*args, **rest)
+    num_before = self._num_made
+    found = self._program(args, options)(*args)
+    if self._num_made > num_before:
+      _give_back()
+    return found
 
   def compile_aside(self, *args: Any, **options: Any) -> Callable[[], None]:
     """Compiles it in another thread: XLA leaves Python and a core free.
@@ -69,12 +73,14 @@ class Quick:
     Returns:
       Waits until it is done. What went wrong shows in the call itself.
     """
+    if _key_of(args, options) in self._programs:
+      return lambda: None
     has_64_bits = jax.config.jax_enable_x64
 
     def work():
       with contextlib.suppress(Exception), jax.enable_x64(has_64_bits):
-        program, rest = self._program(args, options)
-        program.lower(*args, **rest).compile()
+        self._program(args, options).lower(*args).compile()
+      _give_back()
 
     thread = threading.Thread(target=work)
     thread.start()
@@ -82,49 +88,61 @@ class Quick:
 
   def size(self) -> int:
     """How many programs there are now."""
-    program = _compiled(self._function, self._static_argnames)
-    return program._cache_size() + len(self._kept)
+    return len(self._programs)
 
   def _program(self, args, options):
-    """What runs, and the options that are not compiled into it."""
+    """What takes the arguments alone, one for each of their shapes."""
+    key = _key_of(args, options)
+    if key in self._programs:
+      self._programs.move_to_end(key)
+      return self._programs[key]
+    while len(self._programs) >= self._most_programs:
+      _, oldest = self._programs.popitem(last=False)
+      oldest.clear_cache()
+
+    # A function of its own for each, so that they can be given up one by one.
+    @functools.wraps(self._function)
+    def function(*args):
+      return self._function(*args, **options)
+
     folder = jax.config.jax_compilation_cache_dir
-    if folder is None or not self._records:
-      program = _compiled(self._function, self._static_argnames)
-      if program._cache_size() >= _MOST_PROGRAMS:
-        program.clear_cache()
-      return program, options
-    name = _name_of(self._function.__qualname__, args, options)
-    if name not in self._kept:
+    if folder is not None and self._records:
       _register(self._records)
+      name = _name_of(self._function, key)
       path = pathlib.Path(folder) / f"tgmm_jax-{name}.stablehlo"
-      traced = _read(path)
-      if traced is None:
-        program = _compiled(self._function, self._static_argnames)
-        traced = jax.export.export(program)(*args, **options)
-        _write(path, traced)
-      if len(self._kept) >= _MOST_PROGRAMS:
-        self._kept.clear()
-      self._kept[name] = jax.jit(
-        traced.call, compiler_options=_compiler_options()
-      )
-    return self._kept[name], {}
+      function = _exported(function, args, path).call
+    program = jax.jit(function, compiler_options=_compiler_options())
+    self._programs[key] = program
+    self._num_made += 1
+    return program
 
 
 def quick(
   function: Callable[..., Any],
   *,
-  static_argnames: str | tuple[str, ...] = (),
   records: tuple[type, ...] = (),
+  most_programs: int = 4,
 ) -> Quick:
   """`jax.jit` for a program that is compiled for longer than it runs.
 
   Args:
-    function: pure.
-    static_argnames: as of `jax.jit`; what is static is told by its `repr`.
+    function: pure; its keyword arguments are static, hashable, and told by
+      their `repr`.
     records: all NamedTuples among arguments and results, where what Python
       makes of the function is to be kept; without keys of JAX.
+    most_programs: how many are kept; of more, those that were used last. Each
+      holds up to 20 MB and 400 of the memory maps that a process may have.
   """
-  return Quick(function, static_argnames, records)
+  return Quick(function, records, most_programs)
+
+
+def _give_back():
+  """Returns what the compiler has freed to the system, with glibc.
+
+  Of some dozens of programs it is twice as much as these themselves.
+  """
+  with contextlib.suppress(AttributeError, OSError, TypeError):
+    ctypes.CDLL(None).malloc_trim(0)
 
 
 def _register(records):
@@ -136,30 +154,32 @@ def _register(records):
       )
 
 
-@functools.cache
-def _compiled(function, static_argnames):
-  return jax.jit(
-    function,
-    static_argnames=static_argnames,
-    compiler_options=_compiler_options(),
-  )
+def _exported(function, args, path):
+  """What Python makes of a function, from a file if it is there."""
+  traced = _read(path)
+  if traced is None:
+    program = jax.jit(function, compiler_options=_compiler_options())
+    traced = jax.export.export(program)(*args)
+    _write(path, traced)
+  return traced
 
 
 def _compiler_options():
   return _OPTIONS if jax.default_backend() == "cpu" else None
 
 
-def _name_of(function, args, options):
-  """Of a program: another one for whatever else could change it."""
+def _key_of(args, options):
+  """Tells what is compiled apart: shapes, types and what is static."""
   leaves, structure = jax.tree.flatten(args)
-  shapes = [jax.typeof(leaf) for leaf in leaves]
-  text = repr(
-    (
-      *(function, shapes, structure, sorted(options.items())),
-      *(jax.config.jax_enable_x64, jax.default_backend(), jax.__version__),
-      _state_of_code(),
-    )
-  )
+  shapes = tuple(jax.typeof(leaf) for leaf in leaves)
+  static = tuple(sorted(options.items()))
+  return shapes, structure, static, jax.config.jax_enable_x64
+
+
+def _name_of(function, key):
+  """Of a file: another one for whatever else could change it."""
+  versions = jax.default_backend(), jax.__version__, _state_of_code()
+  text = repr((function.__qualname__, key, versions))
   return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 

@@ -188,9 +188,7 @@ def _evaluate(points, mixture, *, covariance_type):
   return jax.vmap(one)(points, mixture)
 
 
-_QUICK_EVALUATE = programs.quick(
-  _evaluate.__wrapped__, static_argnames="covariance_type"
-)
+_QUICK_EVALUATE = programs.quick(_evaluate.__wrapped__, most_programs=8)
 
 
 def _evaluate_one(points, mixture, *, covariance_type):

@@ -229,7 +229,7 @@ def _fit(inputs, limits, *, form):
   return em_runs.finish(problem, runs, covariance_type=form.covariance_type)
 
 
-@functools.partial(programs.quick, static_argnames="form")
+@programs.quick
 def _fit_each(inputs, limits, *, form):
   def fit_one(key, given):
     own = inputs._replace(key=key, given=given)

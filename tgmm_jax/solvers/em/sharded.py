@@ -156,9 +156,7 @@ def _fit_sharded(inputs, limits, *, form, num_points, layout):
   sample = jax.lax.with_sharding_constraint(
     _sample(inputs.key, problem, num_points), replicated
   )
-  problem, start = begin(
-    inputs.key, problem, sample, given=inputs.given, form=form
-  )
+  problem, start = begin(inputs.key, problem, sample, inputs.given, form=form)
   run = jax.shard_map(
     functools.partial(
       _run_shard,
@@ -209,8 +207,8 @@ def begin(
   key: jax.Array,
   problem: problem_lib.PreparedProblem,
   sample: Sample,
-  *,
   given: types.Mixture | None,
+  *,
   form: em_options.Form,
 ) -> tuple[problem_lib.PreparedProblem, em_starts.Start]:
   """The problem, marked where a given start cannot be used, and the start.

@@ -27,11 +27,9 @@ from tgmm_jax.solvers.em import sharded
 from tgmm_jax.solvers.em import steps as em_steps
 
 # What is done once.
-_UNIT_OF = programs.quick(
-  problem_lib.unit_of, static_argnames="covariance_type"
-)
-_BEGIN = programs.quick(sharded.begin, static_argnames="form")
-_CONCLUDE = programs.quick(em_runs.conclude, static_argnames="covariance_type")
+_UNIT_OF = programs.quick(problem_lib.unit_of)
+_BEGIN = programs.quick(sharded.begin)
+_CONCLUDE = programs.quick(em_runs.conclude)
 
 # Of so many points passes take less time than an optimising compiler.
 _MOST_QUICK = 32_768
@@ -291,7 +289,7 @@ def _begin(key, survey, frame, plan):
   sample = sharded.Sample(
     *_to_frame(survey.sample, weight, survey.mean, frame.scale)
   )
-  frame, start = _BEGIN(key, frame, sample, given=given, form=plan.form)
+  frame, start = _BEGIN(key, frame, sample, given, form=plan.form)
   return frame._replace(centre=centre), start
 
 
@@ -338,9 +336,7 @@ def _sums(columns, weight, mixture, *, covariance_type):
   return statistics._replace(log_density=None), jnp.sum(weight * log_density)
 
 
-_QUICK_SUMS = programs.quick(
-  _sums.__wrapped__, static_argnames="covariance_type"
-)
+_QUICK_SUMS = programs.quick(_sums.__wrapped__)
 
 
 def _as_statistics(sums, unused):
@@ -356,7 +352,7 @@ def _add(sums, part):
   return part if sums is None else jax.tree.map(np.add, sums, part)
 
 
-@functools.partial(programs.quick, static_argnames="covariance_type")
+@programs.quick
 def _update(frame, run, statistics, change, limits, *, covariance_type):
   return em_runs.update(
     frame,

@@ -88,7 +88,7 @@ def fit_trials(
   checks.integer("num_finals", num_finals, lowest=1)
   checks.number("head_start", head_start, lowest=0.0)
   inputs = em_starts.Inputs(key, points, num_components, sample_weight, None)
-  return run_trials(
+  return _RUN_TRIALS(
     inputs,
     starts,
     plan.limits,
@@ -99,7 +99,6 @@ def fit_trials(
   )
 
 
-@functools.partial(jax.jit, static_argnames=("form", "num_finals"))
 def run_trials(
   inputs: em_starts.Inputs,
   starts: types.Mixture | None,
@@ -146,6 +145,11 @@ def run_trials(
   )
   best = _best(state, _is_final(state), is_given * head_start)
   return _conclude(problem, state, best, covariance_type=form.covariance_type)
+
+
+# Programs that call `run_trials` do without: JAX would keep what it makes of a
+# program within a program for as long as the process lives.
+_RUN_TRIALS = jax.jit(run_trials, static_argnames=("form", "num_finals"))
 
 
 class _State(NamedTuple):
