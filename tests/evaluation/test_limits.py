@@ -15,7 +15,8 @@ import pytest
 
 from tgmm_jax import metrics
 from tgmm_jax.evaluation import references
-from tgmm_jax.solvers import combine, em, spectral, work_queue
+from tgmm_jax.solvers import combine, em, spectral
+from tgmm_jax.solvers.execution import work_queue
 from tgmm_jax.solvers.spectral import moments
 from tgmm_jax.tasks import mixtures
 

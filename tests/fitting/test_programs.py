@@ -7,7 +7,7 @@ import pytest
 import tgmm_jax
 from tests.compile_counts import compiled
 from tgmm_jax.fitting import sizes
-from tgmm_jax.solvers import programs
+from tgmm_jax.solvers.execution import programs
 
 # Of one size.
 MOST_PROGRAMS = 6

@@ -14,7 +14,7 @@ import numpy as np
 
 from tgmm_jax import gmm, pretrained, types
 from tgmm_jax.fitting import networks, sizes
-from tgmm_jax.solvers import programs
+from tgmm_jax.solvers.execution import programs
 from tgmm_jax.tasks import trained_range
 
 if TYPE_CHECKING:

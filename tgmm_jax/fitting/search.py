@@ -14,7 +14,8 @@ import numpy as np
 
 from tgmm_jax import gmm, pretrained, types
 from tgmm_jax.fitting import networks, proposals, sizes
-from tgmm_jax.solvers import em, programs
+from tgmm_jax.solvers import em
+from tgmm_jax.solvers.execution import programs
 
 # How many points the prior of a second run counts for, where the first ends
 # with a component that has collapsed.

@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from tgmm_jax import gmm, types
-from tgmm_jax.solvers import checks, em, work_queue
+from tgmm_jax.solvers import checks, em
 from tgmm_jax.solvers import problem as problem_lib
+from tgmm_jax.solvers.execution import work_queue
 
 # Criteria are computed for so many fits at a time.
 _CHUNK_SIZE = 64

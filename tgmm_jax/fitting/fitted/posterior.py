@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from tgmm_jax import gmm, types
-from tgmm_jax.solvers import checks, programs
+from tgmm_jax.solvers import checks
+from tgmm_jax.solvers.execution import programs
 
 # Blocks have one of these numbers of rows, so that sets of all sizes share a
 # few compiled programs.

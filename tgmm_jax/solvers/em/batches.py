@@ -6,10 +6,11 @@ import jax
 import jax.numpy as jnp
 
 from tgmm_jax import types
-from tgmm_jax.solvers import checks, work_queue
+from tgmm_jax.solvers import checks
 from tgmm_jax.solvers.em import options as em_options
 from tgmm_jax.solvers.em import runs as em_runs
 from tgmm_jax.solvers.em import starts as em_starts
+from tgmm_jax.solvers.execution import work_queue
 
 
 def fit_batch(

@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 
 from tgmm_jax import types
-from tgmm_jax.solvers import checks, programs
+from tgmm_jax.solvers import checks
 from tgmm_jax.solvers.em import options as em_options
 from tgmm_jax.solvers.em import runs as em_runs
 from tgmm_jax.solvers.em import starts as em_starts
+from tgmm_jax.solvers.execution import programs
 
 # Of so many points runs of EM take less time than an optimising compiler.
 _MOST_SMALL = 2048

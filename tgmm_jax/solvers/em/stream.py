@@ -19,12 +19,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from tgmm_jax import gmm, linalg, types
-from tgmm_jax.solvers import checks, programs
+from tgmm_jax.solvers import checks
 from tgmm_jax.solvers import problem as problem_lib
 from tgmm_jax.solvers.em import options as em_options
 from tgmm_jax.solvers.em import runs as em_runs
 from tgmm_jax.solvers.em import sharded
 from tgmm_jax.solvers.em import steps as em_steps
+from tgmm_jax.solvers.execution import programs
 
 # What is done once.
 _UNIT_OF = programs.quick(problem_lib.unit_of)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tgmm_jax.solvers import work_queue
+from tgmm_jax.solvers.execution import work_queue
 
 
 def collatz_steps(number):

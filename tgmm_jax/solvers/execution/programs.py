@@ -33,7 +33,7 @@ if jaxlib.version.__version_info__ < (0, 11):
   _OPTIONS["xla_cpu_use_fusion_emitters"] = False
 
 
-_PACKAGE = pathlib.Path(__file__).parents[1]
+_PACKAGE = pathlib.Path(__file__).parents[2]
 
 
 class Quick:
