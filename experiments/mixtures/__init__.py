@@ -1,7 +1,6 @@
 """Experiments with mixtures: fields, plan, scores in cells of one table."""
 
 from experiments.mixtures.config import (
-  PRETRAINED,
   MixtureRun,
   Plan,
   get_config,
@@ -11,6 +10,7 @@ from experiments.mixtures.config import (
   tgmm_run,
 )
 from experiments.mixtures.kind import experiment
+from experiments.mixtures.shipped import PRETRAINED, solver_of
 from experiments.mixtures.variants import make_small, make_smoke
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
   "make_small",
   "make_smoke",
   "refiner_run",
+  "solver_of",
   "sweep",
   "tgmm_run",
 ]

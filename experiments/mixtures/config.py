@@ -3,19 +3,16 @@
 from typing import NamedTuple
 
 import ml_collections
-import numpy as np
 
+from experiments.mixtures import shipped
 from experiments.runner import fields
-from tgmm_jax import gmm, pretrained
+from tgmm_jax import gmm
 from tgmm_jax.evaluation import contenders
 from tgmm_jax.evaluation import mixtures as mixture_evaluation
 from tgmm_jax.models import factory
 from tgmm_jax.tasks import mixtures
 from tgmm_jax.training import step as train_step
 from tgmm_jax.training.learners import mixtures as mixture_learner
-
-# The solver that a shipped network is in the tables.
-PRETRAINED = "pretrained"
 
 
 def get_config() -> ml_collections.ConfigDict:
@@ -44,7 +41,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.evaluation.seed = 20_000  # of tasks and of solvers' draws
   config.evaluation.with_baselines = True  # score the classical solvers too
   config.evaluation.with_constructed = False  # and the constructed networks
-  config.evaluation.with_pretrained = ""  # and a shipped network, by its name
+  config.evaluation.with_pretrained = ""  # and shipped networks: "unit,tgmm-d2"
 
   config.runs = ml_collections.ConfigDict()  # name -> tgmm_run or refiner_run
   return config
@@ -199,8 +196,15 @@ def _make_run(config, name):
   )
 
 
-def classical_names(config: ml_collections.ConfigDict) -> tuple[str, ...]:
-  """The solvers of a table that nobody trains."""
+def solvers_at(
+  config: ml_collections.ConfigDict, runs: tuple[MixtureRun, ...]
+) -> list[tuple[str, int, str]]:
+  """The solvers of a table at each d, and which field each comes from.
+
+  Args:
+    config: checked but for names.
+    runs: its trainings.
+  """
   names = ()
   if config.evaluation.with_baselines:
     names += contenders.baseline_names(
@@ -208,53 +212,43 @@ def classical_names(config: ml_collections.ConfigDict) -> tuple[str, ...]:
     )
   if config.evaluation.with_constructed:
     names += contenders.CONSTRUCTED_NAMES
-  if config.evaluation.with_pretrained:
-    card = pretrained.read_card(config.evaluation.with_pretrained)
-    names += contenders.network_names(PRETRAINED, card.config)
-  return names
-
-
-def _check_pretrained(config):
-  """Raises where a shipped network cannot answer the cells."""
-  name, field = config.evaluation.with_pretrained, "config.evaluation"
-  if not name:
-    return
-  card = fields.named(f"{field}.with_pretrained", pretrained.read_card, name)
-  answered = card.config.covariance_type
-  if config.tasks.covariance_type != answered:
-    raise ValueError(
-      f"{field}.with_pretrained is {name!r}, takes a network for"
-      f" {config.tasks.covariance_type!r} covariances, not {answered!r}"
+  field = "config.evaluation"
+  found = [
+    (name, dim, field) for name in names for dim in config.evaluation.dims
+  ]
+  networks = [
+    (own.solver, own.card.config, own.dims, f"{field}.with_pretrained")
+    for own in shipped.networks(config)
+  ]
+  networks += [
+    (
+      *(run.solver, run.model, tuple(law.dim for law in run.tasks.tasks)),
+      f"config.runs.{run.name}.solver",
     )
-  for dim in config.evaluation.dims:
-    fields.named(
-      f"{field}.with_pretrained",
-      pretrained.check_problem,
-      card,
-      dim,
-      np.asarray(config.evaluation.num_components),
-    )
+    for run in runs
+  ]
+  for solver, model, dims, field in networks:
+    for name in contenders.network_names(solver, model):
+      found += [(name, dim, field) for dim in dims]
+  return found
 
 
 def _check_solvers(config, runs):
   """Raises where two rows of the table would have one name."""
-  _check_pretrained(config)
   if config.evaluation.with_constructed:
     if not gmm.kind_of(config.tasks.covariance_type).is_known:
       raise ValueError(
         "config.evaluation.with_constructed is True, takes False for"
         f" covariance_type {config.tasks.covariance_type!r}"
       )
-  seen = set(classical_names(config))
-  for run in runs:
-    for tasks in run.tasks.tasks:
-      for name in contenders.network_names(run.solver, run.model):
-        if name in seen or (name, tasks.dim) in seen:
-          raise ValueError(
-            f"config.runs.{run.name}.solver is {run.solver!r}, takes a name"
-            f" that no other solver has at d = {tasks.dim}"
-          )
-        seen.add((name, tasks.dim))
+  seen = set()
+  for name, dim, field in solvers_at(config, runs):
+    if (name, dim) in seen:
+      raise ValueError(
+        f"{field} makes {name!r}, takes a name that no other solver has at"
+        f" d = {dim}"
+      )
+    seen.add((name, dim))
 
 
 def _check_positions(runs, evaluation):

@@ -7,6 +7,7 @@ import ml_collections
 
 from experiments.mixtures import config as mixture_config
 from experiments.mixtures import figures as mixture_figures
+from experiments.mixtures import shipped
 from experiments.runner import pages, trainings
 from tgmm_jax import gmm, pretrained
 from tgmm_jax.evaluation import contenders, evaluator, results
@@ -50,17 +51,21 @@ def experiment(
     return _score(plan.evaluation, groups, dims, on_contender)
 
   def measure_rest(on_contender):
-    config = plan.evaluation
-    return _score(config, groups, config.dims, on_contender, with_range=True)
+    rows = []
+    for dim, groups in rest.items():
+      rows += _score(
+        plan.evaluation, groups, (dim,), on_contender, with_range=True
+      )
+    return rows
 
-  groups = classical_groups(config, plan)
+  rest = _rest(config, plan)
   kind = trainings.Kind(
     row_type=results.Row,
     learner_of=lambda run: mixture_learner.make(
       factory.build(run.model), run.tasks
     ),
     measure=measure,
-    measure_rest=measure_rest if groups else None,
+    measure_rest=measure_rest if rest else None,
     draw=lambda rows: (
       dict(mixture_figures.draw(rows)) | draw_more(config, rows)
     ),
@@ -71,15 +76,12 @@ def experiment(
 
 
 def _sources(config):
-  """The shipped network's digest: other weights, other scores."""
-  name = config.evaluation.with_pretrained
-  return {"pretrained": pretrained.read_card(name).sha256} if name else {}
+  """The shipped networks' digests: other weights, other scores."""
+  return {own.card.name: own.card.sha256 for own in shipped.networks(config)}
 
 
-def classical_groups(
-  config: ml_collections.ConfigDict, plan: mixture_config.Plan
-) -> Mapping[str, contenders.SolverGroup]:
-  """The solvers of the table that nobody trains, by group."""
+def _rest(config, plan):
+  """The solvers that nobody trains, by d and by group."""
   evaluation, groups = plan.evaluation, {}
   if config.evaluation.with_baselines:
     groups |= contenders.baselines(
@@ -89,13 +91,14 @@ def classical_groups(
     groups |= contenders.constructed(
       max(evaluation.dims), evaluation.tasks.padded_components
     )
-  name = config.evaluation.with_pretrained
-  if name:
-    card, params = pretrained.load_params(name)
-    groups[mixture_config.PRETRAINED] = contenders.network(
-      mixture_config.PRETRAINED, factory.build(card.config), params
-    )
-  return groups
+  found = {dim: dict(groups) for dim in evaluation.dims}
+  for own in shipped.networks(config):
+    _, params = pretrained.load_params(own.name)
+    model = factory.build(own.card.config)
+    group = contenders.network(own.solver, model, params)
+    for dim in own.dims:
+      found[dim][own.solver] = group
+  return {dim: groups for dim, groups in found.items() if groups}
 
 
 def _score(
@@ -133,11 +136,8 @@ def _expected(config, plan):
   """All planned cells: those without a row are shown as missing."""
   evaluation = plan.evaluation
   dims = {}  # where each solver has cells
-  for run in plan.runs:
-    for name in contenders.network_names(run.solver, run.model):
-      dims.setdefault(name, set()).update(run.tasks.dims)
-  for name in mixture_config.classical_names(config):
-    dims[name] = set(evaluation.dims)
+  for name, dim, _ in mixture_config.solvers_at(config, plan.runs):
+    dims.setdefault(name, set()).add(dim)
   metrics = METRICS
   if not gmm.kind_of(evaluation.tasks.covariance_type).is_known:
     metrics += ("scale_error",)
