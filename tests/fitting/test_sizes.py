@@ -30,6 +30,10 @@ def test_there_is_a_row_for_each_point_or_a_sample(num_points):
 
 def test_few_numbers_of_rows_components_and_problems():
   assert len({sizes.num_rows_for(count) for count in range(1, 9999)}) <= 3
+  # Of many problems each has little padding.
+  for count in (1, 32, 33, 100, 1000, 5000):
+    rows = sizes.num_rows_for(count, 1000)
+    assert min(count, MOST) <= rows <= max(32, 2 * count)
   found = [sizes.max_components_for(number) for number in range(1, 61)]
   assert all(size >= number for number, size in enumerate(found, 1))
   assert found == sorted(found)

@@ -70,6 +70,7 @@ def propose(
   max_components: int,
   num_views: int,
   seed: int,
+  are_many: bool = False,
 ) -> Proposals:
   """What a shipped network answers.
 
@@ -82,6 +83,7 @@ def propose(
     max_components: static K of the answers, at least the network's.
     num_views: V.
     seed: of the sample.
+    are_many: whether so many are to come that an optimising compiler pays.
 
   Returns:
     Proposals in the coordinates of the problems, in float64; of points that are
@@ -93,7 +95,8 @@ def propose(
   sight = _sight_of(sample, is_guessed, covariance_type)
   limits = None if is_guessed else card.range_of(sample.points.shape[-1])
   with np.errstate(over="ignore"), jax.enable_x64(False):
-    found = _propose(
+    look = _propose.optimized if are_many else _propose
+    found = look(
       keys,
       params,
       sight.points.astype(np.float32),

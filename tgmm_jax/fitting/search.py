@@ -91,7 +91,7 @@ def find(
     np.unique(num_components).tolist(),
     covariance_type=settings.covariance_type,
   )
-  parts = []
+  are_many, parts = sizes.are_many(count), []
   for first in range(0, count, size):
     # The last ones fill up what is missing.
     index = np.minimum(np.arange(first, first + size), count - 1)
@@ -101,6 +101,7 @@ def find(
       max_components,
       network,
       settings,
+      are_many=are_many,
     )
     parts.append(jax.tree.map(operator.itemgetter(slice(count - first)), part))
   found = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
@@ -109,7 +110,9 @@ def find(
   return found._replace(methods=methods + with_prior)
 
 
-def _find_some(problems, num_components, max_components, network, settings):
+def _find_some(
+  problems, num_components, max_components, network, settings, *, are_many
+):
   """As many problems as a program takes."""
   keys, dtype = _keys(settings.seed, problems.index), problems.points.dtype
   dim, covariance_type = problems.points.shape[-1], settings.covariance_type
@@ -129,7 +132,12 @@ def _find_some(problems, num_components, max_components, network, settings):
   inputs = em.Inputs(keys, points, num_components, problems.sample_weight, None)
   head_start = HEAD_START / problems.num_points().astype(dtype)
   run = functools.partial(
-    _run, inputs, plan, head_start, has_64_bits=dtype == np.float64
+    _run,
+    _search.optimized if are_many else _search,
+    inputs,
+    plan,
+    head_start,
+    has_64_bits=dtype == np.float64,
   )
   is_outside, num_views = np.zeros(len(keys), bool), 0
   if network is None:
@@ -137,7 +145,7 @@ def _find_some(problems, num_components, max_components, network, settings):
   else:
     num_views = settings.num_views
     tried, labels, is_outside = _run_from_proposals(
-      run, problems, inputs, network, max_components, settings
+      run, problems, inputs, network, settings, max_components, are_many
     )
   result = tried.result
   mixture, log_likelihood = sizes.narrowed(
@@ -164,7 +172,7 @@ def _find_some(problems, num_components, max_components, network, settings):
 
 
 def _run_from_proposals(
-  run, problems, inputs, network, max_components, settings
+  run, problems, inputs, network, settings, max_components, are_many
 ):
   """The search from what a network proposes; it is compiled meanwhile."""
   options = {
@@ -174,16 +182,21 @@ def _run_from_proposals(
   }
   dtype = problems.points.dtype
   dim = inputs.points.shape[-1]
-  wait = run(proposals.shapes(network, problems, dim, **options), is_ahead=True)
+  wait = None
+  if not are_many:
+    shapes = proposals.shapes(network, problems, dim, **options)
+    wait = run(shapes, is_ahead=True)
   starts, is_outside = proposals.propose(
     network,
     inputs.key,
     problems,
     inputs.num_components,
     seed=settings.seed,
+    are_many=are_many,
     **options,
   )
-  wait()
+  if wait is not None:
+    wait()
   starts = sizes.widened(
     jax.tree.map(lambda leaf: leaf.astype(dtype), starts),
     dim,
@@ -192,13 +205,15 @@ def _run_from_proposals(
   return (*run(starts), is_outside)
 
 
-def _run(inputs, plan, head_start, starts, *, has_64_bits, is_ahead=False):
+def _run(
+  search, inputs, plan, head_start, starts, *, has_64_bits, is_ahead=False
+):
   """Runs the program, or only has it compiled; see `programs`."""
   call = (inputs, starts, plan.limits, head_start)
   with jax.enable_x64(has_64_bits):
     if is_ahead:
-      return _search.compile_aside(*call, form=plan.form)
-    return jax.tree.map(np.asarray, _search(*call, form=plan.form))
+      return search.compile_aside(*call, form=plan.form)
+    return jax.tree.map(np.asarray, search(*call, form=plan.form))
 
 
 def _keys(seed, index):

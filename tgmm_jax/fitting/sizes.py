@@ -9,6 +9,9 @@ from tgmm_jax.solvers import problem as problem_lib
 
 # Points of a problem; of more a sample stands for all of them.
 _ROWS = (512, 2048)
+# More problems than this are worth an optimising compiler, and points are then
+# padded to a power of two alone, not less than `_LEAST_ROWS`.
+_FEW_PROBLEMS, _LEAST_ROWS = 64, 32
 # Components; networks answer the first.
 _COMPONENTS = (5, 10, 20)
 # Coordinates, up to which some are padded; more are as they are.
@@ -109,7 +112,7 @@ def problems_of(
   first = np.argmax(is_point, axis=1)
   origin = points[np.arange(len(points)), first].astype(np.float64)
   num_problems, num_points, dim = points.shape
-  num_rows = num_rows_for(num_points)
+  num_rows = num_rows_for(num_points, num_problems)
   moved = np.zeros((num_problems, num_rows, dim), points.dtype)
   with np.errstate(invalid="ignore", over="ignore"):
     moved[:, :num_points] = np.where(
@@ -132,9 +135,22 @@ def _samples(sample_weight, num_rows, *, seed):
   return np.sort(rows, axis=1)
 
 
-def num_rows_for(num_points: int) -> int:
-  """How many rows stand for so many points."""
+def num_rows_for(num_points: int, num_problems: int = 1) -> int:
+  """How many rows stand for so many points.
+
+  Args:
+    num_points: N.
+    num_problems: many are worth a program of their own.
+  """
+  if are_many(num_problems):
+    power = max(num_points - 1, 1).bit_length()
+    return min(max(2**power, _LEAST_ROWS), _ROWS[-1])
   return next((rows for rows in _ROWS if rows >= num_points), _ROWS[-1])
+
+
+def are_many(num_problems: int) -> bool:
+  """Whether so many problems run for longer than a program is compiled."""
+  return num_problems > _FEW_PROBLEMS
 
 
 def max_components_for(num_components: int) -> int:

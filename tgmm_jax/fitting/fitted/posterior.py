@@ -64,7 +64,7 @@ def of_batch(
   num_rows, most = _rows_of_block(num_points, gmm.rows_of_block(mixture))
   num_sets = _sets_of_block(num_problems, most // num_rows)
   found, is_small = None, num_problems * num_points <= _MOST_QUICK
-  evaluate = _QUICK_EVALUATE if is_small else _evaluate
+  evaluate = _evaluate if is_small else _evaluate.optimized
   for first, start in itertools.product(
     range(0, num_problems, num_sets), range(0, num_points, num_rows)
   ):
@@ -183,13 +183,10 @@ def _sets_of_block(num_problems, most):
   return count
 
 
-@functools.partial(jax.jit, static_argnames="covariance_type")
+@functools.partial(programs.quick, most_programs=8)
 def _evaluate(points, mixture, *, covariance_type):
   one = functools.partial(_evaluate_one, covariance_type=covariance_type)
   return jax.vmap(one)(points, mixture)
-
-
-_QUICK_EVALUATE = programs.quick(_evaluate.__wrapped__, most_programs=8)
 
 
 def _evaluate_one(points, mixture, *, covariance_type):

@@ -120,7 +120,7 @@ def fit_each(
   given = init if isinstance(init, types.Mixture) else None
   inputs = em_starts.Inputs(keys, points, num_components, sample_weight, given)
   is_quick = points.shape[0] <= _MOST_SMALL and not checks.is_traced(inputs)
-  run = _fit_each if is_quick else _FIT_EACH
+  run = _fit_each if is_quick else _fit_each.optimized
   return run(inputs, plan.limits, form=plan.form)
 
 
@@ -245,9 +245,6 @@ def _fit_each(inputs, limits, *, form):
     return result, jnp.where(run.num_iters > 0, before, -jnp.inf)
 
   return Ended(*jax.vmap(fit_one)(inputs.key, inputs.given))
-
-
-_FIT_EACH = jax.jit(_fit_each.__wrapped__, static_argnames="form")
 
 
 @functools.partial(jax.jit, static_argnames=("form", "num_steps"))

@@ -304,7 +304,7 @@ def _to_frame(points, weight, centre, scale):
 def _pass(read, survey, scale, block_size, mixture, *, covariance_type):
   """Sums over all the points, and the mean log-likelihood in the frame."""
   sums, pending, num_points = None, None, 0
-  sums_of = _sums if survey.num_points > _MOST_QUICK else _QUICK_SUMS
+  sums_of = _sums if survey.num_points <= _MOST_QUICK else _sums.optimized
   for points, weight in read():
     num_points += weight.size
     missing = max(0, block_size - weight.size)
@@ -326,7 +326,7 @@ def _pass(read, survey, scale, block_size, mixture, *, covariance_type):
   return _add(sums, pending)
 
 
-@functools.partial(jax.jit, static_argnames="covariance_type")
+@programs.quick
 def _sums(columns, weight, mixture, *, covariance_type):
   statistics = em_steps.e_step(
     columns, mixture, sample_weight=weight, covariance_type=covariance_type
@@ -335,9 +335,6 @@ def _sums(columns, weight, mixture, *, covariance_type):
   if gmm.kind_of(covariance_type).is_known:
     log_density -= 0.5 * jnp.sum(columns**2, axis=0)
   return statistics._replace(log_density=None), jnp.sum(weight * log_density)
-
-
-_QUICK_SUMS = programs.quick(_sums.__wrapped__)
 
 
 def _as_statistics(sums, unused):

@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import functools
 import hashlib
+import inspect
 import os
 import pathlib
 import tempfile
@@ -62,6 +63,20 @@ class Quick:
     if self._num_made > num_before:
       _give_back()
     return found
+
+  @functools.cached_property
+  def optimized(self) -> Callable[..., Any]:
+    """The same by `jax.jit`: for much work, which takes longer than to compile.
+
+    It is for calls from a program of its own, too.
+    """
+    parameters = inspect.signature(self._function).parameters.values()
+    static = [
+      own.name
+      for own in parameters
+      if own.kind is inspect.Parameter.KEYWORD_ONLY
+    ]
+    return jax.jit(self._function, static_argnames=static)
 
   def compile_aside(self, *args: Any, **options: Any) -> Callable[[], None]:
     """Compiles it in another thread: XLA leaves Python and a core free.
