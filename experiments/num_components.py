@@ -67,10 +67,10 @@ sweep = studies.sweep
 
 CONCLUSION = (
   "Told the covariance type, fit names K under every law at least as often as"
-  " BIC over one start of EM or over ten, and as often as the same rule, BIC and"
-  " log K!, over ten starts; the evidence over ten starts is right as often or"
-  " more often still, by less than the standard errors but for full and diagonal"
-  " covariances at d = 2."
+  " BIC over one start of EM or over ten, and as often as the same rule, BIC"
+  " and log K!, over ten starts; the evidence over ten starts is right as often"
+  " or more often still, by less than the standard errors but for full and"
+  " diagonal covariances at d = 2."
   " It is too sure: with diagonal covariances at d = 2 the mean probability of"
   " what it names is {sure}, and a share of {right} is right; on tables of"
   " classes the evidence splits them and never names the number of wine or of"
