@@ -97,6 +97,17 @@ def l2_error_released(
   return _mean_squared(estimate[permutation], truth, num_components)
 
 
+def sorted_error(
+  estimate: jax.Array, truth: jax.Array, num_components: jax.Array | int
+) -> jax.Array:
+  """Squared error of the means per component and coordinate, as they come.
+
+  Where both are in the order of ascending weights, as tasks are, it is what
+  the sorted loss of arXiv 2505.11918 takes of the means.
+  """
+  return _mean_squared(estimate, truth, num_components)
+
+
 def _mean_squared(estimate, truth, num_components):
   is_component = jnp.arange(truth.shape[0]) < num_components
   return _mean_squared_of_pairs(estimate, truth, is_component)
