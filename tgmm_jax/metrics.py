@@ -134,6 +134,20 @@ def released_log_likelihood(
   return jnp.sum(jnp.where(is_component, by_component, 0.0)) / len(points)
 
 
+def _is_left_out(
+  points,
+  mixture,
+  num_components,
+  *,
+  covariance_type,
+):
+  """1 where the published evaluation drops an answer; nan is dropped too."""
+  value = released_log_likelihood(
+    points, mixture, num_components, covariance_type=covariance_type
+  )
+  return 1.0 - (value > _LEAST_RELEASED)
+
+
 def sorted_error(
   estimate: jax.Array, truth: jax.Array, num_components: jax.Array | int
 ) -> jax.Array:
@@ -254,16 +268,7 @@ def score(
     return _mean_squared_of_pairs(values, true_values[permutation], is_pair)
 
   error = error_of(estimate.means, truth.means)
-  scale_error = None
-  if not gmm.kind_of(covariance_type).is_known:
-    deviations_of = functools.partial(
-      gmm.standard_deviations, covariance_type=covariance_type
-    )
-    scale_error = error_of(deviations_of(estimate), deviations_of(truth))
   joint = gmm.log_joint(task.points, estimate, covariance_type=covariance_type)
-  released = released_log_likelihood(
-    fresh_points, estimate, num_estimated, covariance_type=covariance_type
-  )
   return Scores(
     l2_error=error,
     l2_error_released=_mean_squared(
@@ -279,9 +284,29 @@ def score(
     log_likelihood=likelihood(task.points, sample_weight=task.sample_weight),
     log_likelihood_fresh=likelihood(fresh_points),
     failure=1.0 - (error <= FAILURE_THRESHOLD),
-    is_left_out=1.0 - (released > _LEAST_RELEASED),
-    scale_error=scale_error,
+    is_left_out=_is_left_out(
+      fresh_points, estimate, num_estimated, covariance_type=covariance_type
+    ),
+    scale_error=_scale_error(
+      error_of, estimate, truth, covariance_type=covariance_type
+    ),
   )
+
+
+def _scale_error(
+  error_of,
+  estimate,
+  truth,
+  *,
+  covariance_type,
+):
+  """Of the standard deviations; None where they are known."""
+  if gmm.kind_of(covariance_type).is_known:
+    return None
+  deviations_of = functools.partial(
+    gmm.standard_deviations, covariance_type=covariance_type
+  )
+  return error_of(deviations_of(estimate), deviations_of(truth))
 
 
 def relative_squared_error(estimate: jax.Array, truth: jax.Array) -> jax.Array:
