@@ -49,7 +49,7 @@ _STYLE = {
 METRIC_LABELS = {
   "l2_error": "squared error of the means",
   "l2_error_released": "squared error of the means, published alignment",
-  "l2_error_as_released": "the same, what was published as far as is known",
+  "l2_error_as_released": "squared error of the means, published averages",
   "sorted_error": "squared error of the means in the order of the weights",
   "weight_error": "squared error of the weights",
   "scale_error": "squared error of the standard deviations",

@@ -195,9 +195,9 @@ def test_page_shows_what_is_missing(workdir, tmp_path):
     (folder / "refiner" / name).write_bytes(part.read_bytes())
   mixtures.experiment(rq1.get_config("smoke"), folder).run("report")
   text = Page((folder / "report.html").read_text()).text
-  # 3 of 14 solvers are there, for two K and the metrics of the report.
-  num_missing = 11 * 2 * len(mixture_kind.METRICS)
-  num_planned = 14 * 2 * len(mixture_kind.METRICS)
+  # 3 of 15 solvers are there, for two K and the metrics of the report.
+  num_missing = 12 * 2 * len(mixture_kind.METRICS)
+  num_planned = 15 * 2 * len(mixture_kind.METRICS)
   assert f"{num_missing} of {num_planned} planned results are missing" in text
 
 
