@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import optimize, stats
+from scipy import optimize, special, stats
 
 from tgmm_jax import metrics, types
 from tgmm_jax.tasks import mixtures
@@ -347,3 +347,38 @@ def test_one_bad_estimate_of_a_batch_leaves_the_others_alone():
   ):
     np.testing.assert_allclose(values[np.array([0, 2])], value, rtol=1e-6)
   np.testing.assert_array_equal(scores.failure, [0.0, 1.0, 0.0])
+
+
+def test_released_log_likelihood_sums_over_the_points_of_each_component():
+  rng = np.random.default_rng(0)
+  points = rng.normal(size=(20, 2)).astype(np.float32)
+  means = rng.normal(size=(4, 2)).astype(np.float32)
+  means[1] = 120.0
+  weights = np.array([0.5, 0.0, 0.5, 0.0], np.float32)
+  log_density = stats.norm.logpdf(points[:, None], means, 1.0).sum(-1)
+  log_joint = log_density + np.log(weights + 1e-15)
+  expected = special.logsumexp(log_joint[:, :3], axis=0).sum() / 20
+  # The far component counts, though its weight is 0; padding does not.
+  assert expected < -500.0
+  found = jax.jit(metrics.released_log_likelihood)(
+    points, types.Mixture(weights, means), 3
+  )
+  np.testing.assert_allclose(found, expected, rtol=1e-5)
+  variances = np.array([[0.5, 2.0]] * 4, np.float32)
+  log_density = stats.norm.logpdf(points[:, None], means, variances**0.5)
+  log_joint = log_density.sum(-1) + np.log(weights + 1e-15)
+  expected = special.logsumexp(log_joint[:, :3], axis=0).sum() / 20
+  found = metrics.released_log_likelihood(
+    points,
+    types.Mixture(weights, means, variances),
+    3,
+    covariance_type="diag",
+  )
+  np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_sorted_error_takes_components_as_they_come():
+  truth = np.array([[0.0, 0.0], [1.0, 2.0], [7.0, 7.0]], np.float32)
+  estimate = np.array([[1.0, 2.0], [0.0, 0.0], [9.0, 9.0]], np.float32)
+  assert metrics.sorted_error(estimate, truth, 2) == 10.0 / 4.0
+  assert metrics.l2_error(estimate, truth, 2) == 0.0

@@ -1,4 +1,6 @@
-"""Makes the pages of results, and the parts of the READMEs that show them.
+"""Makes the pages of results, and what else shows them.
+
+That is parts of the READMEs, and the table in `evaluation.sorted_loss`.
 
   python -m experiments.results_pages [NAME ...]
 
@@ -13,15 +15,19 @@ from absl import app, logging
 
 from experiments.results_pages import page, readmes
 from experiments.runner import kept as kept_runs
-from tgmm_jax.training import files
+from tgmm_jax.evaluation import sorted_loss
+from tgmm_jax.training import files, run_folder
+
+# The question whose table the library has a part of.
+_LIMITS = "sorted_loss"
 
 
 def make(names: Sequence[str] = ()) -> dict[pathlib.Path, str]:
-  """The texts of the pages and of the READMEs, by their paths.
+  """The texts of the pages and of what else shows results, by their paths.
 
   Args:
     names: of questions or folders, whose pages are made; all without one. The
-      READMEs are of all.
+      rest is of all.
 
   Raises:
     ValueError: an unknown name, or a page that shows what its tables lack.
@@ -50,7 +56,17 @@ def make(names: Sequence[str] = ()) -> dict[pathlib.Path, str]:
   }
   for path, (name, content) in parts.items():
     made[path] = readmes.replace(path.read_text(), name, content)
+  if _LIMITS in runs:
+    made[sorted_loss.TABLE] = _limits()
   return made
+
+
+def _limits():
+  """What figures need of a kept table, for the library reads no others."""
+  path = kept_runs.RESULTS / _LIMITS / run_folder.RESULTS
+  header, *lines = path.read_text().splitlines(keepends=True)
+  own = [line for line in lines if line.startswith(f"{sorted_loss.OPTIMUM},")]
+  return "".join([header, *own])
 
 
 def is_kept(kept: kept_runs.Kept) -> bool:

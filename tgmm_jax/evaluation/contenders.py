@@ -32,6 +32,8 @@ _NUM_VIEWS = 8
 # For anisotropic tasks, below every variance of the law: a component on one
 # point cannot win by its likelihood.
 _FLOOR = {"diag": {"min_variance": 0.25}}
+# Added to every variance by the published EM, in squared units of the points.
+_RELEASED_RIDGE = 1e-6
 
 
 def baselines(
@@ -42,7 +44,7 @@ def baselines(
 
   Args:
     covariance_type: of the tasks. But for "unit" they estimate variances; the
-      spectral method, which is told the one variance of all, is not there.
+      spectral method, which has one variance for all, is not there.
   """
   ten = {"num_init": 10}
   if not gmm.kind_of(covariance_type).is_known:
@@ -52,6 +54,9 @@ def baselines(
       "em/k-means++": _em_group("em/k-means++", **own),
       "em/k-means++-x10": _em_group("em/k-means++-x10", **ten, **own),
     }
+    if gmm.kind_of(covariance_type).structure == "axes":
+      name = "em/normal-identity"
+      groups[name] = _identity_group(name, covariance_type=covariance_type)
     if covariance_type in _FLOOR:
       name, floor = "em/k-means++-x10-floor", _FLOOR[covariance_type]
       groups[name] = _em_group(name, **ten, **own, **floor)
@@ -68,6 +73,7 @@ def baselines(
       "em/k-means++-x10-projected", is_projected=True, **ten
     ),
     "spectral": _spectral_group(),
+    "spectral/estimated": _estimated_group(),
     "em/oracle": _oracle_group(covariance_type="unit"),
     "labels": _label_group(covariance_type="unit"),
   }
@@ -112,9 +118,7 @@ def constructed(max_dim: int, max_components: int) -> dict[str, SolverGroup]:
     "constructed/spectral": constructed_spectral.fit,
     TWO_CLASSES: constructed_clustering.fit,
   }
-  return {
-    name: _constructed_group(name, solve) for name, solve in solvers.items()
-  }
+  return {name: _padded_group(name, solve) for name, solve in solvers.items()}
 
 
 def network_names(name: str, config: factory.ModelConfig) -> tuple[str, ...]:
@@ -189,6 +193,32 @@ def _em_group(name, **options):
   return lambda key, batch: {name: _fit_batch(key, batch, **options)}
 
 
+def _identity_group(
+  name,
+  *,
+  covariance_type,
+):
+  """EM as published for anisotropic tasks: from N(0, I) and the identity.
+
+  Variances grow by 1e-6 in each step, in units of the points.
+  """
+
+  def group(key, batch):
+    start_key, key = jax.random.split(key)
+    truth, count = batch.mixture, batch.num_components[:, None]
+    is_component = jnp.arange(truth.weights.shape[1]) < count
+    start = types.Mixture(
+      is_component / count,
+      jax.random.normal(start_key, truth.means.shape),
+      jnp.ones_like(truth.covariances),
+    )
+    options = {"covariance_type": covariance_type, "init": start}
+    options |= {"reg_share": 0.0, "reg_covar": _RELEASED_RIDGE}
+    return {name: _fit_batch(key, batch, **options)}
+
+  return group
+
+
 def _oracle_group(
   *,
   covariance_type,
@@ -203,7 +233,7 @@ def _oracle_group(
   }
 
 
-def _constructed_group(name, solve):
+def _padded_group(name, solve):
   @jax.jit
   def group(key, batch):
     size = batch.mixture.weights.shape[-1]
@@ -244,3 +274,23 @@ def _spectral_group():
     return {"spectral": first, "spectral+em": second._replace(status=status)}
 
   return group
+
+
+def _estimated_group():
+  """The spectral method as published: with the least eigenvalue as variance."""
+
+  def fit(key, points, num_components, *, sample_weight, max_components):
+    variance = spectral.noise_variance(points, sample_weight=sample_weight)
+    result = spectral.fit(
+      key,
+      points,
+      num_components,
+      sample_weight=sample_weight,
+      max_components=max_components,
+      variance=variance,
+    )
+    # The answer is scored as one of unit covariance.
+    mixture = result.mixture._replace(covariances=None)
+    return result._replace(mixture=mixture)
+
+  return _padded_group("spectral/estimated", fit)

@@ -17,7 +17,7 @@ import numpy as np
 from tgmm_jax.training import files
 
 # What solvers are measured by: they know the truth, and the true K.
-REFERENCES = ("em/oracle", "labels")
+REFERENCES = ("em/oracle", "labels", "sorted-loss/optimum")
 # Under this name tables say something of the tasks themselves.
 TASKS = "tasks"
 # What the names of classical solvers and of constructed networks begin with.

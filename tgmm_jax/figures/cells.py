@@ -85,7 +85,7 @@ def error_against_components(
       if metric in _UNSHARED_METRICS:
         figure_panels.cut_outliers(panel, here)
       if metric == "l2_error":
-        lines |= figure_panels.draw_floor(panel, here, setting)
+        lines |= figure_panels.draw_sorted_optimum(panel, here, setting)
     for panel in figure.axes[::num_columns]:
       label = figure_style.METRIC_LABELS.get(metric, metric)
       panel.set_ylabel(label.replace(", ", ",\n"))
@@ -97,10 +97,12 @@ def error_against_components(
 # What a figure with an abscissa other than K does not show: the baselines'
 # other starts would only hide the rest.
 _LEFT_OUT = (
+  "em/normal-identity",
   "em/random_points",
   "em/k-means++",
   "em/k-means++-x10-projected",
   "spectral+em",
+  "spectral/estimated",
 )
 # Above so many lines, networks are shown without what EM makes of them.
 _MAX_LINES = 14

@@ -7,18 +7,8 @@ from matplotlib import artist, container, lines, ticker
 from matplotlib import axes as mpl_axes
 from matplotlib import figure as mpl_figure
 
-from tgmm_jax.evaluation import results
+from tgmm_jax.evaluation import results, sorted_loss
 from tgmm_jax.figures import style as figure_style
-
-# Squared error per coordinate that the sorted loss cannot get below at
-# N = 128: that of an estimator that knows the means and only has to order them
-# by their weights. By d, then K.
-SORTED_LOSS_FLOOR = {
-  2: {2: 0.60, 3: 1.45, 4: 2.29, 5: 3.13},
-  8: {2: 0.55, 3: 1.18, 4: 2.03, 5: 2.83},
-}
-_FLOOR_NUM_POINTS = 128
-_FLOOR_LABEL = "floor of the sorted loss"
 
 # Predicting 0 for every mean scores 8.3, so there is nothing to see above:
 # such points become an arrow with their value.
@@ -131,28 +121,34 @@ def _draw_arrow(panel, x, mean, color, num_above):
   )
 
 
-def draw_floor(
+def draw_sorted_optimum(
   panel: mpl_axes.Axes,
   rows: Sequence[results.Row],
   setting: results.Setting,
 ) -> dict[str, lines.Line2D]:
-  """The floor of the sorted loss, where something trained by it is shown."""
-  floor = SORTED_LOSS_FLOOR.get(setting.dim, {})
-  is_shown = any(row.solver.startswith("tgmm-released") for row in rows)
-  at_floor = setting.num_points == _FLOOR_NUM_POINTS and not setting.shift
-  ticks = sorted({row.num_components for row in rows} & floor.keys())
-  if not (is_shown and at_floor and ticks):
+  """The optimum of the sorted loss, where who was trained by it is shown."""
+  if not any(row.solver.startswith("tgmm-released") for row in rows):
     return {}
+  shown = {row.num_components for row in rows}
+  errors = {
+    row.num_components: row.mean
+    for row in sorted_loss.errors()
+    if row.metric == "l2_error" and results.setting_of(row) == setting
+  }
+  ticks = sorted(shown & errors.keys())
+  if not ticks:
+    return {}
+  style = figure_style.solver_style(sorted_loss.OPTIMUM)
   (line,) = panel.plot(
     ticks,
-    [floor[tick] for tick in ticks],
-    color=figure_style.solver_style("tgmm-released").color,
-    linestyle=":",
+    [errors[tick] for tick in ticks],
+    color=style.color,
+    linestyle=style.linestyle,
     linewidth=2.2,
-    label=_FLOOR_LABEL,
+    label=sorted_loss.OPTIMUM,
     zorder=1.8,
   )
-  return {_FLOOR_LABEL: line}
+  return {sorted_loss.OPTIMUM: line}
 
 
 def set_limits(

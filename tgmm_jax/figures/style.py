@@ -49,6 +49,8 @@ _STYLE = {
 METRIC_LABELS = {
   "l2_error": "squared error of the means",
   "l2_error_released": "squared error of the means, published alignment",
+  "l2_error_as_released": "squared error of the means, published averages",
+  "sorted_error": "squared error of the means in the order of the weights",
   "weight_error": "squared error of the weights",
   "scale_error": "squared error of the standard deviations",
   "accuracy": "clustering accuracy",
@@ -92,6 +94,7 @@ SOLVER_STYLES = {
   "tgmm-n64": SolverStyle("#F0803C", "v", "-."),
   "tgmm-n128": SolverStyle("#B04A00", "P", "-"),
   "em/normal": SolverStyle("#5CC4A0", "<", "-"),
+  "em/normal-identity": SolverStyle("#8FD6BD", "1", "-"),
   "em/random_points": SolverStyle("#2FAE86", ">", "-"),
   "em/k-means++": SolverStyle("#009E73", "p", "-"),
   "em/k-means++-x10": SolverStyle("#00664A", "h", "-"),
@@ -99,8 +102,10 @@ SOLVER_STYLES = {
   "em/k-means++-x10-projected": SolverStyle("#003D2C", "H", "-"),
   "spectral": SolverStyle("#CC79A7", "*", "-"),
   "spectral+em": SolverStyle("#8A3F68", "d", "-"),
+  "spectral/estimated": SolverStyle("#E3AECB", "2", "-"),
   "em/oracle": SolverStyle("#6E6E6E", "_", "--"),
   "labels": SolverStyle("#A6A6A6", "_", "--"),
+  "sorted-loss/optimum": SolverStyle("#E69F00", "_", ":"),
 }
 _FAMILY_COLORS = {
   "refiner": "#0072B2",

@@ -178,10 +178,7 @@ def sample_task(
   uniform = jax.random.uniform(size_key, (shape[0] + 1,))
   num_choices = config.max_points - config.min_points + 1
   num_points = config.min_points + _integer(uniform[-1], num_choices)
-  span = config.max_weight - config.min_weight
-  weights = config.min_weight + span * uniform[:-1]
-  if config.shift_kind == "weights" and config.shift:
-    weights = weights ** (1.0 + config.shift)
+  weights = raw_weights(uniform[:-1], config)
   weights = jnp.sort(jnp.where(is_component, weights, jnp.inf))
   weights = jnp.where(is_component, weights, 0.0)
   weights = weights / jnp.sum(weights)
@@ -210,6 +207,20 @@ def sample_task(
       mean_range=config.mean_range,
     )
   return task
+
+
+def raw_weights(uniform: jax.Array, config: TaskConfig) -> jax.Array:
+  """The weights of a law before they are sorted and divided by their sum.
+
+  Args:
+    uniform: in [0, 1), of any shape.
+    config: the law.
+  """
+  span = config.max_weight - config.min_weight
+  weights = config.min_weight + span * uniform
+  if config.shift_kind == "weights" and config.shift:
+    weights = weights ** (1.0 + config.shift)
+  return weights
 
 
 def sample_batch(

@@ -35,8 +35,7 @@ def sorted_order(
 
   128 points cannot tell the order of nearly equal weights, so it has a floor:
   who knows the means exactly does best to average them over the orders that
-  may be, at a squared error of 4.3 at d = 2, K = 4. Of that 2.3 stay when the
-  components are matched afterwards.
+  may be (`evaluation.sorted_loss`, which has the error).
   """
   return _regression(
     prediction, target, problem, covariance_type=covariance_type

@@ -20,7 +20,7 @@ COLUMNS += ",standard_error,count,failures"
 SOLVERS = {"tgmm", "tgmm+em5", "refiner", "refiner+em5", "refiner-x8+em5"}
 SOLVERS |= {"em/normal", "em/random_points", "em/k-means++", "em/oracle"}
 SOLVERS |= {"em/k-means++-x10", "em/k-means++-x10-projected"}
-SOLVERS |= {"spectral", "spectral+em", "labels"}
+SOLVERS |= {"spectral", "spectral+em", "spectral/estimated", "labels"}
 
 
 class Page(html.parser.HTMLParser):
@@ -134,6 +134,8 @@ def test_table_is_complete(workdir):
   }
   assert expected <= found
   for row in rows:
+    if row["metric"] == "l2_error_as_released":
+      continue  # some tasks are left out
     assert (row["dim"], row["num_points"], row["count"]) == ("2", "32", "16")
     assert math.isfinite(float(row["mean"])), row
     assert float(row["standard_error"]) >= 0
@@ -193,9 +195,9 @@ def test_page_shows_what_is_missing(workdir, tmp_path):
     (folder / "refiner" / name).write_bytes(part.read_bytes())
   mixtures.experiment(rq1.get_config("smoke"), folder).run("report")
   text = Page((folder / "report.html").read_text()).text
-  # 3 of 14 solvers are there, for two K and the metrics of the report.
-  num_missing = 11 * 2 * len(mixture_kind.METRICS)
-  num_planned = 14 * 2 * len(mixture_kind.METRICS)
+  # 3 of 15 solvers are there, for two K and the metrics of the report.
+  num_missing = 12 * 2 * len(mixture_kind.METRICS)
+  num_planned = 15 * 2 * len(mixture_kind.METRICS)
   assert f"{num_missing} of {num_planned} planned results are missing" in text
 
 

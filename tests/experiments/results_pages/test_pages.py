@@ -9,7 +9,7 @@ from experiments.mixtures import figures as mixture_figures
 from experiments.results_pages import __main__ as command
 from experiments.results_pages import page, tables
 from experiments.runner import kept as kept_runs
-from tgmm_jax.evaluation import results
+from tgmm_jax.evaluation import results, sorted_loss
 from tgmm_jax.training import files
 
 FOUND = {kept.name: kept for kept in kept_runs.find()}
@@ -36,6 +36,12 @@ def test_parts_of_the_readmes_are_those_of_the_command(made):
   for folder in (kept_runs.ROOT, kept_runs.EXPERIMENTS):
     path = folder / "README.md"
     assert path.read_bytes() == made[path].encode(), path
+
+
+def test_the_librarys_part_of_a_kept_table_is_that_of_the_command(made):
+  assert sorted_loss.TABLE.read_text() == made[sorted_loss.TABLE]
+  kept = results.read_csv(kept_runs.RESULTS / "sorted_loss" / "results.csv")
+  assert set(sorted_loss.errors()) < set(kept)
 
 
 def test_every_question_has_a_line_and_links_lead_somewhere(made):

@@ -7,7 +7,10 @@ from tgmm_jax.solvers.spectral.method import (
   fit_moments,
   recover,
 )
-from tgmm_jax.solvers.spectral.moments import whitened_moments
+from tgmm_jax.solvers.spectral.moments import (
+  noise_variance,
+  whitened_moments,
+)
 from tgmm_jax.solvers.spectral.tensor_power import draw_starts
 
 __all__ = [
@@ -16,6 +19,7 @@ __all__ = [
   "draw_starts",
   "fit",
   "fit_moments",
+  "noise_variance",
   "recover",
   "whitened_moments",
 ]
