@@ -9,6 +9,8 @@ clusters. The spectral method, which needs one variance for all, is not here.
 
 No variant: `tgmm` for d = 2, 8, 32, 128 at the paper's size, and a `refiner`
 for d <= 8. An accelerator's work.
+`:released`: the recipe of the paper's code, and scales by the law of that code
+(docs/released_code.md). An accelerator's work.
 `:pretrained`: the shipped network at d = 2 and 8; nothing is trained.
 `:quick`: a `refiner` at d = 2 and, for the contrast, a small `tgmm`. Four
 minutes on 2 CPU cores.
@@ -20,7 +22,7 @@ import ml_collections
 from experiments import mixtures, results_pages
 from experiments.runner import fields
 
-VARIANTS = ("", "pretrained", "quick", "smoke")
+VARIANTS = ("", "released", "pretrained", "quick", "smoke")
 DIMS = (2, 8, 32, 128)
 
 experiment = mixtures.experiment
@@ -109,6 +111,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
   config.tasks.covariance_type = "diag"
   add = {
     "": _add_paper,
+    "released": _add_released,
     "pretrained": _add_pretrained,
     "quick": _add_quick,
     "smoke": _add_smoke,
@@ -126,6 +129,13 @@ def _add_paper(config):
   refiner.model.rank = 8
   refiner.num_steps = 200_000
   config.runs.refiner = refiner
+
+
+def _add_released(config):
+  config.tasks.has_scale_rule = True
+  for dim in DIMS:
+    config.runs[f"tgmm-d{dim}"] = mixtures.tgmm_run(dim)
+    mixtures.make_released(config.runs[f"tgmm-d{dim}"])
 
 
 def _add_pretrained(config):

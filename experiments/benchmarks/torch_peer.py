@@ -25,7 +25,7 @@ _BLOCK = {
 
 
 class _Network(torch.nn.Module):
-  """The network of `tgmm.TGMM` with `is_causal`, isotropic tasks only."""
+  """The network of `rq1.py:released`, isotropic tasks only."""
 
   def __init__(self, config):
     super().__init__()
@@ -57,10 +57,11 @@ class _Network(torch.nn.Module):
     )
     outputs = components + config.dim
     self.queries = torch.nn.Parameter(
-      torch.zeros(num_modules, components, width)
+      torch.zeros(num_modules, components, outputs)
     )
-    self.kernel = torch.nn.Parameter(torch.zeros(num_modules, width, outputs))
-    self.bias = torch.nn.Parameter(torch.zeros(num_modules, outputs))
+    shape = (num_modules, width, outputs)
+    self.key_kernel = torch.nn.Parameter(torch.zeros(shape))
+    self.kernel = torch.nn.Parameter(torch.zeros(shape))
 
   def forward(self, points, mask, index):
     """Log weights `[B, K]`, masked later, and means `[B, K, d]`."""
@@ -68,11 +69,10 @@ class _Network(torch.nn.Module):
     hidden = self.backbone(
       inputs_embeds=self.read_in(points) + task[:, None], attention_mask=mask
     ).last_hidden_state
-    logits = self.queries[index] @ hidden.transpose(1, 2)
-    logits = logits / hidden.shape[-1] ** 0.5
+    keys = hidden @ self.key_kernel[index]
+    logits = self.queries[index] @ keys.transpose(1, 2)
     logits = logits.masked_fill(mask[:, None] == 0, -torch.inf)
-    outputs = logits.softmax(-1) @ hidden @ self.kernel[index]
-    outputs = outputs + self.bias[index][:, None]
+    outputs = logits.softmax(-1) @ (hidden @ self.kernel[index])
     return outputs[..., : self.components].mean(1), outputs[
       ..., self.components :
     ]
@@ -88,7 +88,8 @@ class Peer:
     settings: optim.OptimizerConfig,
   ):
     """Takes over initial weights and a batch of tasks of ours."""
-    if not model.config.is_causal or tasks.loss != "sorted":
+    is_released = model.config.is_causal and model.config.pooling == "released"
+    if not is_released or tasks.loss != "sorted":
       raise ValueError("the network is not the released one")
     self._learner = mixture_learner.make(model, tasks)
     self._params = jax.jit(self._learner.init)(jax.random.key(0))

@@ -11,7 +11,7 @@ from experiments.mixtures.config import (
 )
 from experiments.mixtures.kind import experiment
 from experiments.mixtures.shipped import PRETRAINED, solver_of
-from experiments.mixtures.variants import make_small, make_smoke
+from experiments.mixtures.variants import make_released, make_small, make_smoke
 
 __all__ = [
   "PRETRAINED",
@@ -20,6 +20,7 @@ __all__ = [
   "experiment",
   "get_config",
   "make_plan",
+  "make_released",
   "make_small",
   "make_smoke",
   "refiner_run",

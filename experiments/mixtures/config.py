@@ -29,6 +29,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.tasks.min_weight = 0.2  # weights before they are divided by their sum
   config.tasks.max_weight = 0.8
   config.tasks.covariance_type = "unit"  # or another of the tasks' types
+  config.tasks.has_scale_rule = False  # True: as released; scales of "diag"
 
   config.evaluation = ml_collections.ConfigDict()
   config.evaluation.dims = (2, 8, 32, 128)  # d of the cells
@@ -56,6 +57,8 @@ def tgmm_run(dim: int) -> ml_collections.ConfigDict:
   run.model.embedding_width = 128  # of the embedding of K
   run.model.backbone = "transformer"  # or "mamba2"
   run.model.is_causal = False  # True: as released; transformer with positions
+  run.model.max_points = 0  # learned positions; 0: as many as tasks have points
+  run.model.pooling = "scaled"  # or "released"
   run.model.state_size = 16  # this and the next three: of Mamba2
   run.model.num_groups = 2  # of heads, divides num_heads
   run.model.head_dim = 64  # num_heads x head_dim = width x expansion
@@ -87,10 +90,12 @@ def _run(network, dims, batch_sizes):
   run.solver = network  # its name in the tables
   run.dims = dims  # d of the tasks in a batch
   run.batch_sizes = batch_sizes  # tasks of each of them
+  run.has_each_k = False  # True: as released; so many tasks of each K
   run.min_points = 0  # smallest N of its tasks; 0: as config.tasks has it
   run.max_points = 0  # largest N of its tasks; 0: as config.tasks has it
   run.loss = "matched"  # or "sorted" (the paper's), "likelihood"
   run.stage_weight = 0.3  # in the loss, of all stages but the last
+  run.has_inverted_pooling = False  # True: a fault of the released training
   return run
 
 
@@ -112,7 +117,7 @@ class MixtureRun(NamedTuple):
   @property
   def batch_size(self) -> int:
     """Tasks in a batch, of all dimensions."""
-    return sum(self.tasks.batch_sizes)
+    return self.tasks.batch_size
 
 
 class Plan(NamedTuple):
@@ -176,17 +181,21 @@ def _make_run(config, name):
     model.update(has_scales=not gmm.kind_of(covariance_type).is_known)
     if len(run.dims) != 1:
       raise ValueError(f"{field}.dims is {run.dims}, takes one d for a tgmm")
-    model.update(dim=run.dims[0], max_points=laws[0].max_points)
+    model.update(
+      dim=run.dims[0], max_points=run.model.max_points or laws[0].max_points
+    )
   model = fields.named(f"{field}.model", factory.CONFIGS[run.network], **model)
   tasks = fields.named(
     field,
     mixture_learner.MixtureTraining,
     tasks=laws,
     batch_sizes=run.batch_sizes,
+    has_each_k=run.has_each_k,
     loss=run.loss,
     stage_weight=run.stage_weight,
+    has_inverted_pooling=run.has_inverted_pooling,
   )
-  fields.named(field, mixture_learner.check_model, model, laws)
+  fields.named(field, mixture_learner.check_model, model, tasks)
   return MixtureRun(
     name=name,
     solver=run.solver,

@@ -37,6 +37,14 @@ class TGMMConfig:
     is_causal: the released variant: causal attention and learned positions, or
       Mamba2 that reads forwards only, in the order given.
     max_points: the largest N of a causal transformer; the others take any.
+    pooling: one of `readout.POOLINGS`; "released" as in the paper's code.
+    has_inverted_pooling: a fault of the released training, and for training
+      alone (`MixtureTraining.has_inverted_pooling`): the readout attends to
+      the padding and not to the points. Where nothing is padded it takes the
+      mean of all states: every logit is `layers.MASKED`, in whose rounding the
+      rest is lost. A mask of -inf would give NaN there, and with N uniform on
+      64 ... 128 one of 65 tasks is not padded: such a training would not have
+      come to an end.
     embedding_width: of the embedding of K.
     has_scales: whether standard deviations are predicted (anisotropic tasks).
     compute_dtype: "float32" or "bfloat16" for the backbone's products with
@@ -56,6 +64,8 @@ class TGMMConfig:
   backbone: str = "transformer"
   is_causal: bool = False
   max_points: int = 128
+  pooling: str = "scaled"
+  has_inverted_pooling: bool = False
   embedding_width: int = 128
   has_scales: bool = False
   compute_dtype: str = "float32"
@@ -93,6 +103,10 @@ class TGMMConfig:
     if self.backbone not in BACKBONES:
       raise ValueError(
         f"backbone is {self.backbone!r}, takes one of {BACKBONES}"
+      )
+    if self.pooling not in readout.POOLINGS:
+      raise ValueError(
+        f"pooling is {self.pooling!r}, takes one of {readout.POOLINGS}"
       )
     self._check_heads()
     if self.compute_dtype not in ("float32", "bfloat16"):
@@ -176,6 +190,7 @@ class TGMM(nnx.Module):
       config.dim,
       config.num_components,
       has_scales=config.has_scales,
+      pooling=config.pooling,
       rngs=rngs,
     )
 
@@ -217,7 +232,8 @@ class TGMM(nnx.Module):
     task = self.read_in_task(task)
     hidden = self.read_in(points) + task[..., None, :]
     hidden = self.backbone(hidden, is_point)
-    prediction = self.readout(hidden, is_point, num_components)
+    is_pooled = ~is_point if config.has_inverted_pooling else is_point
+    prediction = self.readout(hidden, is_pooled, num_components)
     return jax.tree.map(
       lambda leaf: jnp.expand_dims(leaf, num_components.ndim), prediction
     )

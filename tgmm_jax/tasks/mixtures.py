@@ -45,6 +45,9 @@ class TaskConfig:
       freedom, mixed with a ball by a share that is uniform over tasks), with
       overlap from none to heavy (scales from 0.2 to 2, those of components
       log-normal about their task's).
+    has_scale_rule: of "diag", whether the vectors u of the components obey
+      the rule of `max_cosine` as well. The released code draws them by the
+      sampler of the means; scales are then less alike between components.
     shift: size of a shift away from this law; sigma_p, if of the means.
     shift_kind: one of `shifts.KINDS`.
     mean_range: entries of the means are uniform on [-mean_range, mean_range].
@@ -60,6 +63,7 @@ class TaskConfig:
   min_points: int = 64
   max_points: int = 128
   covariance_type: str = "unit"
+  has_scale_rule: bool = False
   shift: float = 0.0
   shift_kind: str = "means"
   mean_range: float = 5.0
@@ -87,6 +91,11 @@ class TaskConfig:
       raise ValueError(
         f"covariance_type is {self.covariance_type!r}, takes one of"
         f" {COVARIANCE_TYPES}"
+      )
+    if self.has_scale_rule and self.covariance_type != "diag":
+      raise ValueError(
+        "has_scale_rule is True, takes False for covariance_type"
+        f" {self.covariance_type!r}"
       )
     shifts.check(self.shift_kind, self.shift)
     if not 0 < self.mean_range < math.inf:
@@ -172,7 +181,13 @@ def sample_task(
   mean_key, size_key, scale_key, point_key = jax.random.split(key, 4)
   shape = (config.padded_components, config.dim)
   is_component = jnp.arange(shape[0]) < num_components
-  means = _sample_means(mean_key, config, num_components)
+  means = _sample_apart(
+    mean_key,
+    config,
+    num_components,
+    bound=config.mean_range,
+    shift=config.shift if config.shift_kind == "means" else 0.0,
+  )
   # One draw for the weights and N: every call of the generator is compiled
   # anew, and a train step that mixes dimensions holds many.
   uniform = jax.random.uniform(size_key, (shape[0] + 1,))
@@ -182,7 +197,7 @@ def sample_task(
   weights = jnp.sort(jnp.where(is_component, weights, jnp.inf))
   weights = jnp.where(is_component, weights, 0.0)
   weights = weights / jnp.sum(weights)
-  covariances = _sample_covariances(scale_key, config, is_component)
+  covariances = _sample_covariances(scale_key, config, num_components)
   mixture = types.Mixture(weights, means, covariances)
   points, labels = gmm.sample(
     point_key,
@@ -224,7 +239,11 @@ def raw_weights(uniform: jax.Array, config: TaskConfig) -> jax.Array:
 
 
 def sample_batch(
-  key: jax.Array, config: TaskConfig, batch_size: int
+  key: jax.Array,
+  config: TaskConfig,
+  batch_size: int,
+  *,
+  has_each_k: bool = False,
 ) -> types.TaskBatch:
   """Draws a full batch of tasks, K of each drawn from the config's set.
 
@@ -235,6 +254,8 @@ def sample_batch(
     key: consumed; folded with the index of each task.
     config: the law.
     batch_size: B, static.
+    has_each_k: whether the K of the config take turns instead of being drawn:
+      a multiple of their number has as many tasks of each.
 
   Returns:
     A `TaskBatch`, padded to `config.max_points` and
@@ -244,7 +265,10 @@ def sample_batch(
 
   def sample_one(index):
     choice_key, task_key = jax.random.split(jax.random.fold_in(key, index))
-    choice = _integer(jax.random.uniform(choice_key), choices.size)
+    if has_each_k:
+      choice = index % choices.size
+    else:
+      choice = _integer(jax.random.uniform(choice_key), choices.size)
     return sample_task(task_key, config, choices[choice])
 
   return jax.vmap(sample_one)(jnp.arange(batch_size))
@@ -256,15 +280,22 @@ def _integer(uniform, num_choices):
   return jnp.minimum(integer, num_choices - 1)
 
 
-def _sample_covariances(key, config, is_component):
+def _sample_covariances(key, config, num_components):
   """Covariances of the type; padding keeps variance 1: finite densities."""
   shape = (config.padded_components, config.dim)
+  is_component = jnp.arange(shape[0]) < num_components
   match config.covariance_type:
     case "tied_spherical":
       exponent = jax.random.uniform(key, (), minval=-1.0, maxval=1.0)
       return (2.0 * jax.nn.softplus(exponent)) ** 2
     case "diag":
-      exponent = jax.random.uniform(key, shape, minval=-1.0, maxval=1.0)
+      if config.has_scale_rule:
+        # Of u / 5: the cosine of two vectors has no unit.
+        exponent = _sample_apart(
+          key, config, num_components, bound=1.0, shift=0.0
+        )
+      else:
+        exponent = jax.random.uniform(key, shape, minval=-1.0, maxval=1.0)
       scales = 2.0 * jax.nn.softplus(exponent)
       return jnp.where(is_component[:, None], scales**2, 1.0)
     case "full":
@@ -295,9 +326,10 @@ def _sample_shapes(key, num_components, dim):
   return shapes * scales[:, None, None] ** 2
 
 
-def _sample_means(key, config, num_components):
-  """Draws means until their largest pairwise cosine is below the bound.
+def _sample_apart(key, config, num_components, *, bound, shift):
+  """Draws K vectors until their largest pairwise cosine is below the rule's.
 
+  Their entries are uniform on [-bound, bound], plus `shift` times a normal.
   Many proposals at once and the first that passes: one at a time would make
   a vmapped loop wait for the unluckiest task (acceptance 0.057 at d = 2,
   K = 5).
@@ -315,21 +347,20 @@ def _sample_means(key, config, num_components):
     uniform_key, shift_key = jax.random.split(
       jax.random.fold_in(key, round_index)
     )
-    bound = config.mean_range
     # Flat draws compile three times faster than shaped ones.
     uniform = jax.random.uniform(
       uniform_key, (math.prod(shape),), minval=-bound, maxval=bound
     )
     proposals = uniform.reshape(shape)
-    if config.shift and config.shift_kind == "means":
+    if shift:
       normal = jax.random.normal(shift_key, (math.prod(shape),))
-      proposals += config.shift * normal.reshape(shape)
-    # The cosine of two means exceeds c if <a, b> > c |a| |b|; no division, so
-    # that a mean at the origin is no trouble.
+      proposals += shift * normal.reshape(shape)
+    # The cosine of two vectors exceeds c if <a, b> > c |a| |b|; no division, so
+    # that one at the origin is no trouble.
     gram = jnp.einsum("pid,pjd->pij", proposals, proposals)
     norms = jnp.sqrt(jnp.diagonal(gram, axis1=1, axis2=2))
     bounds = config.max_cosine * norms[:, :, None] * norms[:, None, :]
-    # From 1 on there is no rule, also for means that are exactly parallel.
+    # From 1 on there is no rule, also for those that are exactly parallel.
     is_apart = (gram < bounds) | (config.max_cosine >= 1)
     is_valid = jnp.all(is_apart | ~is_pair, axis=(1, 2))
     first = jnp.argmax(is_valid)
@@ -339,9 +370,9 @@ def _sample_means(key, config, num_components):
     return ~carry[2]
 
   def next_round(carry):
-    means, is_valid = propose(carry[0])
-    return carry[0] + 1, means, is_valid
+    vectors, is_valid = propose(carry[0])
+    return carry[0] + 1, vectors, is_valid
 
   start = (0, jnp.zeros(shape[1:]), jnp.asarray(False))
-  _, means, _ = jax.lax.while_loop(keep_going, next_round, start)
-  return jnp.where(is_component[:, None], means, 0.0)
+  _, vectors, _ = jax.lax.while_loop(keep_going, next_round, start)
+  return jnp.where(is_component[:, None], vectors, 0.0)

@@ -40,7 +40,7 @@ BAD = {
   "no such variant": (
     ["--config=experiments/rq1.py:fast"],
     "variant is 'fast'",
-    "released, pretrained, quick, smoke",
+    "released, released_mask, pretrained, quick, smoke",
   ),
   "unknown key": ([SMOKE, "--config.typo=1"], "--config.typo is", "takes"),
   "unknown key, near": (

@@ -25,14 +25,24 @@ class MixtureTraining:
   Attributes:
     tasks: the law of the tasks for each dimension in a batch.
     batch_sizes: tasks of each of them in a batch.
+    has_each_k: whether `batch_sizes` count the tasks of each K, as in the
+      released code, where 64 are 256 in all: as many of every K in each batch.
+      Else they count all, each with a K of its own draw. The loss is the mean
+      over all tasks.
     loss: a name in `losses.LOSSES`.
     stage_weight: weight in the loss of every stage but the last (weight 1).
+    has_inverted_pooling: of a `tgmm`, whether its readout attends to padding in
+      the place of points, a fault of the released training
+      (`TGMMConfig.has_inverted_pooling`). The trained network is the one
+      without: whoever applies the parameters pools the points.
   """
 
   tasks: tuple[mixtures.TaskConfig, ...]
   batch_sizes: tuple[int, ...] = (64,)
+  has_each_k: bool = False
   loss: str = "matched"
   stage_weight: float = 0.3
+  has_inverted_pooling: bool = False
 
   def __post_init__(self):
     """Refuses what cannot be trained, before anything is compiled."""
@@ -59,6 +69,21 @@ class MixtureTraining:
     """Every d, in the order of `tasks`."""
     return tuple(tasks.dim for tasks in self.tasks)
 
+  @property
+  def sizes(self) -> tuple[int, ...]:
+    """Tasks of each d in a batch, of all K."""
+    if not self.has_each_k:
+      return self.batch_sizes
+    return tuple(
+      size * len(tasks.num_components)
+      for tasks, size in zip(self.tasks, self.batch_sizes, strict=True)
+    )
+
+  @property
+  def batch_size(self) -> int:
+    """Tasks in a batch, of all d and K."""
+    return sum(self.sizes)
+
 
 def make(model: factory.Model, config: MixtureTraining) -> learner.Learner:
   """The learner of a network on these tasks.
@@ -69,39 +94,49 @@ def make(model: factory.Model, config: MixtureTraining) -> learner.Learner:
   Raises:
     ValueError: the network cannot answer the tasks, see `check_model`.
   """
-  check_model(model.config, config.tasks)
-  loss_of_batch = make_loss(model, config.loss, config.stage_weight)
+  check_model(model.config, config)
+  trained = model
+  if config.has_inverted_pooling:
+    trained = factory.build(
+      dataclasses.replace(model.config, has_inverted_pooling=True)
+    )
+  loss_of_batch = make_loss(trained, config.loss, config.stage_weight)
 
   def sample(key, data):
     del data
-    return sample_examples(key, model, config.tasks, config.batch_sizes)
+    return sample_examples(
+      key, model, config.tasks, config.sizes, has_each_k=config.has_each_k
+    )
 
   def loss(params, examples):
     value, errors = loss_of_batch(params, examples)
-    ends = np.cumsum(config.batch_sizes)[:-1]
+    ends = np.cumsum(config.sizes)[:-1]
     by_dim = zip(config.dims, jnp.split(errors, ends), strict=True)
     return value, {f"l2_error/d{dim}": jnp.mean(part) for dim, part in by_dim}
 
-  return learner.Learner(
-    model.init, sample, loss, batch_size=sum(config.batch_sizes)
-  )
+  return learner.Learner(model.init, sample, loss, batch_size=config.batch_size)
 
 
-def check_model(
-  config: factory.ModelConfig, tasks: tuple[mixtures.TaskConfig, ...]
-) -> None:
-  """Refuses tasks that a network cannot answer.
+def check_model(config: factory.ModelConfig, training: MixtureTraining) -> None:
+  """Refuses a training that is not for a network.
 
   Args:
     config: of the network.
-    tasks: the law of the tasks for each dimension.
+    training: its tasks, and how it is trained.
 
   Raises:
     ValueError: the tasks have other covariances than the network answers
-      with, or more coordinates than it has for them.
+      with, more coordinates than it has for them or more points than
+      positions, or its readout does not pool.
   """
   answered = config.covariance_type
-  for law in tasks:
+  has_positions = getattr(config, "has_positions", False)
+  if training.has_inverted_pooling and not hasattr(config, "pooling"):
+    raise ValueError(
+      "has_inverted_pooling is True, takes False with a network that has no"
+      " pooling"
+    )
+  for law in training.tasks:
     if law.covariance_type != answered:
       raise ValueError(
         f"covariance_type of the tasks is {law.covariance_type!r}, takes"
@@ -111,6 +146,11 @@ def check_model(
       raise ValueError(
         f"dim is {law.dim}, takes at most {config.max_dim} with this network"
         f" of covariance_type {answered!r}"
+      )
+    if has_positions and law.max_points > config.max_points:
+      raise ValueError(
+        f"max_points of the tasks is {law.max_points}, takes at most"
+        f" {config.max_points}, the learned positions of this network"
       )
 
 
@@ -126,6 +166,8 @@ def sample_examples(
   model: factory.Model,
   tasks: tuple[mixtures.TaskConfig, ...],
   batch_sizes: tuple[int, ...],
+  *,
+  has_each_k: bool = False,
 ) -> Examples:
   """Draws a batch that mixes dimensions.
 
@@ -135,6 +177,7 @@ def sample_examples(
     model: its `encode` gives all dimensions one shape.
     tasks: the law for each dimension.
     batch_sizes: tasks of each.
+    has_each_k: whether K takes turns (`mixtures.sample_batch`).
 
   Returns:
     `Examples` with a leading axis of `sum(batch_sizes)` tasks.
@@ -144,7 +187,7 @@ def sample_examples(
     task_key, view_key, origin_key = jax.random.split(
       jax.random.fold_in(key, index), 3
     )
-    batch = mixtures.sample_batch(task_key, config, size)
+    batch = mixtures.sample_batch(task_key, config, size, has_each_k=has_each_k)
     problems, frames = jax.vmap(model.encode)(
       jax.random.split(view_key, size),
       batch.points,
