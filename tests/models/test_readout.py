@@ -13,12 +13,18 @@ WIDTH, DIM = 8, 3
 
 
 @functools.cache
-def make(has_scales=False):
+def make(has_scales=False, pooling="scaled"):
   module = readout.AttentiveReadout(
-    WIDTH, DIM, SERVED, has_scales=has_scales, rngs=nnx.Rngs(0)
+    WIDTH,
+    DIM,
+    SERVED,
+    has_scales=has_scales,
+    pooling=pooling,
+    rngs=nnx.Rngs(0),
   )
-  shape = module.bias[...].shape
-  module.bias[...] = jax.random.normal(jax.random.key(5), shape)
+  if pooling == "scaled":
+    shape = module.bias[...].shape
+    module.bias[...] = jax.random.normal(jax.random.key(5), shape)
   return module
 
 
@@ -30,18 +36,28 @@ def hidden_states(batch=()):
   return jax.random.normal(jax.random.key(1), (*batch, 11, WIDTH))
 
 
+def of_module(module, count, *names):
+  """Parameters of the module of a K."""
+  index = SERVED.index(count)
+  return [
+    np.asarray(getattr(module, name)[...], np.float64)[index] for name in names
+  ]
+
+
 def numpy_readout(module, hidden, num_points, count):
   """One problem, by the definition, in float64."""
-  index = SERVED.index(count)
-  queries, kernel, bias = (
-    np.asarray(parameter[...], np.float64)[index]
-    for parameter in (module.queries, module.kernel, module.bias)
-  )
+  queries, kernel = of_module(module, count, "queries", "kernel")
   hidden = np.asarray(hidden, np.float64)[:num_points]
   outputs = []
   for query in queries:
-    weights = np.exp(hidden @ query / np.sqrt(WIDTH))
-    outputs.append(weights / weights.sum() @ hidden @ kernel + bias)
+    if module.pooling == "released":
+      (key_kernel,) = of_module(module, count, "key_kernel")
+      weights = np.exp((hidden @ key_kernel) @ query)
+      outputs.append(weights / weights.sum() @ (hidden @ kernel))
+    else:
+      (bias,) = of_module(module, count, "bias")
+      weights = np.exp(hidden @ query / np.sqrt(WIDTH))
+      outputs.append(weights / weights.sum() @ hidden @ kernel + bias)
   outputs = np.array(outputs)
   logits = outputs[:, :4].mean(0)[:count]
   return (
@@ -51,10 +67,11 @@ def numpy_readout(module, hidden, num_points, count):
   )
 
 
+@pytest.mark.parametrize("pooling", readout.POOLINGS)
 @pytest.mark.parametrize("has_scales", [False, True])
 @pytest.mark.parametrize("count", SERVED)
-def test_readout_is_its_definition(count, has_scales):
-  module, hidden = make(has_scales), hidden_states()
+def test_readout_is_its_definition(count, has_scales, pooling):
+  module, hidden = make(has_scales, pooling), hidden_states()
   prediction = read_out(module, hidden, jnp.arange(11) < 9, jnp.asarray(count))
   log_weights, means, scales = numpy_readout(module, hidden, 9, count)
   np.testing.assert_allclose(
@@ -66,6 +83,18 @@ def test_readout_is_its_definition(count, has_scales):
     assert np.all(np.asarray(prediction.scales) > 0)
   else:
     assert prediction.scales is None
+
+
+@pytest.mark.parametrize("has_scales", [False, True])
+def test_released_maps_are_as_wide_as_what_a_query_gives(has_scales):
+  _, params = nnx.split(make(has_scales, "released"), nnx.Param)
+  outputs = 4 + DIM * (2 if has_scales else 1)
+  shapes = jax.tree.map(np.shape, nnx.to_pure_dict(params))
+  assert shapes == {
+    "queries": (3, 4, outputs),
+    "key_kernel": (3, WIDTH, outputs),
+    "kernel": (3, WIDTH, outputs),
+  }
 
 
 def test_padded_components_are_empty_and_finite():
@@ -91,8 +120,9 @@ def test_ragged_batch_is_its_problems_one_at_a_time():
       np.testing.assert_allclose(one, third[index], atol=2e-6)
 
 
-def test_only_the_module_of_k_learns():
-  graphdef, params = nnx.split(make(), nnx.Param)
+@pytest.mark.parametrize("pooling", readout.POOLINGS)
+def test_only_the_module_of_k_learns(pooling):
+  graphdef, params = nnx.split(make(pooling=pooling), nnx.Param)
 
   def total(params):
     prediction = nnx.merge(graphdef, params)(
@@ -107,10 +137,11 @@ def test_only_the_module_of_k_learns():
     )
 
 
-def test_queries_start_apart():
+@pytest.mark.parametrize("pooling", readout.POOLINGS)
+def test_queries_start_apart(pooling):
   # Components that start alike would stay alike.
   prediction = read_out(
-    make(), hidden_states(), jnp.ones(11, bool), jnp.asarray(4)
+    make(pooling=pooling), hidden_states(), jnp.ones(11, bool), jnp.asarray(4)
   )
   means = np.asarray(prediction.means)
   distances = np.abs(means[:, None] - means[None]).max(-1)
