@@ -50,6 +50,22 @@ def test_papers_setting():
   assert solvers_of(plan) == NETWORKS
 
 
+def test_released_setting():
+  _, plan = plan_of("released")
+  assert plan.evaluation.tasks.has_scale_rule
+  assert [dims_of(run) for run in plan.runs] == [(128,), (2,), (32,), (8,)]
+  for run in plan.runs:
+    assert run.tasks.loss == "sorted"
+    assert run.batch_size == 256
+    assert run.tasks.tasks[0].has_scale_rule
+    assert run.model.pooling == "released"
+    assert run.model.max_points == 4096
+    assert run.model.is_causal
+  assert solvers_of(plan) == {"tgmm-released", "tgmm-released+em5"}
+  # The other variants are the paper's text.
+  assert not plan_of("")[1].evaluation.tasks.has_scale_rule
+
+
 def test_quick_setting():
   _, plan = plan_of("quick")
   assert plan.evaluation.dims == (2,)

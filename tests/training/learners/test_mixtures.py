@@ -28,6 +28,18 @@ def training(**changes):
   return mixture_learner.MixtureTraining(**{**defaults, **changes})
 
 
+def small_tgmm(**changes):
+  return tgmm.TGMMConfig(
+    dim=2,
+    num_components=COUNTS,
+    width=8,
+    num_layers=1,
+    num_heads=2,
+    embedding_width=8,
+    **{"is_causal": True, "max_points": 16, "pooling": "released", **changes},
+  )
+
+
 def small_refiner():
   return factory.build(
     refiner.RefinerConfig(
@@ -114,6 +126,64 @@ def test_logged_errors_are_of_their_dimension(mixed):
   np.testing.assert_allclose(scalars["l2_error/d3"], np.mean(errors[4:]))
 
 
+def test_each_k_has_its_own_batch():
+  config = training(tasks=(law(2), law(3)), batch_sizes=(4, 2), has_each_k=True)
+  assert config.sizes == (8, 4)
+  learner = mixture_learner.make(small_refiner(), config)
+  assert learner.batch_size == config.batch_size == 12
+  problems, targets = jax.jit(learner.sample)(jax.random.key(0), ())
+  for dim, size in ((2, 4), (3, 2)):
+    counts = np.asarray(problems.num_components)[problems.dim == dim]
+    assert sorted(counts) == [2] * size + [3] * size
+  np.testing.assert_array_equal(
+    (np.asarray(targets.weights) > 0).sum(1), problems.num_components
+  )
+  scalars = jax.eval_shape(
+    lambda: learner.loss(learner.init(jax.random.key(1)), (problems, targets))
+  )[1]
+  assert scalars.keys() == {"l2_error/d2", "l2_error/d3"}
+
+
+def test_readout_attends_to_padding_in_training_alone():
+  model = factory.build(small_tgmm())
+  faulty = factory.build(small_tgmm(has_inverted_pooling=True))
+  learners = [
+    mixture_learner.make(
+      model, training(loss="sorted", has_inverted_pooling=is_inverted)
+    )
+    for is_inverted in (False, True)
+  ]
+  params = jax.jit(learners[1].init)(jax.random.key(0))
+  examples = jax.jit(learners[1].sample)(jax.random.key(1), ())
+  # One network, and the same tasks.
+  for one, other in zip(
+    jax.tree.leaves((params, examples)),
+    jax.tree.leaves(
+      (
+        jax.jit(learners[0].init)(jax.random.key(0)),
+        jax.jit(learners[0].sample)(jax.random.key(1), ()),
+      )
+    ),
+    strict=True,
+  ):
+    np.testing.assert_array_equal(one, other)
+  found = [jax.jit(own.loss)(params, examples)[0] for own in learners]
+  expected = []
+  for network in (model, faulty):
+    predictions = jax.jit(network.apply)(params, examples.problems)
+    last = jax.tree.map(lambda leaf: leaf[:, -1], predictions)
+    values = [
+      losses.sorted_order(
+        *jax.tree.map(lambda leaf, i=index: leaf[i], (last, examples.targets)),
+        jax.tree.map(lambda leaf, i=index: leaf[i], examples.problems),
+      )
+      for index in range(4)
+    ]
+    expected.append(np.mean(values))
+  np.testing.assert_allclose(found, expected, rtol=1e-5)
+  assert abs(found[0] - found[1]) > 1e-3
+
+
 @pytest.mark.parametrize(
   ("change", "message"),
   [
@@ -150,6 +220,11 @@ MISMATCHES = {
     law(2),
     "covariance_type of the tasks is 'unit', takes 'diag' as the network",
   ),
+  "more points than positions": (
+    small_tgmm(max_points=15),
+    law(2),
+    "max_points of the tasks is 16, takes at most 15, the learned positions",
+  ),
   "more coordinates than the frame": (
     refiner.RefinerConfig(rank=2, covariance_type="diag"),
     anisotropic(3),
@@ -164,3 +239,8 @@ def test_tasks_that_a_network_cannot_answer(name):
   with pytest.raises(ValueError, match=message) as error:
     mixture_learner.make(factory.build(model), training(tasks=(tasks,)))
   assert "\n" not in str(error.value)
+
+
+def test_a_refiner_does_not_pool():
+  with pytest.raises(ValueError, match="has_inverted_pooling is True, takes F"):
+    mixture_learner.make(small_refiner(), training(has_inverted_pooling=True))
