@@ -181,13 +181,7 @@ def sample_task(
   mean_key, size_key, scale_key, point_key = jax.random.split(key, 4)
   shape = (config.padded_components, config.dim)
   is_component = jnp.arange(shape[0]) < num_components
-  means = _sample_apart(
-    mean_key,
-    config,
-    num_components,
-    bound=config.mean_range,
-    shift=config.shift if config.shift_kind == "means" else 0.0,
-  )
+  means = _sample_means(mean_key, config, num_components)
   # One draw for the weights and N: every call of the generator is compiled
   # anew, and a train step that mixes dimensions holds many.
   uniform = jax.random.uniform(size_key, (shape[0] + 1,))
@@ -324,6 +318,14 @@ def _sample_shapes(key, num_components, dim):
   shapes = (1.0 - roundness) * wishart * dim / trace
   shapes = shapes + roundness * jnp.eye(dim)
   return shapes * scales[:, None, None] ** 2
+
+
+def _sample_means(key, config, num_components):
+  """Means in the box, shifted where the law says so, and apart."""
+  shift = config.shift if config.shift_kind == "means" else 0.0
+  return _sample_apart(
+    key, config, num_components, bound=config.mean_range, shift=shift
+  )
 
 
 def _sample_apart(key, config, num_components, *, bound, shift):
