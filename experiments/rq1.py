@@ -31,7 +31,7 @@ CONCLUSION = (
   " k-means++ starts for K = 3, 4 and 5, and with 8 views and 5 EM steps it is"
   " at EM started at the truth for d >= 8 and close to it at d = 2."
   " A single pass is behind ten starts at d >= 8, most for K = 5, and the small"
-  " network of the published recipe is worse than one start of EM at every K."
+  " network of the published loss is worse than one start of EM at every K."
 )
 CONCLUSION_OF_PRETRAINED = (
   "At d = 2 one forward pass of the shipped network is nearer than the best of"

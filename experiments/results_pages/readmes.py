@@ -19,7 +19,7 @@ _LINES = {
     "rq1_pretrained",
     "pretrained-x8+em5",
   ),
-  "small `tgmm`, published recipe": ("rq1", "tgmm-released"),
+  "small `tgmm`, published loss and backbone": ("rq1", "tgmm-released"),
   "EM started at the truth (a limit)": ("rq1", "em/oracle"),
 }
 _DIMS, _COUNTS = (2, 8), (2, 3, 4, 5)
