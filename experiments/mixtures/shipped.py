@@ -29,18 +29,20 @@ class Shipped(NamedTuple):
   dims: tuple[int, ...]
 
 
-def solver_of(card: pretrained.Card) -> str:
+def solver_of(name: str, dims: tuple[int, ...]) -> str:
   """What a network is called in the tables.
 
   One for every d is `PRETRAINED`. The paper's has one for each d: they are one
   solver, `tgmm` of `tgmm-d2` and `tgmm-d8`.
 
   Args:
-    card: of the network.
+    name: of the network.
+    dims: d of the tasks it was trained on.
   """
-  if len(card.dims) > 1:
+  if len(dims) > 1:
     return PRETRAINED
-  return card.name.replace(f"-d{card.max_dim}", "")
+  (dim,) = dims
+  return name.replace(f"-d{dim}", "")
 
 
 def networks(config: ml_collections.ConfigDict) -> tuple[Shipped, ...]:
@@ -80,4 +82,4 @@ def _shipped(config, name):
       dim,
       np.asarray(config.evaluation.num_components),
     )
-  return Shipped(name, solver_of(card), card, dims)
+  return Shipped(name, solver_of(card.name, card.dims), card, dims)

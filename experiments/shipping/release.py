@@ -4,9 +4,9 @@
     --config=experiments/pretrained_unit.py --workdir=runs/pretrained_unit-full
 
 The run must be trained. With `--evaluation=FOLDER`, of a finished
-`rq1.py:pretrained` for example, the errors in that folder's table stand on the
-card, with the config that gives them; they are of the solver `pretrained`, so
-the network is released once without them and then again.
+`pretrained_unit.py:shipped` for example, the errors in that folder's table
+stand on the card, with the config that gives them; they are of the shipped
+network, so it is released once without them and then again.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ from ml_collections import config_flags
 from experiments import mixtures
 from experiments.runner import fields
 from tgmm_jax import pretrained
-from tgmm_jax.evaluation import results
+from tgmm_jax.evaluation import contenders, results
 from tgmm_jax.models import factory
 from tgmm_jax.tasks import trained_range
 from tgmm_jax.training import checkpoints, files, metric_writer, run_folder
@@ -67,19 +67,18 @@ def main(argv):
     config=fields.identity(config),
   )
   laws = run.tasks.tasks
-  covariance_type = run.model.covariance_type
   path = pretrained.save(
     _OUTPUT.value,
     jax.device_get(restored.state),
     name=_NAME.value,
-    title=_TITLES[covariance_type],
+    title=_title(run.model),
     network=_network_of(run.model),
     model=dataclasses.asdict(run.model),
     dims=tuple(sorted(run.tasks.dims)),
     max_dim=run.model.max_dim,
     num_points=(laws[0].min_points, laws[0].max_points),
     ranges={str(law.dim): _range(law, run.model) for law in laws},
-    metrics=_metrics(),
+    metrics=_metrics(run),
     training=_training(workdir, run, restored.step),
   )
   logging.info("wrote %s", path)
@@ -103,6 +102,13 @@ def _network_of(model):
   return name
 
 
+def _title(model):
+  title = _TITLES[model.covariance_type]
+  if _network_of(model) == "tgmm":
+    title += f" by the paper's network, d = {model.dim}"
+  return title
+
+
 def _range(law, model):
   key = jax.random.fold_in(jax.random.key(_RANGE_SEED), law.dim)
   about = pretrained.about(model)
@@ -110,8 +116,10 @@ def _range(law, model):
   return {name: round(float(value), 4) for name, value in found.items()}
 
 
-def _metrics():
+def _metrics(run):
   """Rows of the network from the table of an evaluation."""
+  solver = mixtures.solver_of(_NAME.value, tuple(run.tasks.dims))
+  names = contenders.network_names(solver, run.model)
   if not _EVALUATION.value:
     return []
   table = pathlib.Path(_EVALUATION.value) / run_folder.RESULTS
@@ -120,7 +128,7 @@ def _metrics():
   return [
     {name: getattr(row, name) for name in kept}
     for row in results.read_csv(table)
-    if row.metric in _METRICS and row.solver.startswith(mixtures.PRETRAINED)
+    if row.metric in _METRICS and row.solver in names
   ]
 
 

@@ -206,7 +206,7 @@ def test_damaged_files_are_refused_in_one_line(tmp_path, what, message):
 
 def test_every_shipped_network_is_whole_and_small():
   cards = pretrained.available()
-  assert set(cards) == {"unit", "tied_spherical", "diag", "full"}
+  assert set(cards) == {"unit", "tied_spherical", "diag", "full", "tgmm-d2"}
   folder = pathlib.Path(pretrained.__file__).parent / "weights"
   total = sum(path.stat().st_size for path in folder.iterdir())
   assert total < 20e6

@@ -26,9 +26,16 @@ def run(arguments: argparse.Namespace) -> None:
     table.add_row(
       name,
       card.title,
-      "any" if card.max_dim is None else f"1 to {card.max_dim}",
+      _dims_of(card),
       f"{min(card.num_components)} to {max(card.num_components)}",
       f"{card.num_points[0]} to {card.num_points[1]}",
       f"{card.training['num_steps']:,}",
     )
   rich.console.Console().print(table)
+
+
+def _dims_of(card):
+  """The d that a network answers."""
+  if card.max_dim is None:
+    return "any"
+  return f"{card.max_dim}" if len(card.dims) == 1 else f"1 to {card.max_dim}"

@@ -87,6 +87,11 @@ class RefinerConfig:
       )
 
   @property
+  def needs_origin(self) -> bool:
+    """Whether points must come from a law that is centred at the origin."""
+    return False
+
+  @property
   def is_scale_free(self) -> bool:
     """Whether the unit of the points does not matter."""
     return gmm.kind_of(self.covariance_type).frame in ("similarity", "linear")

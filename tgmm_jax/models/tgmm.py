@@ -145,6 +145,11 @@ class TGMMConfig:
     return False
 
   @property
+  def needs_origin(self) -> bool:
+    """Whether points must come from a law that is centred at the origin."""
+    return True
+
+  @property
   def max_dim(self) -> int | None:
     """The largest d that it answers, and the only one."""
     return self.dim

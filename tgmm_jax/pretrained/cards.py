@@ -55,7 +55,8 @@ class Card:
     max_dim: the largest d that it answers, None for any.
     num_points: the smallest and the largest N of training.
     ranges: by d, limits as in `trained_range.TrainedRange`, about the mean, or
-      in units of the spread where the network knows no unit.
+      in units of the spread where the network knows no unit, or about the
+      origin where it needs one.
     sha256: of the file with the parameters.
     metrics: rows of a table: solver, dim, num_components, num_points, metric,
       mean, standard_error, count, failures.
@@ -202,7 +203,8 @@ def load(
   Args:
     name_or_path: a name in `available()`, or the path of a card.
     knows_origin: whether the data come from a law that is centred at the
-      origin, as the paper's tasks; False makes the answer shift-invariant.
+      origin, as the paper's tasks; False makes the answer shift-invariant, but
+      not that of the paper's own network, which needs such a law.
 
   Returns:
     `(key, points, num_components, *, sample_weight) -> SolverResult`, pure but
@@ -240,6 +242,8 @@ def load(
 
 def about(config: "factory.ModelConfig") -> str:
   """How the limits of a network are measured, see `trained_range.measure`."""
+  if config.needs_origin:
+    return "origin"
   return "spread" if config.is_scale_free else "mean"
 
 
@@ -254,6 +258,11 @@ def check_problem(card: Card, dim: int, num_components: Any) -> None:
   Raises:
     ValueError: d or K is out of the card's range.
   """
+  if len(card.dims) == 1 and dim != card.max_dim:
+    raise ValueError(
+      f"points has d = {dim}, takes {card.max_dim} with the network"
+      f" {card.name!r}"
+    )
   if card.max_dim is not None and dim > card.max_dim:
     raise ValueError(
       f"points has d = {dim}, takes at most {card.max_dim} with the network"

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from experiments.benchmarks import networks
+from experiments.mixtures import shipped
 from experiments.shipping import check_card
 from tgmm_jax import metrics, pretrained
 from tgmm_jax.evaluation import contenders, results
@@ -78,10 +79,11 @@ def test_a_number_on_the_card_is_that_of_other_tasks(name):
     return jax.lax.map(error_of, (keys, batch), batch_size=64)
 
   errors = np.asarray(errors_of(keys, batch))
+  solver = shipped.solver_of(name, card.dims)
   (own,) = [
     entry
     for entry in card.metrics
-    if (entry["solver"], entry["dim"]) == ("pretrained", 2)
+    if (entry["solver"], entry["dim"]) == (solver, 2)
     and (entry["num_components"], entry["num_points"]) == (3, 128)
     and entry["metric"] == "l2_error"
   ]
@@ -92,9 +94,8 @@ def test_a_number_on_the_card_is_that_of_other_tasks(name):
 def test_the_cards_name_what_gives_their_numbers():
   for name, card in pretrained.available().items():
     solvers = {entry["solver"] for entry in card.metrics}
-    assert solvers == set(
-      contenders.network_names("pretrained", card.config)
-    ), name
+    own = shipped.solver_of(name, card.dims)
+    assert solvers == set(contenders.network_names(own, card.config)), name
     assert "shipped" in card.training["evaluation"], name
 
 
