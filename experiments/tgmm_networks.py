@@ -19,7 +19,7 @@ shipped, beside the classical solvers, in minutes.
 
 import ml_collections
 
-from experiments import mixtures
+from experiments import mixtures, results_pages
 from experiments.runner import fields
 
 VARIANTS = ("", "shipped", "anisotropic", "large", "quick", "smoke")
@@ -29,8 +29,31 @@ _NUM_STEPS, _NUM_QUICK_STEPS = 80_000, 3_000
 experiment = mixtures.experiment
 sweep = mixtures.sweep
 
-# Of none results are kept yet.
-PAGES = {}
+CONCLUSION = (
+  "One pass of the paper's own network, trained with the matched loss on"
+  " 80,000 batches of 32 tasks, is far nearer than EM from one N(0, I) start"
+  " for K = 3, 4 and 5 at d = 2, with a third of its failures or fewer. With 5"
+  " EM steps it is nearer than the best of ten k-means++ starts for these K,"
+  " with fewer failures, and little behind EM started at the truth up to K = 4."
+  " For K = 2, where one start of EM never fails, one pass is behind it. This"
+  " is one seed."
+)
+PAGES = {
+  "shipped": results_pages.Page(
+    CONCLUSION,
+    results_pages.cells(
+      "Squared error of the means at d = 2, N = 128, {count} tasks in each"
+      " cell, with its standard error.",
+      results_pages.solvers(
+        *("tgmm", "tgmm+em5", "em/normal", "em/k-means++-x10", "em/oracle"),
+        "labels",
+      ),
+      results_pages.across("num_components", (2, 3, 4, 5), "K = {}"),
+      metric="l2_error",
+    ),
+    figures={"front": "Error of the means against K: EM, and the network"},
+  ),
+}
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
