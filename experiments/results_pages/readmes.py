@@ -19,6 +19,14 @@ _LINES = {
     "rq1_pretrained",
     "pretrained-x8+em5",
   ),
+  "the paper's network, matched loss, one forward pass": (
+    "tgmm_networks_shipped",
+    "tgmm",
+  ),
+  "the paper's network, matched loss, 5 EM steps": (
+    "tgmm_networks_shipped",
+    "tgmm+em5",
+  ),
   "small `tgmm`, published loss and backbone": ("rq1", "tgmm-released"),
   "EM started at the truth (a limit)": ("rq1", "em/oracle"),
 }
@@ -91,8 +99,9 @@ def errors_table(runs: Mapping[str, page.Run]) -> str:
     "Squared error of the means per component and coordinate at N = 128, with"
     " its\nstandard error where it has a digit to show,"
     f" {tasks} tasks in each cell, from\n[`rq1.py:quick`](docs/results/rq1.md)"
-    " and, for the shipped network,\n[`rq1.py:pretrained`](docs/results/"
-    "rq1_pretrained.md).\n\n" + page.markdown(lines)
+    ", for the shipped network\n[`rq1.py:pretrained`](docs/results/"
+    "rq1_pretrained.md), and for the paper's own\n[`tgmm_networks.py:shipped`]"
+    "(docs/results/tgmm_networks_shipped.md).\n\n" + page.markdown(lines)
   )
 
 
