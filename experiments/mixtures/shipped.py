@@ -67,8 +67,8 @@ def _shipped(config, name):
       f" {config.tasks.covariance_type!r} covariances, not {answered!r}"
     )
   dims = tuple(config.evaluation.dims)
-  if len(card.dims) == 1:
-    dims = tuple(dim for dim in dims if dim in card.dims)
+  if card.min_dim == card.max_dim:
+    dims = tuple(dim for dim in dims if dim == card.max_dim)
     if not dims:
       raise ValueError(
         f"{_FIELD} has {name!r}, takes networks for a d of"

@@ -14,7 +14,7 @@ import safetensors.numpy
 
 from tgmm_jax import pretrained, types
 from tgmm_jax.models import factory, refiner
-from tgmm_jax.tasks import trained_range
+from tgmm_jax.tasks import mixtures, trained_range
 
 SMALL = refiner.RefinerConfig(
   num_components=(2, 3), rank=2, width=8, num_layers=2, num_heads=2
@@ -139,6 +139,22 @@ def test_what_a_network_does_not_answer(saved, problem):
     solve(key, jnp.zeros((20, 9)), 2)
   status = jax.jit(solve)(key, problem, jnp.asarray(4)).status
   assert status == types.Status.INVALID_INPUT
+
+
+def test_the_papers_network_answers_one_d_and_knows_the_origin():
+  card = pretrained.read_card("tgmm-d2")
+  assert card.min_dim == card.max_dim == 2
+  solve = pretrained.load("tgmm-d2")
+  law = mixtures.TaskConfig(dim=2, num_components=(3,))
+  task = mixtures.sample_task(jax.random.key(0), law, 3)
+  options = {"sample_weight": task.sample_weight}
+  key = jax.random.key(1)
+  assert not solve(key, task.points, 3, **options).is_outside_range
+  with pytest.warns(pretrained.OutsideRangeWarning, match="tgmm-d2"):
+    assert solve(key, task.points + 20.0, 3, **options).is_outside_range
+  for dim in (1, 3):
+    with pytest.raises(ValueError, match=f"d = {dim}, takes (at most )?2 with"):
+      solve(key, jnp.zeros((9, dim)), 3)
 
 
 def test_names_that_do_not_exist():

@@ -38,4 +38,6 @@ def _dims_of(card):
   """The d that a network answers."""
   if card.max_dim is None:
     return "any"
-  return f"{card.max_dim}" if len(card.dims) == 1 else f"1 to {card.max_dim}"
+  if card.min_dim == card.max_dim:
+    return f"{card.max_dim}"
+  return f"{card.min_dim} to {card.max_dim}"

@@ -82,6 +82,11 @@ class Card:
     return tuple(self.model["num_components"])
 
   @property
+  def min_dim(self) -> int:
+    """The smallest d that it answers; the paper's network has one d alone."""
+    return self.model.get("dim", 1)
+
+  @property
   def config(self) -> "factory.ModelConfig":
     """Of the network."""
     from tgmm_jax.models import factory
@@ -258,9 +263,9 @@ def check_problem(card: Card, dim: int, num_components: Any) -> None:
   Raises:
     ValueError: d or K is out of the card's range.
   """
-  if len(card.dims) == 1 and dim != card.max_dim:
+  if dim < card.min_dim:
     raise ValueError(
-      f"points has d = {dim}, takes {card.max_dim} with the network"
+      f"points has d = {dim}, takes {card.min_dim} with the network"
       f" {card.name!r}"
     )
   if card.max_dim is not None and dim > card.max_dim:
