@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from tests import doors
+from tests.solvers.em import problems
 from tgmm_jax import types
 
 NUM_POINTS, DIM, K = 120, 2, 3
@@ -87,14 +88,7 @@ def expected(case, covariance_type):
   weights = np.array([len(group) for group in groups]) / NUM_POINTS
   means = np.stack([group.mean(axis=0) for group in groups])
   full = np.stack([np.cov(group.T, bias=True) for group in groups])
-  pooled = np.tensordot(weights, full, 1)
-  covariances = {
-    "tied_spherical": np.trace(pooled) / DIM,
-    "spherical": np.trace(full, axis1=1, axis2=2) / DIM,
-    "diag": np.einsum("kii->ki", full),
-    "tied": pooled,
-    "full": full,
-  }[covariance_type]
+  covariances = problems.restrict(full, weights, covariance_type)
   return types.Mixture(weights, means, covariances)
 
 

@@ -123,3 +123,56 @@ def test_what_is_random_does_not_depend_on_the_other_problems(found):
   alone = search.find(problems.take(rows), NUMBERS[rows], SETTINGS)
   np.testing.assert_array_equal(alone.mixture.means, found.mixture.means[rows])
   np.testing.assert_array_equal(alone.method_index, found.method_index[rows])
+
+
+@pytest.mark.parametrize("covariance_type", ["unit", "diag", "tied", "full"])
+@pytest.mark.parametrize("kind", ["apart", "overlapping", "constant", "equal"])
+def test_added_coordinates_change_nothing(covariance_type, kind, monkeypatch):
+  generator = np.random.default_rng(4)
+  labels = np.arange(60) % 2
+  distance = 1.5 if kind == "overlapping" else 9.0
+  points = generator.normal(size=(60, 5)) + distance * labels[:, None]
+  if kind == "constant":
+    points[:, 3] = 7.0
+  if kind == "equal":
+    # One group has too few distinct points for covariances of its own.
+    points[labels == 1] = points[1::2][np.arange(30) % 2]
+  settings = SETTINGS._replace(covariance_type=covariance_type)
+
+  def find():
+    problems = sizes.problems_of(
+      points[None], sample_weight=np.ones((1, 60)), seed=0
+    )
+    wide = problems.widened(covariance_type=covariance_type)
+    return wide.shape[-1], search.find(problems, np.array([2]), settings)
+
+  size, found = find()
+  assert size == 6
+  monkeypatch.setattr(sizes, "_DIMS", ())
+  size, expected = find()
+  assert size == 5
+  assert found.status == expected.status
+  assert found.method_index == expected.method_index
+  np.testing.assert_array_equal(found.labels, expected.labels)
+  np.testing.assert_allclose(
+    found.log_likelihood, expected.log_likelihood, rtol=1e-9
+  )
+  for own, other in zip(found.mixture, expected.mixture, strict=True):
+    if other is not None:
+      np.testing.assert_allclose(own, other, rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.slow
+def test_many_problems_are_fitted_as_few(monkeypatch):
+  _, points, few = problems_of()
+  expected = search.find(few, NUMBERS, SETTINGS)
+  monkeypatch.setattr(sizes, "_FEW_PROBLEMS", COUNT - 1)
+  many = sizes.problems_of(
+    points, sample_weight=np.ones((COUNT, NUM_POINTS)), seed=0
+  )
+  assert many.points.shape[1] < few.points.shape[1]
+  found = search.find(many, NUMBERS, SETTINGS)
+  np.testing.assert_array_equal(
+    found.labels[:, :NUM_POINTS], expected.labels[:, :NUM_POINTS]
+  )
+  np.testing.assert_allclose(found.mixture.means, expected.mixture.means)

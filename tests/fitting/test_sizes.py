@@ -143,6 +143,18 @@ def test_a_mixture_with_padding_and_without(covariance_type, shape):
   smaller = sizes.resized(larger, 3, covariance_type=covariance_type)
   for own, other in zip(smaller, mixture, strict=True):
     np.testing.assert_array_equal(own, other)
+  # Problems and views stand before the components.
+  many = types.Mixture(
+    *(leaf if leaf is None else np.stack([[leaf]] * 4) for leaf in mixture)
+  )
+  for own, other in zip(
+    sizes.resized(many, 5, covariance_type=covariance_type),
+    larger,
+    strict=True,
+  ):
+    if other is not None:
+      assert own.shape == (4, 1, *other.shape)
+      np.testing.assert_array_equal(own[3, 0], other)
 
 
 def test_few_numbers_of_coordinates():
@@ -174,8 +186,9 @@ def test_no_column_is_added_whose_variance_would_be_nothing():
     scaled = points * np.array([1.0, factor], np.float32)[:, None, None]
     found = problems_of(scaled).widened(covariance_type="full")
     assert found.shape[-1] == dim
-  # Nothing but zeros is as large as anything.
-  assert problems_of(0.0 * points).widened(covariance_type="full").any() == 0
+  # Where there are zeros alone no rounding is lost.
+  zeros = problems_of(0.0 * points).widened(covariance_type="full")
+  assert zeros.shape[-1] == 6
 
 
 @pytest.mark.parametrize("covariance_type", ["unit", "diag", "tied", "full"])

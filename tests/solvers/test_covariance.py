@@ -5,19 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tgmm_jax import gmm, types
+from tests.solvers.made_covariances import DIM, TYPES, K, make_full, shaped
+from tgmm_jax import gmm
 from tgmm_jax.solvers import covariance
 
-K, DIM, N = 3, 4, 20
-TYPES = tuple(gmm.COVARIANCE_TYPES)[1:]
+N = 20
 
 pytestmark = pytest.mark.usefixtures("x64")
-
-
-def make_full(seed=0):
-  """Positive definite `[K, d, d]`."""
-  roots = np.random.default_rng(seed).normal(size=(K, DIM, DIM))
-  return np.einsum("kij,klj->kil", roots, roots) + 0.5 * np.eye(DIM)
 
 
 def make_covariances(covariance_type, seed=0):
@@ -45,23 +39,6 @@ def matrices_of(covariances, covariance_type):
         yield covariances
       case "full":
         yield covariances[k]
-
-
-def shaped(matrices, weights, covariance_type):
-  """Matrices `[K, d, d]` reduced to the type; tied ones are averaged."""
-  matrices = np.asarray(matrices)
-  mean = sum(w * one for w, one in zip(weights, matrices, strict=True))
-  mean = mean / np.sum(weights)
-  match covariance_type:
-    case "tied_spherical":
-      return np.trace(mean) / DIM
-    case "spherical":
-      return np.array([np.trace(one) / DIM for one in matrices])
-    case "diag":
-      return np.array([np.diag(one) for one in matrices])
-    case "tied":
-      return mean
-  return matrices
 
 
 def make_points(seed=1):
@@ -248,104 +225,6 @@ def test_raise_to(covariance_type):
       expected = root @ raised @ root
     np.testing.assert_allclose(after, expected, rtol=1e-10, atol=1e-12)
     assert np.linalg.eigvalsh(after)[0] >= 0.5 * (1 - 1e-10)
-
-
-def collapsed(full, covariance_type, *, means=None, ridge=None):
-  """Which components `[K]` are, with weights that are all the same."""
-  if means is None:
-    means = np.random.default_rng(3).normal(size=(K, DIM))
-  if ridge is None:
-    ridge = covariance.Ridge(jnp.array([1.0, 2.0, 1.0, 2.0]), 0.0)
-  mixture = types.Mixture(
-    jnp.full(K, 1.0 / K),
-    jnp.asarray(means),
-    jnp.asarray(shaped(full, np.ones(K), covariance_type)),
-  )
-  is_collapsed = jax.jit(
-    covariance.is_collapsed, static_argnames="covariance_type"
-  )
-  found = is_collapsed(mixture, ridge, covariance_type=covariance_type)
-  assert found.shape == (() if "tied" in covariance_type else (K,))
-  return np.broadcast_to(found, K)
-
-
-@pytest.mark.parametrize("covariance_type", TYPES)
-def test_is_collapsed(covariance_type):
-  ridge = np.array([1.0, 2.0, 1.0, 2.0])
-  is_tied = "tied" in covariance_type
-  second = is_tied | (np.arange(K) == 1)
-  wide = make_full() + 40.0 * np.eye(DIM)
-  assert not np.any(collapsed(wide, covariance_type))
-  thin = wide.copy()
-  thin[1] = 1.01 * np.diag(ridge)
-  # The points together vary in every direction.
-  means = 20.0 * np.eye(DIM)[1:]
-  if is_tied:
-    thin[:] = thin[1]
-  np.testing.assert_array_equal(
-    collapsed(thin, covariance_type, means=means), second
-  )
-  if covariance_type in ("full", "tied", "diag"):
-    # One direction is enough.
-    thin = wide.copy()
-    thin[1] = np.diag([50.0, 50.0, 50.0, 2.02])
-    if is_tied:
-      thin[:] = thin[1]
-    np.testing.assert_array_equal(
-      collapsed(thin, covariance_type, means=means), second
-    )
-  if covariance_type in ("full", "tied"):
-    # So is one that no coordinate shows.
-    line = np.full((DIM, DIM), 50.0) + 1e-3 * np.eye(DIM)
-    thin = wide.copy()
-    thin[1] = line
-    if is_tied:
-      thin[:] = line
-    np.testing.assert_array_equal(
-      collapsed(thin, covariance_type, means=means), second
-    )
-
-
-@pytest.mark.parametrize("covariance_type", TYPES)
-def test_other_components_do_not_make_one_collapse(covariance_type):
-  ridge = covariance.Ridge(jnp.full(DIM, 1e-12), 1e-6)
-  means = np.random.default_rng(3).normal(size=(K, DIM))
-  for distance in (1.0, 1e4, 1e8):
-    found = collapsed(
-      make_full(), covariance_type, means=distance * means, ridge=ridge
-    )
-    assert not np.any(found), distance
-
-
-@pytest.mark.parametrize("covariance_type", ["diag", "tied", "full"])
-def test_where_no_point_varies_none_collapses(covariance_type):
-  ridge = covariance.Ridge(jnp.full(DIM, 1e-12), 1e-6)
-  means = np.random.default_rng(3).normal(size=(K, DIM))
-  added = 1e-12 * np.eye(DIM)
-  constant, flat_means = make_full(), means.copy()
-  constant[:, 2, :] = constant[:, :, 2] = 0.0
-  flat_means[:, 2] = 5.0
-  assert not np.any(
-    collapsed(constant + added, covariance_type, means=flat_means, ridge=ridge)
-  )
-  # The same column in one component alone, or with means that differ.
-  one = make_full()
-  one[1] = constant[1]
-  found = collapsed(one + added, covariance_type, means=means, ridge=ridge)
-  assert np.any(found) == (covariance_type != "tied")
-  found = collapsed(constant + added, covariance_type, means=means, ridge=ridge)
-  assert np.all(found)
-  if covariance_type == "diag":
-    return
-  # The last column is the sum of two others.
-  root = np.eye(DIM)
-  root[3] = [1.0, 1.0, 0.0, 0.0]
-  sums, within = root @ make_full() @ root.T, make_full().mean(axis=0)
-  added = 1e-6 * np.diag(np.diag(root @ within @ root.T)) + added
-  found = collapsed(
-    sums + added, covariance_type, means=means @ root.T, ridge=ridge
-  )
-  assert not np.any(found)
 
 
 @pytest.mark.parametrize("covariance_type", TYPES)

@@ -122,7 +122,12 @@ def _fit(batch, max_components, settings):
       sample_weight=sample_weight,
     )
   return Fit(
-    mixture=_trimmed(found.mixture, chosen.num_components, settings),
+    # Without the padding that all problems have.
+    mixture=sizes.resized(
+      found.mixture,
+      int(np.max(chosen.num_components)),
+      covariance_type=settings.covariance_type,
+    ),
     num_components=chosen.num_components.astype(np.int32),
     log_likelihood=found.log_likelihood,
     labels=labels,
@@ -135,15 +140,6 @@ def _fit(batch, max_components, settings):
     covariance_type=settings.covariance_type,
     methods=found.methods,
   )
-
-
-def _trimmed(mixture, num_components, settings):
-  """Without the padding that all problems have."""
-  size = int(np.max(num_components))
-  weights, means, covariances = mixture
-  if gmm.kind_of(settings.covariance_type).is_per_component:
-    covariances = covariances[:, :size]
-  return types.Mixture(weights[:, :size], means[:, :size], covariances)
 
 
 def _go_on(points, sample_weight, chosen, settings):

@@ -110,7 +110,10 @@ def propose(
   starts, is_outside = jax.tree.map(np.asarray, found)
   has_own = card.config.covariance_type == covariance_type
   starts = _from_sight(starts, sight, has_own)
-  return Proposals(_padded(starts, max_components, covariance_type), is_outside)
+  starts = sizes.resized(
+    starts, max_components, covariance_type=covariance_type
+  )
+  return Proposals(starts, is_outside)
 
 
 class _Sight(NamedTuple):
@@ -169,22 +172,6 @@ def _from_sight(starts, sight, has_own):
   # A network that sees all coordinates in one unit.
   scale = sight.unit[:, 0].reshape(-1, *(1,) * (covariances.ndim - 1))
   return types.Mixture(weights, means, covariances * scale**2)
-
-
-def _padded(starts, size, covariance_type):
-  """With the static K of the programs; padding has the last covariance."""
-  missing = size - starts.weights.shape[-1]
-
-  def pad(leaf, mode="constant"):
-    return np.pad(
-      leaf, [(0, 0), (0, 0), (0, missing)] + [(0, 0)] * (leaf.ndim - 3), mode
-    )
-
-  covariances = starts.covariances
-  kind = gmm.kind_of(covariance_type)
-  if covariances is not None and kind.is_per_component:
-    covariances = pad(covariances, "edge")
-  return types.Mixture(pad(starts.weights), pad(starts.means), covariances)
 
 
 def shapes(

@@ -91,17 +91,16 @@ def find(
     np.unique(num_components).tolist(),
     covariance_type=settings.covariance_type,
   )
-  are_many, parts = sizes.are_many(count), []
+  way = _Way(max_components, network, sizes.are_many(count))
+  parts = []
   for first in range(0, count, size):
     # The last ones fill up what is missing.
     index = np.minimum(np.arange(first, first + size), count - 1)
     part = _find_some(
       problems.take(index),
       num_components[index],
-      max_components,
-      network,
+      way,
       settings,
-      are_many=are_many,
     )
     parts.append(jax.tree.map(operator.itemgetter(slice(count - first)), part))
   found = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
@@ -110,9 +109,15 @@ def find(
   return found._replace(methods=methods + with_prior)
 
 
-def _find_some(
-  problems, num_components, max_components, network, settings, *, are_many
-):
+class _Way(NamedTuple):
+  """How the problems of a call are fitted, besides what is asked for."""
+
+  max_components: int  # static K
+  network: str | None  # that proposes
+  are_many: bool  # whether they are worth an optimising compiler
+
+
+def _find_some(problems, num_components, way, settings):
   """As many problems as a program takes."""
   keys, dtype = _keys(settings.seed, problems.index), problems.points.dtype
   dim, covariance_type = problems.points.shape[-1], settings.covariance_type
@@ -126,26 +131,26 @@ def _find_some(
     points,
     num_components,
     covariance_type=covariance_type,
-    max_components=max_components,
+    max_components=way.max_components,
     axes=("B", "N", "d"),
   )
   inputs = em.Inputs(keys, points, num_components, problems.sample_weight, None)
   head_start = HEAD_START / problems.num_points().astype(dtype)
   run = functools.partial(
     _run,
-    _search.optimized if are_many else _search,
+    _search.optimized if way.are_many else _search,
     inputs,
     plan,
     head_start,
     has_64_bits=dtype == np.float64,
   )
   is_outside, num_views = np.zeros(len(keys), bool), 0
-  if network is None:
+  if way.network is None:
     tried, labels = run(None)
   else:
     num_views = settings.num_views
     tried, labels, is_outside = _run_from_proposals(
-      run, problems, inputs, network, settings, max_components, are_many
+      run, problems, inputs, way, settings
     )
   result = tried.result
   mixture, log_likelihood = sizes.narrowed(
@@ -156,7 +161,7 @@ def _find_some(
   is_component = (weights > 0)[..., None]
   means = np.where(is_component, means + problems.origin[:, None], 0.0)
   means = means.astype(dtype)
-  num_ways, is_drawn = 1 + bool(network), tried.start >= num_views
+  num_ways, is_drawn = 1 + bool(way.network), tried.start >= num_views
   has_prior = tried.prior_size > 0
   return Found(
     mixture=types.Mixture(weights, means, covariances),
@@ -171,32 +176,27 @@ def _find_some(
   )
 
 
-def _run_from_proposals(
-  run, problems, inputs, network, settings, max_components, are_many
-):
+def _run_from_proposals(run, problems, inputs, way, settings):
   """The search from what a network proposes; it is compiled meanwhile."""
   options = {
     "covariance_type": settings.covariance_type,
     "num_views": settings.num_views,
-    "max_components": max_components,
+    "max_components": way.max_components,
   }
   dtype = problems.points.dtype
   dim = inputs.points.shape[-1]
-  wait = None
-  if not are_many:
-    shapes = proposals.shapes(network, problems, dim, **options)
-    wait = run(shapes, is_ahead=True)
+  shapes = proposals.shapes(way.network, problems, dim, **options)
+  wait = run(shapes, is_ahead=True)
   starts, is_outside = proposals.propose(
-    network,
+    way.network,
     inputs.key,
     problems,
     inputs.num_components,
     seed=settings.seed,
-    are_many=are_many,
+    are_many=way.are_many,
     **options,
   )
-  if wait is not None:
-    wait()
+  wait()
   starts = sizes.widened(
     jax.tree.map(lambda leaf: leaf.astype(dtype), starts),
     dim,

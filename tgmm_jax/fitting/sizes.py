@@ -241,18 +241,22 @@ def resized(
   """A mixture with padding up to K, or without.
 
   Args:
-    mixture: of one problem, padding last, of NumPy.
+    mixture: of NumPy, with leading axes, padding last; covariances may be None.
     size: K.
     covariance_type: one of `gmm.COVARIANCE_TYPES`.
   """
-  missing = max(0, size - mixture.weights.size)
+  missing = max(0, size - mixture.weights.shape[-1])
 
-  def resize(leaf, mode="constant"):
-    padding = [(0, missing)] + [(0, 0)] * (leaf.ndim - 1)
-    return np.pad(leaf[:size], padding, mode)
+  def resize(leaf, num_axes, mode="constant"):
+    """The axis of components stands before so many others."""
+    leaf = leaf[(..., slice(size), *(slice(None),) * num_axes)]
+    axis = leaf.ndim - 1 - num_axes
+    padding = [(0, missing if own == axis else 0) for own in range(leaf.ndim)]
+    return np.pad(leaf, padding, mode)
 
   weights, means, covariances = mixture
-  if gmm.kind_of(covariance_type).is_per_component:
+  has_own = gmm.kind_of(covariance_type).is_per_component
+  if has_own and covariances is not None:
     # Padding has a covariance that can be inverted.
-    covariances = resize(covariances, "edge")
-  return types.Mixture(resize(weights), resize(means), covariances)
+    covariances = resize(covariances, _num_axes(covariance_type), "edge")
+  return types.Mixture(resize(weights, 0), resize(means, 1), covariances)

@@ -240,9 +240,7 @@ def is_collapsed(
   if kind.structure == "axes":
     is_small = (covariances < _COLLAPSED * added) & is_varied
     return jnp.any(is_small, axis=-1) | ~jnp.any(is_varied)
-  covariances, within = (
-    _only(is_varied, matrices) for matrices in (covariances, within)
-  )
+  # What does not vary tells nothing, and would only loosen the bound.
   added = jnp.where(is_varied, added, 0.0)
   own = _share_added(covariances, added)
   # Of all the points together; however far apart components are, what is
@@ -254,12 +252,6 @@ def is_collapsed(
   null = _share_added(within + spread + jnp.diag(rounding), added)
   most = 1.0 / _COLLAPSED + null + _BLUR * jnp.sqrt(null)
   return ~(own <= most) | ~jnp.any(is_varied)
-
-
-def _only(is_kept, matrices):
-  """Those of the identity in the rows and columns of other coordinates."""
-  identity = jnp.eye(is_kept.size, dtype=matrices.dtype)
-  return jnp.where(is_kept & is_kept[:, None], matrices, identity)
 
 
 def _share_added(covariances, added):

@@ -82,6 +82,34 @@ def test_released_files_are_the_trained_network(released):
   assert np.all(np.isfinite(found.mixture.means))
 
 
+def test_the_papers_network_is_released_by_the_name_of_its_run(start, tmp_path):
+  workdir = tmp_path / "run"
+  config = "--config=experiments/tgmm_networks.py:smoke"
+  ended = start(
+    config, f"--workdir={workdir}", "--config.evaluation.with_baselines=False"
+  )
+  assert ended.returncode == 0, ended.stderr[-3000:]
+  ended = command(
+    "release",
+    config,
+    "--config.evaluation.with_baselines=False",
+    "--run=tgmm-d2",
+    "--name=tgmm-d2",
+    f"--workdir={workdir}",
+    f"--evaluation={workdir}",
+    f"--output={tmp_path}",
+  )
+  assert ended.returncode == 0, ended.stderr[-3000:]
+  card = pretrained.read_card(tmp_path / "tgmm-d2")
+  assert card.network == "tgmm"
+  assert card.title == (
+    "isotropic mixtures with known variance by the paper's network, d = 2"
+  )
+  assert (card.min_dim, card.max_dim, card.dims) == (2, 2, (2,))
+  # The other run of the table is not this network.
+  assert {own["solver"] for own in card.metrics} == {"tgmm", "tgmm+em5"}
+
+
 def test_card_is_held_against_the_table(released):
   workdir, output = released
   path = output / "full.json"

@@ -10,7 +10,6 @@ import contextlib
 import ctypes
 import functools
 import hashlib
-import inspect
 import os
 import pathlib
 import tempfile
@@ -48,35 +47,31 @@ class Quick:
     function: Callable[..., Any],
     records: tuple[type, ...],
     most_programs: int,
+    *,
+    is_optimized: bool = False,
   ):
     """See `quick`."""
     functools.update_wrapper(self, function)
     self._function, self._records = function, records
     # The one that was used last is at the end.
     self._programs = collections.OrderedDict()
-    self._most_programs, self._num_made = most_programs, 0
+    self._most_programs, self._is_optimized = most_programs, is_optimized
 
   def __call__(self, *args: Any, **options: Any) -> Any:
     """Runs it; compiles it first where it must be."""
-    num_before = self._num_made
-    found = self._program(args, options)(*args)
-    if self._num_made > num_before:
+    key = _key_of(args, options)
+    is_new = key not in self._programs
+    found = self._program(key, args, options)(*args)
+    if is_new:
       _give_back()
     return found
 
   @functools.cached_property
-  def optimized(self) -> Callable[..., Any]:
-    """The same by `jax.jit`: for much work, which takes longer than to compile.
-
-    It is for calls from a program of its own, too.
-    """
-    parameters = inspect.signature(self._function).parameters.values()
-    static = [
-      own.name
-      for own in parameters
-      if own.kind is inspect.Parameter.KEYWORD_ONLY
-    ]
-    return jax.jit(self._function, static_argnames=static)
+  def optimized(self) -> "Quick":
+    """The same for much work, which takes longer than to compile."""
+    return Quick(
+      self._function, self._records, self._most_programs, is_optimized=True
+    )
 
   def compile_aside(self, *args: Any, **options: Any) -> Callable[[], None]:
     """Compiles it in another thread: XLA leaves Python and a core free.
@@ -88,13 +83,14 @@ class Quick:
     Returns:
       Waits until it is done. What went wrong shows in the call itself.
     """
-    if _key_of(args, options) in self._programs:
+    key = _key_of(args, options)
+    if key in self._programs:
       return lambda: None
     has_64_bits = jax.config.jax_enable_x64
 
     def work():
       with contextlib.suppress(Exception), jax.enable_x64(has_64_bits):
-        self._program(args, options).lower(*args).compile()
+        self._program(key, args, options).lower(*args).compile()
       _give_back()
 
     thread = threading.Thread(target=work)
@@ -105,9 +101,8 @@ class Quick:
     """How many programs there are now."""
     return len(self._programs)
 
-  def _program(self, args, options):
+  def _program(self, key, args, options):
     """What takes the arguments alone, one for each of their shapes."""
-    key = _key_of(args, options)
     if key in self._programs:
       self._programs.move_to_end(key)
       return self._programs[key]
@@ -126,9 +121,9 @@ class Quick:
       name = _name_of(self._function, key)
       path = pathlib.Path(folder) / f"tgmm_jax-{name}.stablehlo"
       function = _exported(function, args, path).call
-    program = jax.jit(function, compiler_options=_compiler_options())
+    is_quick = not self._is_optimized and jax.default_backend() == "cpu"
+    program = jax.jit(function, compiler_options=_OPTIONS if is_quick else None)
     self._programs[key] = program
-    self._num_made += 1
     return program
 
 
@@ -173,14 +168,9 @@ def _exported(function, args, path):
   """What Python makes of a function, from a file if it is there."""
   traced = _read(path)
   if traced is None:
-    program = jax.jit(function, compiler_options=_compiler_options())
-    traced = jax.export.export(program)(*args)
+    traced = jax.export.export(jax.jit(function))(*args)
     _write(path, traced)
   return traced
-
-
-def _compiler_options():
-  return _OPTIONS if jax.default_backend() == "cpu" else None
 
 
 def _key_of(args, options):
