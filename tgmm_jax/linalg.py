@@ -218,7 +218,9 @@ def _subspace_iteration(rows, rank):
   return eigenvalues[::-1][:rank], directions
 
 
-def inverse_cholesky(matrices: jax.Array) -> jax.Array:
+def inverse_cholesky(
+  matrices: jax.Array, *, floor: jax.Array | None = None
+) -> jax.Array:
   """`L^-1` of symmetric `matrices = L L^T`, by elimination.
 
   In place of LAPACK: batches of small matrices take less than half the time,
@@ -227,14 +229,19 @@ def inverse_cholesky(matrices: jax.Array) -> jax.Array:
 
   Args:
     matrices: `[..., d, d]`.
+    floor: `[..., d]`, positive, or None. What is left of the variance of a
+      coordinate, those before it given, counts as no less: then there is always
+      a factor.
 
   Returns:
-    `[..., d, d]`, lower triangular; NaN where a matrix is not positive
-    definite.
+    `[..., d, d]`, lower triangular; without a floor NaN where a matrix is not
+    positive definite.
   """
   matrices = jnp.asarray(matrices)
+  if floor is None:
+    floor = jnp.full(matrices.shape[:-1], -jnp.inf, matrices.dtype)
   if matrices.shape[-1] > _MAX_UNROLLED_DIM:
-    return _inverse_cholesky_scan(matrices)
+    return _inverse_cholesky_scan(matrices, floor)
   batch, dim = matrices.shape[:-2], matrices.shape[-1]
   rest, inverse, rows = matrices, matrices[..., :0], []
   for pivot in range(dim):
@@ -243,7 +250,8 @@ def inverse_cholesky(matrices: jax.Array) -> jax.Array:
     unit = jnp.zeros((dim - pivot, 1), matrices.dtype).at[0, 0].set(1.0)
     unit = jnp.broadcast_to(unit, (*batch, *unit.shape))
     inverse = jnp.concatenate([inverse, unit], axis=-1)
-    root = jax.lax.rsqrt(rest[..., :1, :1])
+    least = floor[..., pivot, None, None]
+    root = jax.lax.rsqrt(jnp.maximum(rest[..., :1, :1], least))
     column = rest[..., 1:, :1] * root
     row = inverse[..., :1, :] * root
     missing = jnp.zeros((*batch, 1, dim - pivot - 1), matrices.dtype)
@@ -253,7 +261,7 @@ def inverse_cholesky(matrices: jax.Array) -> jax.Array:
   return jnp.concatenate(rows, axis=-2)
 
 
-def _inverse_cholesky_scan(matrices):
+def _inverse_cholesky_scan(matrices, floor):
   """The same on the full rectangle, which compiles in no time at any size."""
   dim = matrices.shape[-1]
   index = jnp.arange(dim)[:, None]
@@ -265,7 +273,9 @@ def _inverse_cholesky_scan(matrices):
   def eliminate(rows, pivot):
     row = jax.lax.dynamic_index_in_dim(rows, pivot, -2)
     column = jax.lax.dynamic_index_in_dim(rows, pivot, -1)
-    root = jax.lax.rsqrt(jax.lax.dynamic_index_in_dim(row, pivot, -1))
+    least = jax.lax.dynamic_index_in_dim(floor, pivot, -1)[..., None]
+    left = jax.lax.dynamic_index_in_dim(row, pivot, -1)
+    root = jax.lax.rsqrt(jnp.maximum(left, least))
     below = jnp.where(index > pivot, column * root, 0.0)
     row = row * root
     return jnp.where(index == pivot, row, rows - below * row), None

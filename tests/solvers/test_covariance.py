@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.solvers.made_covariances import DIM, TYPES, K, make_full, shaped
-from tgmm_jax import gmm
+from tgmm_jax import gmm, types
 from tgmm_jax.solvers import covariance
 
 N = 20
@@ -64,10 +64,9 @@ def scatter_matrices(points, means, share):
 def test_distances(covariance_type):
   points, means, _, differences = make_points()
   covariances = make_covariances(covariance_type)
-  distances = jax.jit(gmm.distances, static_argnames="covariance_type")
-  found, log_det = distances(
-    differences, covariances, covariance_type=covariance_type
-  )
+  mixture = types.Mixture(jnp.full(K, 1.0 / K), means, covariances)
+  energies = jax.jit(gmm.component_energies, static_argnames="covariance_type")
+  found, log_det = energies(points.T, mixture, covariance_type=covariance_type)
   log_det = np.broadcast_to(log_det, K)
   assert found.shape == (K, N)
   for k, matrix in enumerate(matrices_of(covariances, covariance_type)):
@@ -87,7 +86,23 @@ def test_inverse_factor():
     )
 
 
-def test_a_matrix_without_a_factor_is_taken_for_its_diagonal():
+def test_what_rounding_has_left_of_a_variance_is_some_roundings():
+  """Coordinates that follow from others have a factor, as steep as it may."""
+  generator = np.random.default_rng(0)
+  points = generator.normal(size=(50, DIM))
+  points[:, 2] = points[:, 0] + points[:, 1]
+  singular = np.cov(points.T)
+  singular[2, 2] *= 1.0 - 1e-15
+  factor = np.asarray(jax.jit(gmm.inverse_factor)(jnp.asarray(singular)))
+  least = gmm.roundings(singular.dtype) * singular[2, 2]
+  np.testing.assert_allclose(factor[2, 2], least**-0.5, rtol=1e-6)
+  # The coordinates before it are as they were.
+  np.testing.assert_allclose(
+    factor[:2, :2], np.linalg.inv(np.linalg.cholesky(singular[:2, :2]))
+  )
+
+
+def test_a_matrix_without_a_factor_gets_one():
   covariances = make_full()
   covariances[1] = [
     [4.0, 3.0, 0.0, 0.0],
@@ -95,16 +110,19 @@ def test_a_matrix_without_a_factor_is_taken_for_its_diagonal():
     [0.0, 0.0, 9.0, 0.0],
     [0.0, 0.0, 0.0, 1.0],
   ]
+  # Hardly too small in one direction: as much as rounding may do.
+  covariances[2] = np.eye(DIM)
+  covariances[2, 0, 1] = covariances[2, 1, 0] = 1.0
   given = jnp.asarray(covariances)
-  factors = jax.jit(gmm.inverse_factor)(given)
-  np.testing.assert_allclose(factors[1], np.diag([0.5, 1.0, 1 / 3, 1.0]))
   positive_definite = jax.jit(
     covariance.positive_definite, static_argnames="covariance_type"
   )
   fixed = positive_definite(given, covariance_type="full")
+  np.testing.assert_array_equal(fixed[0], covariances[0])
   np.testing.assert_array_equal(fixed[1], np.diag([4.0, 1.0, 9.0, 1.0]))
-  for k in (0, 2):
-    np.testing.assert_array_equal(fixed[k], covariances[k])
+  growth = 1.0 + gmm.roundings(given.dtype)
+  expected = covariances[2] + (growth - 1.0) * np.eye(DIM)
+  np.testing.assert_allclose(fixed[2], expected, rtol=1e-15)
   tied = positive_definite(given[1], covariance_type="tied")
   np.testing.assert_array_equal(tied, fixed[1])
   diagonal = jnp.asarray([[1.0, 2.0]])
@@ -336,13 +354,16 @@ def test_is_alike(covariance_type):
 
 @pytest.mark.parametrize("covariance_type", TYPES)
 def test_all_of_them_vmap(covariance_type):
-  _, _, share, differences = make_points()
+  points, means, share, differences = make_points()
   covariances = np.stack([make_covariances(covariance_type, s) for s in (0, 1)])
   ridge = jnp.full(DIM, 0.1)
 
   def everything(covariances):
-    moved, _ = gmm.distances(
-      jnp.asarray(differences), covariances, covariance_type=covariance_type
+    mixture = types.Mixture(
+      jnp.full(K, 1.0 / K), jnp.asarray(means), covariances
+    )
+    moved, _ = gmm.component_energies(
+      jnp.asarray(points.T), mixture, covariance_type=covariance_type
     )
     scatters = covariance.scatter(
       jnp.asarray(share),

@@ -16,9 +16,6 @@ from tgmm_jax.fitting import choice, progress, search, sizes
 from tgmm_jax.fitting.fitted import Fit, columns_of, of_fit
 from tgmm_jax.solvers import checks, em
 
-# Points at a time where a fit goes on with more than a sample.
-_BLOCK_SIZE = 16_384
-
 
 def fit(
   points: Any,
@@ -180,7 +177,6 @@ def _run(block, start, prior_size, settings):
     start.weights.size,
     covariance_type=settings.covariance_type,
     init=start,
-    block_size=_BLOCK_SIZE,
     **settings.options,
   )
   result = run(prior_size=prior_size)

@@ -21,8 +21,6 @@ _COLLAPSED = 2.0
 # Relative difference below which two covariances count as the same.
 _ALIKE = 1e-3
 
-# Roundings of its own variances that a matrix needs to keep its factor.
-_NUM_ROUNDINGS = 10.0
 # How far rounding may move an eigenvalue that is 1.
 _BLUR = 0.2
 
@@ -43,13 +41,22 @@ class Ridge(NamedTuple):
 def positive_definite(
   covariances: jax.Array, *, covariance_type: str
 ) -> jax.Array:
-  """The same, where the Cholesky factor exists, else its diagonal."""
+  """The same, where the Cholesky factor exists.
+
+  Else the variances grow by some roundings, and where that is not enough only
+  they stay.
+  """
   if gmm.kind_of(covariance_type).structure != "matrix":
     return covariances
-  factors = linalg.inverse_cholesky(covariances)
-  has_factor = jnp.all(jnp.isfinite(factors), axis=(-2, -1), keepdims=True)
   identity = jnp.eye(covariances.shape[-1], dtype=bool)
-  return jnp.where(has_factor | identity, covariances, 0.0)
+  growth = jnp.where(identity, 1.0 + gmm.roundings(covariances.dtype), 1.0)
+  both = jnp.stack([covariances, covariances * growth])
+  factors = linalg.inverse_cholesky(both)
+  is_finite = jnp.all(jnp.isfinite(factors), axis=(-2, -1), keepdims=True)
+  grown = jnp.where(
+    is_finite[1], both[1], jnp.where(identity, covariances, 0.0)
+  )
+  return jnp.where(is_finite[0], covariances, grown)
 
 
 def scatter(
@@ -90,8 +97,7 @@ def estimate(
     scatters: from `scatter`, about the means before the step.
     mass: `[K]`, weight of each component's points; positive.
     shifts: `[K, d]`, means after the step less means before.
-    ridge: is added to the variances; a matrix gets some roundings of its own
-      as well, without which it would lose its factor.
+    ridge: is added to the variances.
     covariance_type: as in `scatter`.
     prior_size: what the prior counts for, in units of the mass: covariances
       are drawn to the pooled one as if it were that of so many points.
@@ -109,7 +115,6 @@ def estimate(
   if kind.structure == "axes":
     return found + fixed + ridge.share * within
   added = fixed + ridge.share * _diagonal(within)
-  added = added + _roundings(found) * _diagonal(found)
   return found + added[..., None] * jnp.eye(fixed.size, dtype=fixed.dtype)
 
 
@@ -150,10 +155,6 @@ def _diagonal(matrices):
   return jnp.diagonal(matrices, axis1=-2, axis2=-1)
 
 
-def _roundings(array):
-  return _NUM_ROUNDINGS * jnp.finfo(array.dtype).eps
-
-
 def pooled(
   scatters: jax.Array,
   num_components: int,
@@ -183,8 +184,7 @@ def pooled(
     case "axes":
       one = (1.0 + ridge.share) * total + ridge.fixed
     case _:
-      growth = ridge.share + _roundings(total)
-      one = total + jnp.diag(growth * _diagonal(total) + ridge.fixed)
+      one = total + jnp.diag(ridge.share * _diagonal(total) + ridge.fixed)
   return jnp.broadcast_to(one, kind.shape(num_components, dim))
 
 
@@ -248,7 +248,7 @@ def is_collapsed(
   unit = jnp.where(variance > _COLLAPSED * added, variance, apart + variance)
   between = between * jax.lax.rsqrt(jnp.maximum(jnp.sum(apart / unit), 1.0))
   spread = linalg.matmul(between.T, between)
-  rounding = _roundings(spread) * _diagonal(spread)
+  rounding = gmm.roundings(spread.dtype) * _diagonal(spread)
   null = _share_added(within + spread + jnp.diag(rounding), added)
   most = 1.0 / _COLLAPSED + null + _BLUR * jnp.sqrt(null)
   return ~(own <= most) | ~jnp.any(is_varied)
@@ -259,7 +259,7 @@ def _share_added(covariances, added):
 
   A direction with nothing else counts 1, one with much more counts about 0.
   """
-  added = added + _roundings(covariances) * _diagonal(covariances)
+  added = added + gmm.roundings(covariances.dtype) * _diagonal(covariances)
   factors = gmm.inverse_factor(covariances)
   return jnp.sum(factors**2 * added[..., None, :], axis=(-2, -1))
 
@@ -285,7 +285,7 @@ def lift(
     is_small = covariances < ridge
     is_usable = jnp.all(linalg.is_variance(covariances))
     return covariances + jnp.where(is_small, ridge, 0.0), is_usable
-  own = ridge + _roundings(covariances) * _diagonal(covariances)
+  own = ridge + gmm.roundings(covariances.dtype) * _diagonal(covariances)
   lifted = covariances + own[..., None] * jnp.eye(ridge.size, dtype=ridge.dtype)
   factors = linalg.inverse_cholesky(lifted)
   is_small = jnp.sum(factors**2 * ridge, axis=(-2, -1)) > 1.0 / _COLLAPSED

@@ -81,8 +81,11 @@ def pieces(
         raise ValueError(
           f"{name}'s weight has shape {found}, takes {shape[:1]}"
         )
-    for first in range(0, shape[0], block_size):
-      rows = slice(first, first + block_size)
+    # As equal as can be: what works on them makes room for the largest.
+    num_pieces = -(-shape[0] // block_size)
+    for index in range(num_pieces):
+      first, last = (shape[0] * i // num_pieces for i in (index, index + 1))
+      rows = slice(first, last)
       piece = _rows_of(name, points, rows, axes)
       if weight is None:
         yield piece, np.ones(len(piece))

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from tgmm_jax import types
 from tgmm_jax.solvers import checks
 from tgmm_jax.solvers.em import options as em_options
+from tgmm_jax.solvers.em import passes
 from tgmm_jax.solvers.em import runs as em_runs
 from tgmm_jax.solvers.em import starts as em_starts
 from tgmm_jax.solvers.execution import programs
@@ -65,7 +66,24 @@ def fit(
   inputs = em_starts.Inputs(
     key, points, num_components, sample_weight, plan.given
   )
+  if passes.are_worth_it(inputs):
+    return _fit_by_passes(inputs, plan)
   return _fit(inputs, plan.limits, form=plan.form)
+
+
+def _fit_by_passes(inputs, plan):
+  """`_fit` of a large problem."""
+  keys = jax.random.split(inputs.key, plan.form.num_init)
+  if plan.given is not None:
+    given = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], plan.given)
+    inputs = inputs._replace(given=given)
+  ended = passes.run_each(inputs, keys, plan.limits, plan.form)
+  # Starts are drawn, and then all are valid or none, or there is one.
+  frame = ended.frame._replace(is_valid=ended.frame.is_valid[0])
+  return _choose(
+    *(frame, ended.runs, ended.log_likelihoods),
+    covariance_type=plan.form.covariance_type,
+  )
 
 
 class Ended(NamedTuple):
@@ -119,9 +137,23 @@ def fit_each(
   )
   given = init if isinstance(init, types.Mixture) else None
   inputs = em_starts.Inputs(keys, points, num_components, sample_weight, given)
+  if passes.are_worth_it(inputs):
+    return _fit_each_by_passes(inputs, plan)
   is_quick = points.shape[0] <= _MOST_SMALL and not checks.is_traced(inputs)
   run = _fit_each if is_quick else _fit_each.optimized
   return run(inputs, plan.limits, form=plan.form)
+
+
+def _fit_each_by_passes(inputs, plan):
+  """`_fit_each` of a large problem."""
+  # As `fit` with each of the keys splits it.
+  keys = jax.vmap(lambda key: jax.random.split(key, 1)[0])(inputs.key)
+  ended = passes.run_each(inputs, keys, plan.limits, plan.form)
+  results = _conclude_each(
+    *(ended.frame, ended.runs, ended.log_likelihoods),
+    covariance_type=plan.form.covariance_type,
+  )
+  return Ended(results, ended.before + ended.frame.log_density)
 
 
 def unroll(
@@ -219,6 +251,20 @@ def _run_to_end(problem, start, limits, form):
 
   # One loop for both, or it would be compiled twice.
   return jax.lax.scan(end, run, jnp.array([False, True]))[0]
+
+
+_choose = programs.quick(em_runs.choose)
+
+
+@programs.quick
+def _conclude_each(frame, runs, log_likelihoods, *, covariance_type):
+  def conclude(is_valid, run, log_likelihood):
+    own = frame._replace(is_valid=is_valid)
+    return em_runs.conclude(
+      own, run, log_likelihood, covariance_type=covariance_type
+    )
+
+  return jax.vmap(conclude)(frame.is_valid, runs, log_likelihoods)
 
 
 @functools.partial(jax.jit, static_argnames="form")

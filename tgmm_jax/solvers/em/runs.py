@@ -4,6 +4,7 @@ A run is one start of one problem under way. How its steps are repeated is the
 business of `fits`: a `while_loop`, a `scan`, or a queue of many runs.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -191,12 +192,23 @@ def finish(
     log_density = em_steps.log_density(
       problem.columns, mixture, covariance_type=covariance_type
     )
-    return (
-      jnp.sum(problem.sample_weight * log_density),
-      is_degenerate(problem, mixture, covariance_type=covariance_type),
-    )
+    return jnp.sum(problem.sample_weight * log_density)
 
-  log_likelihoods, are_degenerate = jax.vmap(rate)(runs.mixture)
+  log_likelihoods = jax.vmap(rate)(runs.mixture)
+  return choose(problem, runs, log_likelihoods, covariance_type=covariance_type)
+
+
+def choose(
+  problem: problem_lib.PreparedProblem,
+  runs: EMRun,
+  log_likelihoods: jax.Array,
+  *,
+  covariance_type: str,
+) -> types.SolverResult:
+  """`finish` where the log-likelihoods `[S]` in the frame are known."""
+  are_degenerate = jax.vmap(
+    functools.partial(is_degenerate, problem, covariance_type=covariance_type)
+  )(runs.mixture)
   # The most likely of all may be a component that has collapsed on a point.
   rank = jnp.where(are_degenerate, -jnp.inf, log_likelihoods)
   best = jnp.where(

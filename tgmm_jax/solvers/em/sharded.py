@@ -36,7 +36,7 @@ def fit_sharded(
   axis: str = "data",
   covariance_type: str = "unit",
   sample_weight: jax.Array | None = None,
-  block_size: int = 4096,
+  block_size: int | None = None,
   **options,
 ) -> types.SolverResult:
   """Fits one problem whose points are dealt out over the devices of a mesh.
@@ -50,7 +50,7 @@ def fit_sharded(
     axis: the axis of the mesh over which points are dealt out.
     covariance_type: as in `em.fit`.
     sample_weight: `[N]`, or None for ones.
-    block_size: points of a device at a time.
+    block_size: points of a device at a time, or None for what suits it.
     **options: fields of `em.Options` but `num_init` and `is_projected`. A start
       is drawn from at most `NUM_START_POINTS` points.
 
@@ -66,7 +66,8 @@ def fit_sharded(
   num_points = points.shape[0]
   checks.integer("num_components", num_components, lowest=1, highest=num_points)
   checks.name("axis", axis, mesh.axis_names)
-  checks.integer("block_size", block_size, lowest=1)
+  if block_size is not None:
+    checks.integer("block_size", block_size, lowest=1)
   em_options.require_one_run(options, "fit_sharded")
   plan = em_options.make_plan(
     options,
@@ -111,7 +112,7 @@ class _Layout(NamedTuple):
 
   mesh: Mesh
   axis: str
-  block_size: int
+  block_size: int | None
 
 
 def _deal_out(points, sample_weight, mesh, axis):

@@ -9,8 +9,8 @@ from tgmm_jax import gmm, linalg, types
 from tgmm_jax.solvers import covariance as covariance_lib
 from tgmm_jax.solvers import k_means, spectral
 from tgmm_jax.solvers import problem as problem_lib
+from tgmm_jax.solvers.em import blocks
 from tgmm_jax.solvers.em import options as em_options
-from tgmm_jax.solvers.em import steps as em_steps
 
 
 class Start(NamedTuple):
@@ -115,13 +115,17 @@ def _pooled(problem, means, *, covariance_type):
       covariance_type=covariance_type,
     )
 
-  blocks = em_steps.map_blocks(
-    scatter, problem.columns, sample_weight=problem.sample_weight
-  )
-  if blocks is None:
+  block_size = blocks.default_size(problem.columns.shape[1])
+  if problem.columns.shape[1] <= block_size:
     total = scatter(problem.columns, problem.sample_weight)
   else:
-    total = jnp.sum(blocks, axis=0)
+    found, _ = blocks.map_over(
+      lambda columns, weight: (scatter(columns, weight), weight),
+      problem.columns,
+      sample_weight=problem.sample_weight,
+      block_size=block_size,
+    )
+    total = jnp.sum(found, axis=0)
   return covariance_lib.pooled(
     total, *means.shape, problem.ridge, covariance_type=covariance_type
   )
@@ -213,10 +217,27 @@ def set_up(
   inputs: Inputs, limits: em_options.Limits, form: em_options.Form
 ) -> tuple[problem_lib.PreparedProblem, Start]:
   """The problem made ready, and its starts with a leading axis."""
+  problem = prepare(inputs, limits, form)
+  if inputs.given is not None:
+    problem, start = begin(inputs.key, inputs.given, problem, form)
+    return problem, jax.tree.map(lambda leaf: leaf[None], start)
+
+  def draw_one(key):
+    return draw(key, problem, form)
+
+  return problem, jax.vmap(draw_one)(
+    jax.random.split(inputs.key, form.num_init)
+  )
+
+
+def prepare(
+  inputs: Inputs, limits: em_options.Limits, form: em_options.Form
+) -> problem_lib.PreparedProblem:
+  """The problem made ready, as its form asks for."""
   rank = None
   if form.is_projected:
     rank = max(1, min(form.max_components - 1, inputs.points.shape[-1]))
-  problem = problem_lib.prepare(
+  return problem_lib.prepare(
     inputs.points,
     inputs.num_components,
     sample_weight=inputs.sample_weight,
@@ -226,18 +247,25 @@ def set_up(
     reg_share=limits.reg_share,
     reg_covar=limits.reg_covar,
   )
-  if inputs.given is not None:
-    problem, start = check(
-      problem, inputs.given, covariance_type=form.covariance_type
-    )
-    return problem, jax.tree.map(lambda leaf: leaf[None], start)
 
-  def draw_one(key):
-    return draw(key, problem, form)
 
-  return problem, jax.vmap(draw_one)(
-    jax.random.split(inputs.key, form.num_init)
-  )
+def begin(
+  key: jax.Array,
+  given: types.Mixture | None,
+  problem: problem_lib.PreparedProblem,
+  form: em_options.Form,
+) -> tuple[problem_lib.PreparedProblem, Start]:
+  """A start, and the problem: marked where the given one cannot be used.
+
+  Args:
+    key: consumed; draws a start where none is given.
+    given: the mixture to start from, or None.
+    problem: from `prepare`.
+    form: of the fit.
+  """
+  if given is None:
+    return problem, draw(key, problem, form)
+  return check(problem, given, covariance_type=form.covariance_type)
 
 
 def from_frame(

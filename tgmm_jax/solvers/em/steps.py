@@ -5,23 +5,21 @@ under `vmap` a step then costs little more than its K N exponentials and, with
 estimated covariances, a few passes over K d N differences.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from tgmm_jax import gmm, linalg, types
 from tgmm_jax.solvers import covariance as covariance_lib
+from tgmm_jax.solvers.em import blocks, moments
 
 # A mean over less than this share of the weight says nothing.
 MIN_MASS = 1e-9
 
 # In place of the mass of a component without points: it counts for nothing.
 _LEAST = 1e-30
-
-# Points at a time; more would not fit the caches.
-BLOCK_SIZE = 4096
 
 # A component of less weight has lost its points; two means that are closer,
 # in standard deviations, are one component.
@@ -56,7 +54,7 @@ def e_step(
   *,
   sample_weight: jax.Array,
   covariance_type: str = "unit",
-  block_size: int = BLOCK_SIZE,
+  block_size: int | None = None,
 ) -> Statistics:
   """Responsibilities, summed up (one exponential per point and component).
 
@@ -69,79 +67,98 @@ def e_step(
     sample_weight: `[N]`.
     mixture: the parameters; a component of weight 0 takes no points.
     covariance_type: one of `gmm.COVARIANCE_TYPES`.
-    block_size: points at a time, static.
+    block_size: points at a time, static, or None for `blocks.default_size`.
   """
+  block_size = block_size or blocks.default_size(columns.shape[1])
+  model = _Model(mixture, gmm.metric(mixture, covariance_type=covariance_type))
 
-  def sum_up(columns, sample_weight):
-    return _sum_up(columns, mixture, sample_weight, covariance_type)
+  def sum_up(function):
+    """Sums over all blocks, then `[N]`."""
+    function = functools.partial(function, model, covariance_type)
+    if columns.shape[1] <= block_size:
+      return function(columns, sample_weight)
+    found, log_density = blocks.map_over(
+      function, columns, sample_weight=sample_weight, block_size=block_size
+    )
+    return jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), found), log_density
 
-  blocks = map_blocks(
-    sum_up, columns, sample_weight=sample_weight, block_size=block_size
+  def separately():
+    sums, log_density = sum_up(_sums)
+    return sums._replace(log_density=log_density)
+
+  if columns.shape[1] <= block_size or covariance_type != "full":
+    return separately()
+  thinnest = moments.thinnest(mixture, model.measured)
+
+  def together():
+    own = functools.partial(_moments, thinnest.index)
+    (raw, scatter), log_density = sum_up(own)
+    mass, sums, others = moments.about_means(raw, mixture.means)
+    scatter = others.at[thinnest.index].set(scatter)
+    return Statistics(mass, sums, scatter, log_density)
+
+  return jax.lax.cond(thinnest.are_enough, together, separately)
+
+
+class _Model(NamedTuple):
+  """A mixture, and what is made of it once for all the points."""
+
+  mixture: types.Mixture
+  measured: gmm.Metric
+
+
+def _sums(model, covariance_type, columns, sample_weight):
+  """The statistics of one block, each component by itself, and `[n]`."""
+  share, log_density, differences = _share(
+    model, covariance_type, columns, sample_weight
   )
-  if blocks is None:
-    return sum_up(columns, sample_weight)
-  sums = jax.tree.map(
-    lambda leaf: jnp.sum(leaf, axis=0), blocks._replace(log_density=None)
+  mass = jnp.sum(share, axis=-1)
+  if differences is None:
+    sums = linalg.matmul(share, columns.T)
+    return Statistics(mass, sums, None, None), log_density
+  sums = linalg.einsum("kn,kdn->kd", share, differences)
+  scatter = covariance_lib.scatter(
+    share, differences, covariance_type=covariance_type
   )
-  log_density = blocks.log_density.reshape(-1)[: columns.shape[1]]
-  return sums._replace(log_density=log_density)
+  return Statistics(mass, sums, scatter, None), log_density
 
 
-def map_blocks(
-  function: Callable[[jax.Array, jax.Array], Any],
-  columns: jax.Array,
-  *,
-  sample_weight: jax.Array,
-  block_size: int = BLOCK_SIZE,
-) -> Any:
-  """A function of columns and weights, block by block, results stacked.
+def _moments(own, model, covariance_type, columns, sample_weight):
+  """The moments of one block, the scatter of some components, and `[n]`."""
+  share, log_density, differences = _share(
+    model, covariance_type, columns, sample_weight
+  )
+  scatter = covariance_lib.scatter(
+    share[own], differences[own], covariance_type=covariance_type
+  )
+  return (moments.about_origin(share, columns), scatter), log_density
 
-  Args:
-    function: of `[d, n]` and `[n]`.
-    columns: `[d, N]`.
-    sample_weight: `[N]`; the last block is padded by weight 0.
-    block_size: n, static.
+
+def _share(model, covariance_type, columns, sample_weight):
+  """What each component has of the points of one block.
 
   Returns:
-    The results with a leading axis of blocks; None where N makes no two.
+    Responsibility times weight `[K, n]`, log density `[n]`, and the differences
+    from the means `[K, d, n]`, None with unit covariance.
   """
-  dim, num_points = columns.shape
-  if num_points <= block_size:
-    return None
-  missing = -num_points % block_size
-  columns = jnp.pad(columns, ((0, 0), (0, missing)))
-  columns = columns.reshape(dim, -1, block_size).swapaxes(0, 1)
-  weights = jnp.pad(sample_weight, (0, missing)).reshape(-1, block_size)
-  return jax.lax.map(lambda block: function(*block), (columns, weights))
-
-
-def _sum_up(columns, mixture, sample_weight, covariance_type):
-  """The sums of one block."""
+  mixture, measured = model
   means, log_weights = mixture.means, gmm.log_weights(mixture)
-  is_known = gmm.kind_of(covariance_type).is_known
-  if is_known:
+  differences = None
+  if gmm.kind_of(covariance_type).is_known:
     bias = log_weights - 0.5 * jnp.sum(means**2, axis=-1)
     log_joint = linalg.matmul(means, columns) + bias[:, None]
   else:
     differences = columns[None] - means[:, :, None]
-    distances, log_det = gmm.distances(
-      differences, mixture.covariances, covariance_type=covariance_type
+    distances = gmm.squared_distances(
+      differences, measured, covariance_type=covariance_type
     )
-    log_joint = (log_weights - 0.5 * log_det)[:, None] - 0.5 * distances
+    bias = log_weights - 0.5 * measured.log_det
+    log_joint = bias[:, None] - 0.5 * distances
   highest = jnp.max(log_joint, axis=0)
   joint = jnp.exp(log_joint - highest)
   total = jnp.sum(joint, axis=0)
   share = joint * (sample_weight / total)
-  mass = jnp.sum(share, axis=-1)
-  scatter = None
-  if is_known:
-    sums = linalg.matmul(share, columns.T)
-  else:
-    sums = linalg.einsum("kn,kdn->kd", share, differences)
-    scatter = covariance_lib.scatter(
-      share, differences, covariance_type=covariance_type
-    )
-  return Statistics(mass, sums, scatter, highest + jnp.log(total))
+  return share, highest + jnp.log(total), differences
 
 
 def m_step(
@@ -244,7 +261,7 @@ def log_density(
   mixture: types.Mixture,
   *,
   covariance_type: str = "unit",
-  block_size: int = BLOCK_SIZE,
+  block_size: int | None = None,
 ) -> jax.Array:
   """Log density of the mixture at each point, `[N]`, without -d/2 log(2 pi).
 
@@ -255,7 +272,7 @@ def log_density(
     columns: `[d, N]`.
     mixture: the parameters.
     covariance_type: one of `gmm.COVARIANCE_TYPES`.
-    block_size: points at a time, static.
+    block_size: as in `e_step`.
   """
 
   def of_block(columns, _):
@@ -263,14 +280,15 @@ def log_density(
       columns, mixture, covariance_type=covariance_type
     )
     bias = gmm.log_weights(mixture) - 0.5 * log_det
-    return jax.nn.logsumexp(bias[:, None] - 0.5 * distances, axis=0)
+    return None, jax.nn.logsumexp(bias[:, None] - 0.5 * distances, axis=0)
 
-  blocks = map_blocks(
+  block_size = block_size or blocks.default_size(columns.shape[1])
+  if columns.shape[1] <= block_size:
+    return of_block(columns, None)[1]
+  _, values = blocks.map_over(
     of_block, columns, sample_weight=columns[0], block_size=block_size
   )
-  if blocks is None:
-    return of_block(columns, None)
-  return blocks.reshape(-1)[: columns.shape[1]]
+  return values
 
 
 def is_degenerate(

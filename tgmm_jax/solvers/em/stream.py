@@ -2,10 +2,9 @@
 
 There is one pass before the first iteration, and one after the last.
 
-The host reads a block, takes it into the frame and hands it to the device; the
-sums come back and are added up in float64; the device computes in the precision
-of the first block. While the device works on a block the host prepares the
-next.
+A block is read, taken into the frame and handed to the device; the sums come
+back and are added up in float64; the device computes in the precision of the
+first block. Each core has a block under way while the next ones are read.
 """
 
 import functools
@@ -25,7 +24,7 @@ from tgmm_jax.solvers.em import options as em_options
 from tgmm_jax.solvers.em import runs as em_runs
 from tgmm_jax.solvers.em import sharded
 from tgmm_jax.solvers.em import steps as em_steps
-from tgmm_jax.solvers.execution import programs
+from tgmm_jax.solvers.execution import cores, programs
 
 # What is done once.
 _UNIT_OF = programs.quick(problem_lib.unit_of)
@@ -46,7 +45,7 @@ def fit_stream(
   num_components: int,
   *,
   covariance_type: str = "unit",
-  block_size: int = 16_384,
+  block_size: int = 32_768,
   on_step: Callable[[int, float], None] = lambda num_iters, value: None,
   **options,
 ) -> types.SolverResult:
@@ -301,33 +300,60 @@ def _to_frame(points, weight, centre, scale):
   return jnp.asarray(columns, scale.dtype), jnp.asarray(weight, scale.dtype)
 
 
+class _Origin(NamedTuple):
+  """Where the frame begins, in two numbers of the device's precision, `[d]`."""
+
+  near: np.ndarray
+  rest: np.ndarray
+
+
+def _origin(centre, dtype):
+  near = centre.astype(dtype)
+  return _Origin(near, (centre - near).astype(dtype))
+
+
 def _pass(read, survey, scale, block_size, mixture, *, covariance_type):
   """Sums over all the points, and the mean log-likelihood in the frame."""
-  sums, pending, num_points = None, None, 0
   sums_of = _sums if survey.num_points <= _MOST_QUICK else _sums.optimized
-  for points, weight in read():
-    num_points += weight.size
-    missing = max(0, block_size - weight.size)
-    points = np.pad(points, ((0, missing), (0, 0)))
-    weight = np.pad(weight / survey.total, (0, missing))
+  dtype, origin = scale.dtype, survey.mean
+
+  def add_up(piece):
+    points, weight = piece
+    size, missing = weight.size, block_size - weight.size
+    centre = _origin(origin, dtype)
+    if points.dtype != dtype:
+      # Rounded after it is centred.
+      points = (points - origin).astype(dtype)
+      centre = jax.tree.map(np.zeros_like, centre)
+    weight = (weight / survey.total).astype(dtype)
+    if missing > 0:
+      points = np.pad(points, ((0, missing), (0, 0)))
+      weight = np.pad(weight, (0, missing))
     part = sums_of(
-      *_to_frame(points, weight, survey.mean, scale),
-      mixture,
-      covariance_type=covariance_type,
+      *(points, weight, centre, scale, mixture), covariance_type=covariance_type
     )
-    # Fetched one block late, so that the device works while the host reads.
-    sums, pending = _add(sums, pending), part
+    part = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), part)
+    return part, size
+
+  sums, num_points = None, 0
+  for part, size in cores.map_ahead(add_up, read()):
+    sums = part if sums is None else jax.tree.map(np.add, sums, part)
+    num_points += size
   if num_points != survey.num_points:
     raise ValueError(
       f"blocks gave {survey.num_points} points in the first pass and"
       f" {num_points} in a later one, takes a function that gives a new"
       " iterator over the same points"
     )
-  return _add(sums, pending)
+  return sums
 
 
 @programs.quick
-def _sums(columns, weight, mixture, *, covariance_type):
+def _sums(points, weight, origin, scale, mixture, *, covariance_type):
+  columns = ((points.T - origin.near[:, None]) - origin.rest[:, None]) / (
+    scale[:, None]
+  )
+  columns = jnp.where(weight > 0, columns, 0.0)
   statistics = em_steps.e_step(
     columns, mixture, sample_weight=weight, covariance_type=covariance_type
   )
@@ -341,13 +367,6 @@ def _as_statistics(sums, unused):
   """Sums back in the dtype of the device."""
   sums = jax.tree.map(lambda leaf: jnp.asarray(leaf, unused.dtype), sums)
   return sums._replace(log_density=unused)
-
-
-def _add(sums, part):
-  if part is None:
-    return sums
-  part = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), part)
-  return part if sums is None else jax.tree.map(np.add, sums, part)
 
 
 @programs.quick

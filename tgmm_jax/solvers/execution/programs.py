@@ -55,15 +55,21 @@ class Quick:
     self._function, self._records = function, records
     # The one that was used last is at the end.
     self._programs = collections.OrderedDict()
+    self._locks = collections.defaultdict(threading.Lock)
     self._most_programs, self._is_optimized = most_programs, is_optimized
 
   def __call__(self, *args: Any, **options: Any) -> Any:
     """Runs it; compiles it first where it must be."""
     key = _key_of(args, options)
-    is_new = key not in self._programs
-    found = self._program(key, args, options)(*args)
-    if is_new:
-      _give_back()
+    # Of several threads one compiles, the others wait.
+    with self._locks[key]:
+      is_new = key not in self._programs
+      program = self._program(key, args, options)
+      if is_new:
+        found = program(*args)
+    if not is_new:
+      return program(*args)
+    _give_back()
     return found
 
   @functools.cached_property
@@ -89,7 +95,11 @@ class Quick:
     has_64_bits = jax.config.jax_enable_x64
 
     def work():
-      with contextlib.suppress(Exception), jax.enable_x64(has_64_bits):
+      with (
+        contextlib.suppress(Exception),
+        jax.enable_x64(has_64_bits),
+        self._locks[key],
+      ):
         self._program(key, args, options).lower(*args).compile()
       _give_back()
 
@@ -107,8 +117,9 @@ class Quick:
       self._programs.move_to_end(key)
       return self._programs[key]
     while len(self._programs) >= self._most_programs:
-      _, oldest = self._programs.popitem(last=False)
-      oldest.clear_cache()
+      oldest, program = self._programs.popitem(last=False)
+      program.clear_cache()
+      self._locks.pop(oldest, None)
 
     # A function of its own for each, so that they can be given up one by one.
     @functools.wraps(self._function)

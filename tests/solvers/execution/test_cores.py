@@ -1,0 +1,59 @@
+"""Several calls at once: order, errors, precision, how far ahead."""
+
+import threading
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from tgmm_jax.solvers.execution import cores
+
+
+@pytest.fixture(params=[1, 3])
+def num_cores(request, monkeypatch):
+  monkeypatch.setattr(cores, "num_cores", lambda: request.param)
+  return request.param
+
+
+def test_results_come_in_the_order_of_the_items(num_cores):
+  assert list(cores.map_ahead(lambda item: item**2, range(20))) == [
+    item**2 for item in range(20)
+  ]
+  assert list(cores.map_ahead(lambda item: item, [])) == []
+
+
+def test_as_many_are_taken_ahead_as_there_are_cores(num_cores):
+  taken = []
+  found = cores.map_ahead(
+    lambda item: item, (taken.append(i) or i for i in range(9))
+  )
+  for item in found:
+    assert len(taken) <= item + 1 + num_cores
+  assert len(taken) == 9
+
+
+def test_calls_are_at_once(monkeypatch):
+  """Each waits for the other: one after the other they would wait for ever."""
+  monkeypatch.setattr(cores, "num_cores", lambda: 2)
+  both = threading.Barrier(2, timeout=30)
+  assert sorted(cores.map_ahead(lambda _: both.wait(), range(2))) == [0, 1]
+
+
+def test_an_error_comes_in_the_place_of_its_result(num_cores):
+  def invert(item):
+    return 1 // item
+
+  found = cores.map_ahead(invert, [1, 1, 0, 1])
+  assert [next(found), next(found)] == [1, 1]
+  with pytest.raises(ZeroDivisionError):
+    next(found)
+
+
+def test_precision_is_that_of_the_caller(num_cores):
+  def dtype_of(_):
+    return jnp.zeros(1).dtype.itemsize
+
+  for has_64_bits in (False, True):
+    with jax.enable_x64(has_64_bits):
+      found = set(cores.map_ahead(dtype_of, range(4)))
+    assert found == {8 if has_64_bits else 4}

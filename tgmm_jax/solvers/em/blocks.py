@@ -1,0 +1,64 @@
+"""Many points, block by block: what is worked on stays in the caches."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+# What fits the caches of a core with the K d differences of each point.
+_SIZE = 512
+
+
+def default_size(num_points: int) -> int:
+  """Points at a time: all, or what fits the caches of a core.
+
+  Args:
+    num_points: N.
+  """
+  return num_points if num_points <= most_at_once() else _SIZE
+
+
+def most_at_once() -> int:
+  """The most points that are not taken in blocks: few, or all of a device."""
+  return 4096 if jax.default_backend() == "cpu" else 2**17
+
+
+def map_over(
+  function: Callable[[jax.Array, jax.Array], tuple[Any, jax.Array]],
+  columns: jax.Array,
+  *,
+  sample_weight: jax.Array,
+  block_size: int,
+) -> tuple[Any, jax.Array]:
+  """A function of columns and weights, block by block.
+
+  Args:
+    function: of `[d, n]` and `[n]`, to anything and to numbers of the points,
+      `[n]`.
+    columns: `[d, N]`.
+    sample_weight: `[N]`; what the last block has in common with the one before
+      has weight 0 there.
+    block_size: n, static, at most N.
+
+  Returns:
+    The first results, with a leading axis of blocks, and the others as `[N]`.
+  """
+  num_points = columns.shape[1]
+  # A slice beyond the end begins so early that it is full: no copy is made.
+  last = num_points - block_size
+
+  def of_block(start):
+    first = jnp.minimum(start, last)
+    is_new = first + jnp.arange(block_size) >= start
+    weight = jax.lax.dynamic_slice_in_dim(sample_weight, first, block_size)
+    return function(
+      jax.lax.dynamic_slice_in_dim(columns, first, block_size, axis=1),
+      jnp.where(is_new, weight, 0.0),
+    )
+
+  starts = jnp.arange(0, num_points, block_size)
+  found, values = jax.lax.map(of_block, starts)
+  num_before = (starts.size - 1) * block_size
+  rest = values[-1, block_size - (num_points - num_before) :]
+  return found, jnp.concatenate([values[:-1].reshape(-1), rest])
