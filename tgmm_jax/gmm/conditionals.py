@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from tgmm_jax import linalg, types
-from tgmm_jax.gmm import densities
+from tgmm_jax.gmm import densities, padding
 
 # What rounding leaves of a variance that the given coordinates explain whole,
 # in roundings of the variance before.
@@ -98,7 +98,7 @@ def condition(
 
   It has the covariance type of the whole: one covariance for all stays one,
   and where coordinates are independent within components (all types but "full"
-  and "tied") only the weights change. Components of weight 0 keep it.
+  and "tied") only the weights change. Components of weight 0 stay padding.
 
   Args:
     mixture: of d coordinates.
@@ -107,7 +107,7 @@ def condition(
     covariance_type: one of `COVARIANCE_TYPES`.
   """
   linalg.warn_if_rounded(mixture.means, mixture.covariances)
-  mixture = jax.tree.map(jnp.asarray, mixture)
+  mixture = padding.harmless(mixture, covariance_type=covariance_type)
   given, rest = _divided(mixture, given)
   values = jnp.asarray(values, mixture.means.dtype)
   if values.shape != (len(given),):
@@ -126,6 +126,7 @@ def condition(
   # The weighted sum of such means is within the range of the dtype as well.
   most = 0.25 * jnp.finfo(shifts.dtype).max
   means = jnp.clip(rest_mixture.means + shifts, -most, most)
+  means = jnp.where(mixture.weights[:, None] > 0, means, 0.0)
   return types.Mixture(weights, means, covariances)
 
 
@@ -215,14 +216,17 @@ def _weights(mixture, differences, unit, given, *, covariance_type):
   squared, log_det = densities.distances(
     differences[:, :, None], part.covariances, covariance_type=covariance_type
   )
-  squared = squared[:, 0]
+  # The minimum keeps a product from being joined with the difference below
+  # without being rounded: the nearest would not be the nearest of itself.
+  squared = jnp.minimum(squared[:, 0], jnp.finfo(squared.dtype).max)
   is_present = mixture.weights > 0
   # From the nearest component; the unit's square may be out of range.
   least = jnp.min(jnp.where(is_present, squared, jnp.inf))
   square = jnp.minimum(unit**2, jnp.finfo(unit.dtype).max)
   further = square * (squared - jax.lax.stop_gradient(least))
   logits = densities.log_weights(mixture) - 0.5 * (log_det + further)
-  return jax.nn.softmax(jnp.where(is_present, logits, -jnp.inf))
+  logits = jnp.where(is_present, logits, -jnp.inf)
+  return jax.nn.softmax(logits)
 
 
 def _explained(covariances, given, rest):

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from tgmm_jax import linalg, types
-from tgmm_jax.gmm import densities
+from tgmm_jax.gmm import densities, padding
 
 
 class EntropyBounds(NamedTuple):
@@ -42,18 +42,16 @@ def entropy_bounds(
     alpha: of Chernoff's divergence, between 0 and 1; at 0.5, Bhattacharyya's,
       the bound is the highest where all covariances are the same.
   """
-  kind = densities.kind_of(covariance_type)
-  is_present = mixture.weights > 0
-  log_weights = densities.log_weights(mixture)
-  if kind.structure == "matrix":
-    spreads = _Matrices(mixture, is_present)
+  mixture = padding.harmless(mixture, covariance_type=covariance_type)
+  is_present, means = mixture.weights > 0, mixture.means
+  log_weights, dim = densities.log_weights(mixture), means.shape[-1]
+  if densities.kind_of(covariance_type).structure == "matrix":
+    spreads = _Matrices(mixture)
   else:
-    spreads = _Axes(
-      densities.standard_deviations(mixture, covariance_type=covariance_type),
-      is_present,
+    deviations = densities.standard_deviations(
+      mixture, covariance_type=covariance_type
     )
-  means = jnp.where(is_present[:, None], mixture.means, 0.0)
-  dim = means.shape[-1]
+    spreads = _Axes(deviations**2)
 
   def of_one(own):
     """`log sum_j w_j exp(-D(own, j))` for both divergences, `[2]`."""
@@ -77,8 +75,8 @@ def entropy_bounds(
 class _Axes:
   """Components whose covariances are diagonal."""
 
-  def __init__(self, deviations, is_present):
-    self._variances = jnp.where(is_present[:, None], deviations**2, 1.0)
+  def __init__(self, variances):
+    self._variances = variances
     self.log_det = jnp.sum(jnp.log(self._variances), axis=-1)
 
   def of_mean(self, own, differences, alpha):
@@ -98,11 +96,9 @@ class _Axes:
 class _Matrices:
   """Components whose covariances are matrices."""
 
-  def __init__(self, mixture, is_present):
-    identity = jnp.eye(mixture.means.shape[-1], dtype=mixture.means.dtype)
+  def __init__(self, mixture):
     shape = (*mixture.means.shape, mixture.means.shape[-1])
-    matrices = jnp.broadcast_to(mixture.covariances, shape)
-    self._matrices = jnp.where(is_present[:, None, None], matrices, identity)
+    self._matrices = jnp.broadcast_to(mixture.covariances, shape)
     self._factors = densities.inverse_factor(self._matrices)
     self.log_det = _log_det(self._factors)
 
