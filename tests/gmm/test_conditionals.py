@@ -91,7 +91,9 @@ def test_marginal_has_the_rows_and_columns_in_the_order_asked_for(
   )
 
 
-@pytest.mark.parametrize("covariance_type", ["diag", "full"])
+@pytest.mark.parametrize(
+  "covariance_type", ["full", pytest.param("diag", marks=pytest.mark.slow)]
+)
 @pytest.mark.usefixtures("x64")
 def test_conditional_density_mean_and_deviation_are_integrals(covariance_type):
   options = {"covariance_type": covariance_type}
@@ -248,7 +250,7 @@ def test_batches_by_vmap():
     for row in values
   ]
   batch = jax.vmap(
-    lambda row: gmm.condition(mixture, row, GIVEN, covariance_type="tied")
+    lambda row: condition(mixture, row, given=GIVEN, covariance_type="tied")
   )(values)
   for index, own in enumerate(one_by_one):
     np.testing.assert_allclose(batch.means[index], own.means, rtol=1e-5)
@@ -258,8 +260,11 @@ def test_columns_that_follow_from_the_given_keep_a_variance():
   # Twice the same column: nothing is left of the second.
   covariances = np.array([[[1.0, 1.0], [1.0, 1.0]]] * 2)
   mixture = types.Mixture(np.full(2, 0.5), np.zeros((2, 2)), covariances)
-  found = gmm.condition(
-    as_jax(mixture, "float32"), [0.5], 0, covariance_type="full"
+  found = condition(
+    as_jax(mixture, "float32"),
+    jnp.array([0.5]),
+    given=0,
+    covariance_type="full",
   )
   assert np.all(found.covariances > 0)
   assert np.all(found.covariances < 1e-5)

@@ -38,6 +38,7 @@ class OnlineState(NamedTuple):
     statistics: the sums that are remembered, about the means of `mixture`
       (with unit covariance about the centre of the frame); `log_density` is
       None.
+    remembered: `[]`, weight of the points that the sums are of.
     num_iters: `[]` int32, blocks taken.
   """
 
@@ -45,12 +46,8 @@ class OnlineState(NamedTuple):
   mixture: types.Mixture
   anchor: types.Mixture
   statistics: em_steps.Statistics
+  remembered: jax.Array
   num_iters: jax.Array
-
-  @property
-  def remembered(self) -> jax.Array:
-    """Weight of the points that the sums are of, `[]`."""
-    return self.statistics.mass.sum()
 
 
 def decay_of(num_points: float) -> float:
@@ -179,6 +176,7 @@ def _begin(points, mixture, sample_weight, options, *, covariance_type):
     mixture=start.mixture,
     anchor=start.anchor,
     statistics=_sums_of(start.mixture, mass, covariance_type=covariance_type),
+    remembered=jnp.sum(mass),
     num_iters=jnp.zeros((), jnp.int32),
   )
 
@@ -199,7 +197,7 @@ def _beside_its_own(points, mixture, sample_weight, *, covariance_type):
 
 def _sums_of(mixture, mass, *, covariance_type):
   """The sums of points that a mixture stands for."""
-  weights, means, covariances = mixture
+  _, means, covariances = mixture
   kind = gmm.kind_of(covariance_type)
   if kind.is_known:
     return em_steps.Statistics(mass, mass[:, None] * means, None, None)
@@ -240,6 +238,7 @@ def _absorb(state, points, sample_weight, log_decay, *, covariance_type):
     mixture=mixture,
     anchor=state.anchor,
     statistics=_about(statistics, shifts, covariance_type=covariance_type),
+    remembered=jnp.sum(statistics.mass),
     num_iters=state.num_iters + 1,
   )
   for leaf in jax.tree.leaves((mixture, moved.statistics)):
