@@ -170,3 +170,7 @@ def test_a_degenerate_mixture_is_warned_of():
     far.partial_fit(X)
   assert caught[0].filename == __file__
   assert far.status_ == types.Status.DEGENERATE
+  with warnings.catch_warnings():
+    warnings.simplefilter("error")
+    far.partial_fit(X)  # told already
+  assert far.status_ == types.Status.DEGENERATE

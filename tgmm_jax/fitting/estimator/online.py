@@ -90,10 +90,12 @@ class PartialFit:
         f" squares are within the range of {X.dtype}, as those of their"
         " differences"
       )
+    was_degenerate = has_state and self.status_ == types.Status.DEGENERATE
     self._keep(result, result.log_likelihood)
     self.remembered_ = float(state.remembered)
     self._kept_sums = _Kept(state, self._mixture(), options)
-    if result.status == types.Status.DEGENERATE:
+    # Once, and not at every block of a stream.
+    if self.status_ == types.Status.DEGENERATE and not was_degenerate:
       self._warn()
 
   def _begin(self, X, sample_weight, is_first):
