@@ -3,7 +3,12 @@
 import numpy as np
 from sklearn.utils import validation
 
+from tgmm_jax.fitting import fitted
 from tgmm_jax.solvers import checks
+
+# Numbers of rows are rounded up to a multiple of this, and of an eighth to a
+# quarter of themselves where that is more.
+_NUM_ROWS = 32
 
 # scikit-learn's checks of an estimator look for these words, by what X is.
 _RESHAPE = "Reshape your data: X[:, None] for one column, X[None] for one point"
@@ -65,3 +70,52 @@ def check_sample_weight(sample_weight, X: np.ndarray) -> np.ndarray:
     )
   checks.problem(X, found)
   return found
+
+
+def check_fitted(estimator) -> None:
+  """Refuses an estimator without a mixture, in scikit-learn's words."""
+  validation.check_is_fitted(estimator, "weights_")
+
+
+def check_given(
+  estimator, X_given, given
+) -> tuple[np.ndarray, tuple[int, ...]]:
+  """Some of the coordinates of points, and which they are.
+
+  Args:
+    estimator: that is fitted.
+    X_given: `[N, g]`, finite, as in `check_points`; a frame is read by name
+      where the estimator knows names.
+    given: g indices, or names where the estimator knows them.
+
+  Returns:
+    float32 or else float64, and the indices.
+  """
+  check_fitted(estimator)
+  columns = getattr(estimator, "feature_names_in_", None)
+  index = fitted.derived.indices_of(given, estimator.n_features_in_, columns)
+  if columns is not None and hasattr(X_given, "iloc"):
+    names = [columns[own] for own in index]
+    missing = [own for own in names if own not in X_given.columns]
+    if missing:
+      raise ValueError(
+        f"X_given has no column {missing[0]!r}, takes {', '.join(names)}"
+      )
+    X_given = X_given[names]
+  found = np.asarray(checks.numbers_of("X_given", X_given, ("N", "g")))
+  checks.shape("X_given", found, ("N", "g"), given=X_given)
+  if found.shape[1] != len(index):
+    raise ValueError(
+      f"X_given has {found.shape[1]} columns, takes {len(index)} as given"
+    )
+  found = found.astype(np.result_type(found, np.float32), copy=False)
+  if not np.all(np.isfinite(found)):
+    raise ValueError("X_given contains NaN or inf, takes finite numbers")
+  return found, index
+
+
+def padded(rows: np.ndarray) -> np.ndarray:
+  """Rows of 0 below, so that data of about the same size compiles once."""
+  step = max(_NUM_ROWS, 2 ** (len(rows).bit_length() - 3))
+  padding = -len(rows) % step
+  return np.pad(rows, [(0, padding)] + [(0, 0)] * (rows.ndim - 1))

@@ -13,16 +13,15 @@ from sklearn.utils import validation
 
 from tgmm_jax import gmm, types
 from tgmm_jax.fitting import fitted
-from tgmm_jax.fitting.estimator import door, start
+from tgmm_jax.fitting.estimator import derived, door, online, start
 from tgmm_jax.solvers import checks, combine, em, selection
 
-# Numbers of rows are rounded up to a multiple of this, and of an eighth to a
-# quarter of themselves where that is more.
-_NUM_ROWS = 32
 _LOGGER = logging.getLogger(__name__)
 
 
-class GaussianMixture(base.DensityMixin, base.BaseEstimator):
+class GaussianMixture(
+  derived.Derived, online.PartialFit, base.DensityMixin, base.BaseEstimator
+):
   """A Gaussian mixture fitted by EM, as `sklearn.mixture.GaussianMixture`.
 
   From the same weights, means and precisions it takes the same steps as
@@ -62,6 +61,8 @@ class GaussianMixture(base.DensityMixin, base.BaseEstimator):
     random_state: an int, a NumPy generator or `RandomState`, which moves on,
       or None for a fresh draw.
     warm_start: a further `fit` begins where the last one ended.
+    decay: of `partial_fit`: what a point counts for when one more has come;
+      about `1 / (1 - decay)` points are remembered, with 1 all of them.
     verbose: 0 is silent.
     verbose_interval: not used.
 
@@ -78,6 +79,8 @@ class GaussianMixture(base.DensityMixin, base.BaseEstimator):
     n_iter_: steps taken from the start that is kept.
     lower_bound_: mean log-likelihood before the last step; -inf without steps.
     n_features_in_: d.
+    remembered_: weight of the points that the parameters rest on: of `fit` all
+      that it was given, of `partial_fit` what has not been forgotten.
 
   Raises:
     ValueError: from `fit` for parameters and data that cannot be; one line
@@ -100,6 +103,7 @@ class GaussianMixture(base.DensityMixin, base.BaseEstimator):
     precisions_init=None,
     random_state=None,
     warm_start=False,
+    decay=1.0,
     verbose=0,
     verbose_interval=10,
   ):
@@ -116,6 +120,7 @@ class GaussianMixture(base.DensityMixin, base.BaseEstimator):
     self.precisions_init = precisions_init
     self.random_state = random_state
     self.warm_start = warm_start
+    self.decay = decay
     self.verbose = verbose
     self.verbose_interval = verbose_interval
 
@@ -196,6 +201,7 @@ class GaussianMixture(base.DensityMixin, base.BaseEstimator):
     X = door.check_points(self, X, ensure_min_samples=2)
     sample_weight = door.check_sample_weight(sample_weight, X)
     self._check_parameters(len(X))
+    total = float(np.sum(sample_weight, dtype=np.float64))
     given = start.given(
       self.weights_init,
       self.means_init,
@@ -222,6 +228,7 @@ class GaussianMixture(base.DensityMixin, base.BaseEstimator):
         " differences"
       )
     self._keep(result, before)
+    self.remembered_ = total
     if self.max_iter > 0 and not self.converged_:
       self._warn()
 
@@ -244,6 +251,9 @@ class GaussianMixture(base.DensityMixin, base.BaseEstimator):
     checks.integer("verbose_interval", self.verbose_interval, lowest=1)
     if not isinstance(self.warm_start, bool | np.bool_):
       raise ValueError(f"warm_start is {self.warm_start!r}, takes a bool")
+    checks.number("decay", self.decay, lowest=0.0)
+    if not 0.0 < self.decay <= 1.0:
+      raise ValueError(f"decay is {self.decay!r}, takes a number in (0, 1]")
 
   def _run(self, keys, X, sample_weight, given):
     """The fits from all starts, in one batch."""
@@ -352,9 +362,4 @@ _SAMPLE = jax.jit(
 )
 _CRITERIA = jax.jit(selection.criteria, static_argnames="covariance_type")
 
-
-def _padded(rows):
-  """Rows of 0 below, so that data of about the same size compiles once."""
-  step = max(_NUM_ROWS, 2 ** (len(rows).bit_length() - 3))
-  padding = -len(rows) % step
-  return np.pad(rows, [(0, padding)] + [(0, 0)] * (rows.ndim - 1))
+_padded = door.padded

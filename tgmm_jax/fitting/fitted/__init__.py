@@ -2,11 +2,21 @@
 
 `record` is the fit itself; its methods look at new points through `door` and in
 `posterior`, draw in `sampling`, and are written by `shown` and `as_sklearn`.
+`derived` has what the mixture says without new points, or of a part of them.
 """
 
+from tgmm_jax.fitting.fitted import derived
 from tgmm_jax.fitting.fitted.door import columns_of
 from tgmm_jax.fitting.fitted.loading import load, load_fit
 from tgmm_jax.fitting.fitted.posterior import of_batch, of_fit
 from tgmm_jax.fitting.fitted.record import Fit
 
-__all__ = ["Fit", "columns_of", "load", "load_fit", "of_batch", "of_fit"]
+__all__ = [
+  "Fit",
+  "columns_of",
+  "derived",
+  "load",
+  "load_fit",
+  "of_batch",
+  "of_fit",
+]

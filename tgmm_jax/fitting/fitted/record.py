@@ -11,7 +11,7 @@ import numpy as np
 
 from tgmm_jax import gmm, types
 from tgmm_jax.fitting import saved
-from tgmm_jax.fitting.fitted import door, posterior, sampling, shown
+from tgmm_jax.fitting.fitted import derived, door, posterior, sampling, shown
 from tgmm_jax.solvers import checks
 
 
@@ -128,6 +128,61 @@ class Fit:
     """
     values = self.score_samples(points, sample_weight=sample_weight)
     return posterior.weighted_mean(values, sample_weight=sample_weight)
+
+  def predict_conditional(
+    self, points: Any, given: Any, *, return_std: bool = False
+  ) -> Any:
+    """Regression by the fit of one problem: mean of the other coordinates.
+
+    Args:
+      points: `[N, g]`, the coordinates that are known, or a table that has
+        them.
+      given: which these are: g indices, or names where the fit has columns.
+      return_std: whether to return the standard deviation as well.
+
+    Returns:
+      `[N, d - g]`, or two of them; the others in their order.
+    """
+    self._require(False, "predicts coordinates")
+    self._require_valid("predict by")
+    dim, columns = self.mixture.means.shape[-1], self.columns
+    given = derived.indices_of(given, dim, columns)
+    points, _ = door.arrays(
+      points,
+      sample_weight=None,
+      status=self.status,
+      dim=len(given),
+      columns=None if columns is None else tuple(columns[i] for i in given),
+    )
+    mixture = jax.tree.map(np.asarray, self.mixture)
+    found = derived.regress(
+      np.asarray(points), mixture, given, covariance_type=self.covariance_type
+    )
+    return tuple(found) if return_std else found.mean
+
+  def merge(self, points: Any, *, sample_weight: Any = None) -> gmm.Merging:
+    """Clusters that are unions of components, see `gmm.merge`; of one problem.
+
+    Args:
+      points: `[N, d]`, those of the fit or others: their probabilities tell
+        which components overlap.
+      sample_weight: `[N]`, some of it above 0; or None for ones.
+    """
+    self._require(False, "is merged")
+    self._require_valid("merge")
+    return derived.merge(
+      self.predict_proba(points, sample_weight=sample_weight),
+      np.asarray(self.mixture.weights),
+      sample_weight=sample_weight,
+    )
+
+  def entropy_bounds(self) -> gmm.EntropyBounds:
+    """Bounds of the mixture's entropy in nats; of one problem."""
+    self._require(False, "has an entropy")
+    self._require_valid("measure")
+    return derived.entropy_bounds(
+      self.mixture, covariance_type=self.covariance_type
+    )
 
   def sample(
     self, key: jax.Array | int, num_points: int

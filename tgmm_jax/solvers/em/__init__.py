@@ -4,7 +4,8 @@
 `fit_trials` from many of which most are given up early; `fit_batch` fits many
 problems and nobody waits for the slowest; `fit_sharded` one very large problem
 over a mesh of devices, `fit_stream` one that never fits in memory; `unroll`
-takes a fixed number of steps that gradients pass through.
+takes a fixed number of steps that gradients pass through. `absorb` takes a
+block of new points and a state.
 What all of them may be told is `Options`.
 
 `make_plan`, `set_up`, `begin` and `conclude` are the parts that they are made
@@ -13,6 +14,12 @@ of, for solvers that take other steps.
 
 from tgmm_jax.solvers.em.batches import fit_batch, keys_of, run_batch
 from tgmm_jax.solvers.em.fits import Ended, fit, fit_each, start, unroll
+from tgmm_jax.solvers.em.online import (
+  OnlineState,
+  absorb,
+  begin_online,
+  decay_of,
+)
 from tgmm_jax.solvers.em.options import Limits, Options, make_plan
 from tgmm_jax.solvers.em.runs import begin, conclude
 from tgmm_jax.solvers.em.sharded import fit_sharded
@@ -32,12 +39,16 @@ __all__ = [
   "Ended",
   "Inputs",
   "Limits",
+  "OnlineState",
   "Options",
   "Start",
   "Statistics",
   "Tried",
+  "absorb",
   "begin",
+  "begin_online",
   "conclude",
+  "decay_of",
   "e_step",
   "fit",
   "fit_batch",

@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from tgmm_jax import gmm, types
+from tgmm_jax.gmm import densities
 
 # As many as d: shapes alone cannot tell diag from tied.
 K = DIM = 3
@@ -263,7 +264,7 @@ def test_every_type_has_its_matrices(covariance_type):
 def test_many_points_are_taken_in_blocks(
   covariance_type, num_points, monkeypatch
 ):
-  monkeypatch.setattr(gmm, "_BLOCK_SIZE", 1)
+  monkeypatch.setattr(densities, "_BLOCK_SIZE", 1)
   # So near that no density of SciPy's underflows.
   points, mixture = 0.3 * points_of(num_points), mixture_of(covariance_type)
   joint = scipy_joint(points, mixture, covariance_type)
@@ -298,7 +299,7 @@ def test_gradients_and_vmap_go_through_blocks(monkeypatch):
     return gradient(jnp.asarray(mixture.means), points)
 
   whole = of_both()
-  monkeypatch.setattr(gmm, "_BLOCK_SIZE", 1)
+  monkeypatch.setattr(densities, "_BLOCK_SIZE", 1)
   for found, expected in zip(of_both(), whole, strict=True):
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
 

@@ -1,4 +1,4 @@
-"""What a Gaussian mixture is: covariance types, densities, sampling.
+"""Covariance types, densities, sampling.
 
 All functions take one problem, `points [N, d]`, and vmap. `covariance_type`
 says how `mixture.covariances` is to be read; shapes alone cannot tell diag
