@@ -13,16 +13,16 @@ from tgmm_jax.gmm.conditionals import (
   moments,
   regress,
 )
-from tgmm_jax.gmm.densities import (
+from tgmm_jax.gmm.covariance_types import (
   COVARIANCE_TYPES,
   CovarianceType,
-  component_energies,
-  component_log_density,
   covariance_matrices,
-  distances,
-  in_blocks,
-  inverse_factor,
   kind_of,
+  standard_deviations,
+)
+from tgmm_jax.gmm.densities import (
+  component_log_density,
+  in_blocks,
   log_density,
   log_joint,
   log_likelihood,
@@ -31,7 +31,14 @@ from tgmm_jax.gmm.densities import (
   responsibilities,
   rows_of_block,
   sample,
-  standard_deviations,
+)
+from tgmm_jax.gmm.distances import (
+  Metric,
+  component_energies,
+  inverse_factor,
+  metric,
+  roundings,
+  squared_distances,
 )
 from tgmm_jax.gmm.entropy import EntropyBounds, entropy_bounds
 from tgmm_jax.gmm.merging import Merging, joined, merge
@@ -41,12 +48,12 @@ __all__ = [
   "CovarianceType",
   "EntropyBounds",
   "Merging",
+  "Metric",
   "Moments",
   "component_energies",
   "component_log_density",
   "condition",
   "covariance_matrices",
-  "distances",
   "entropy_bounds",
   "in_blocks",
   "index_of",
@@ -59,11 +66,14 @@ __all__ = [
   "log_weights",
   "marginal",
   "merge",
+  "metric",
   "moments",
   "predict",
   "regress",
   "responsibilities",
+  "roundings",
   "rows_of_block",
   "sample",
+  "squared_distances",
   "standard_deviations",
 ]

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from tgmm_jax import linalg, types
-from tgmm_jax.gmm import densities, padding
+from tgmm_jax.gmm import covariance_types, densities, distances, padding
 
 # What rounding leaves of a variance that the given coordinates explain whole,
 # in roundings of the variance before.
@@ -75,7 +75,7 @@ def marginal(
     keep: r indices, static; their order is that of the result.
     covariance_type: one of `COVARIANCE_TYPES`.
   """
-  kind = densities.kind_of(covariance_type)
+  kind = covariance_types.kind_of(covariance_type)
   keep = jnp.array(index_of("keep", keep, mixture.means.shape[-1]))
   covariances = mixture.covariances
   match kind.structure:
@@ -119,7 +119,7 @@ def condition(
   weights = _weights(
     mixture, differences, unit, given, covariance_type=covariance_type
   )
-  if densities.kind_of(covariance_type).structure != "matrix":
+  if covariance_types.kind_of(covariance_type).structure != "matrix":
     return rest_mixture._replace(weights=weights)
   slopes, covariances = _explained(mixture.covariances, given, rest)
   shifts = linalg.einsum("...gr,...g->...r", slopes, differences) * unit
@@ -140,7 +140,7 @@ def moments(
     covariance_type: one of `COVARIANCE_TYPES`.
   """
   weights = mixture.weights[:, None]
-  deviations = densities.standard_deviations(
+  deviations = covariance_types.standard_deviations(
     mixture, covariance_type=covariance_type
   )
   mean = jnp.sum(weights * mixture.means, axis=0)
@@ -213,8 +213,9 @@ def _scaled(differences):
 def _weights(mixture, differences, unit, given, *, covariance_type):
   """Probabilities of the components given the differences times the unit."""
   part = marginal(mixture, given, covariance_type=covariance_type)
-  squared, log_det = densities.distances(
-    differences[:, :, None], part.covariances, covariance_type=covariance_type
+  measured = distances.metric(part, covariance_type=covariance_type)
+  squared = distances.squared_distances(
+    differences[:, :, None], measured, covariance_type=covariance_type
   )
   # The minimum keeps a product from being joined with the difference below
   # without being rounded: the nearest would not be the nearest of itself.
@@ -224,7 +225,7 @@ def _weights(mixture, differences, unit, given, *, covariance_type):
   least = jnp.min(jnp.where(is_present, squared, jnp.inf))
   square = jnp.minimum(unit**2, jnp.finfo(unit.dtype).max)
   further = square * (squared - jax.lax.stop_gradient(least))
-  logits = densities.log_weights(mixture) - 0.5 * (log_det + further)
+  logits = densities.log_weights(mixture) - 0.5 * (measured.log_det + further)
   logits = jnp.where(is_present, logits, -jnp.inf)
   return jax.nn.softmax(logits)
 
@@ -232,7 +233,7 @@ def _weights(mixture, differences, unit, given, *, covariance_type):
 def _explained(covariances, given, rest):
   """Slopes `[..., g, r]` on what is given, and covariances of what is left."""
   given, rest = jnp.array(given), jnp.array(rest)
-  factors = densities.inverse_factor(_part(covariances, given, given))
+  factors = distances.inverse_factor(_part(covariances, given, given))
   loadings = linalg.matmul(factors, _part(covariances, given, rest))
   slopes = linalg.matmul(jnp.swapaxes(factors, -1, -2), loadings)
   before = _part(covariances, rest, rest)

@@ -1,214 +1,22 @@
-"""Covariance types, densities, sampling.
+"""Densities of points, labels, sampling.
 
-All functions take one problem, `points [N, d]`, and vmap. `covariance_type`
-says how `mixture.covariances` is to be read; shapes alone cannot tell diag
-from tied when K = d. `COVARIANCE_TYPES` is the table of what each type has.
-
-Densities of many points are taken a block at a time: points and answer are all
-that grows with N.
+All functions take one problem, `points [N, d]`, and vmap. Densities of many
+points are taken a block at a time: points and answer are all that grows with N.
 """
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from tgmm_jax import linalg, types
+from tgmm_jax.gmm import covariance_types, distances
 
 # Numbers in the differences of a block's points from the means, 8 MB in float64
 # (XLA holds a few such arrays), and the rows that a block has at least.
 _BLOCK_SIZE, _LEAST_ROWS = 2**20, 128
-
-# Errors of a covariance, in units of the dtype's resolution.
-_NUM_ROUNDINGS = 10.0
-
-
-class CovarianceType(NamedTuple):
-  """What the covariances of a type are made of.
-
-  Attributes:
-    structure: of one covariance: "identity" (known), "ball" (one variance),
-      "axes" (a variance along each coordinate) or "matrix".
-    is_per_component: whether each component has its own.
-    frame: the changes of coordinates that leave such a mixture one:
-      "isometry", "similarity" (and one unit of length), "axes" (a unit for
-      each coordinate, their order and signs) or "linear" (any map).
-  """
-
-  structure: str
-  is_per_component: bool
-  frame: str
-
-  @property
-  def is_known(self) -> bool:
-    """Whether there is nothing to estimate, and `covariances` is None."""
-    return self.structure == "identity"
-
-  def shape(self, num_components: int, dim: int) -> tuple[int, ...]:
-    """Shape of `Mixture.covariances`; () for the known identity."""
-    leading = (num_components,) if self.is_per_component else ()
-    trailing = {"axes": (dim,), "matrix": (dim, dim)}
-    return leading + trailing.get(self.structure, ())
-
-  def num_parameters(
-    self, num_components: jax.Array | int, dim: int
-  ) -> jax.Array | int:
-    """Free numbers in the covariances; K may be traced."""
-    one = {"identity": 0, "ball": 1, "axes": dim}
-    one = one.get(self.structure, dim * (dim + 1) // 2)
-    return one * num_components if self.is_per_component else one
-
-
-COVARIANCE_TYPES: dict[str, CovarianceType] = {
-  "unit": CovarianceType("identity", False, "isometry"),
-  "tied_spherical": CovarianceType("ball", False, "similarity"),
-  "spherical": CovarianceType("ball", True, "similarity"),
-  "diag": CovarianceType("axes", True, "axes"),
-  "tied": CovarianceType("matrix", False, "linear"),
-  "full": CovarianceType("matrix", True, "linear"),
-}
-
-
-def kind_of(covariance_type: str) -> CovarianceType:
-  """The row of `COVARIANCE_TYPES` of a name.
-
-  Raises:
-    ValueError: there is no such type.
-  """
-  if covariance_type not in COVARIANCE_TYPES:
-    raise ValueError(
-      f"covariance_type is {covariance_type!r}, takes {tuple(COVARIANCE_TYPES)}"
-    )
-  return COVARIANCE_TYPES[covariance_type]
-
-
-def standard_deviations(
-  mixture: types.Mixture, *, covariance_type: str = "unit"
-) -> jax.Array:
-  """Of each component along each coordinate, `[K, d]`.
-
-  Args:
-    mixture: its covariances are used.
-    covariance_type: one of `COVARIANCE_TYPES`.
-  """
-  return jnp.sqrt(_variances(mixture, covariance_type))
-
-
-def _variances(mixture, covariance_type):
-  """Of each component along each coordinate, `[K, d]`."""
-  variances, kind = mixture.covariances, kind_of(covariance_type)
-  match kind.structure:
-    case "identity":
-      return jnp.ones_like(mixture.means)
-    case "ball" if kind.is_per_component:
-      variances = variances[:, None]
-    case "matrix":
-      variances = jnp.diagonal(variances, axis1=-2, axis2=-1)
-  return jnp.broadcast_to(variances, mixture.means.shape)
-
-
-def covariance_matrices(
-  mixture: types.Mixture, *, covariance_type: str = "unit"
-) -> jax.Array:
-  """The covariance of each component as a matrix, `[K, d, d]`.
-
-  Args:
-    mixture: its covariances are used.
-    covariance_type: one of `COVARIANCE_TYPES`.
-  """
-  num_components, dim = mixture.means.shape
-  if kind_of(covariance_type).structure == "matrix":
-    matrices = mixture.covariances
-  else:
-    matrices = _variances(mixture, covariance_type)[..., None] * jnp.eye(dim)
-  return jnp.broadcast_to(matrices, (num_components, dim, dim))
-
-
-class Metric(NamedTuple):
-  """How distances from the components are measured: done once for all points.
-
-  Attributes:
-    whitening: makes differences those of unit covariance: of a "matrix" the
-      inverse of its Cholesky factor, of "axes" and "ball" one over the
-      variances; `[K, d, d]`, `[K, d, 1]` or `[K, 1, 1]`, K = 1 where all
-      components have one; None for the identity.
-    log_det: of the covariances, `[K]`, or `[]` where all have one.
-  """
-
-  whitening: jax.Array | None
-  log_det: jax.Array
-
-
-def metric(mixture: types.Mixture, *, covariance_type: str) -> Metric:
-  """The metric of a mixture.
-
-  Args:
-    mixture: its covariances are used.
-    covariance_type: one of `COVARIANCE_TYPES`.
-  """
-  covariances, dim = mixture.covariances, mixture.means.shape[-1]
-  match kind_of(covariance_type).structure:
-    case "identity":
-      return Metric(None, jnp.zeros((), mixture.means.dtype))
-    case "ball":
-      precision = jnp.reshape(1.0 / covariances, (-1, 1, 1))
-      return Metric(precision, dim * jnp.log(covariances))
-    case "axes":
-      log_det = jnp.sum(jnp.log(covariances), axis=-1)
-      return Metric((1.0 / covariances)[:, :, None], log_det)
-  factors = inverse_factor(covariances)
-  log_diagonal = jnp.log(jnp.diagonal(factors, axis1=-2, axis2=-1))
-  log_det = -2.0 * jnp.sum(log_diagonal, axis=-1)
-  return Metric(jnp.reshape(factors, (-1, dim, dim)), log_det)
-
-
-def squared_distances(
-  differences: jax.Array, measured: Metric, *, covariance_type: str
-) -> jax.Array:
-  """Squared Mahalanobis distances, `[K, N]`.
-
-  N is the last axis, as everywhere inside EM: under `vmap` that costs little
-  more than the arithmetic.
-
-  Args:
-    differences: `[K, d, N]`, points less means.
-    measured: from `metric`.
-    covariance_type: one of `COVARIANCE_TYPES`.
-  """
-  whitening = measured.whitening
-  match kind_of(covariance_type).structure:
-    case "identity":
-      return jnp.sum(differences**2, axis=1)
-    case "ball":
-      return jnp.sum(differences**2, axis=1) * whitening[:, 0]
-    case "axes":
-      return jnp.sum(differences**2 * whitening, axis=1)
-  # Broadcast where tied: under vmap, XLA on CPU first copies what a product
-  # contracts or keeps over two axes (8.7 against 5.0 us for K = 4, d = 8).
-  whitening = jnp.broadcast_to(
-    whitening, (len(differences), *whitening.shape[1:])
-  )
-  return jnp.sum(linalg.matmul(whitening, differences) ** 2, axis=1)
-
-
-def inverse_factor(covariances: jax.Array) -> jax.Array:
-  """The inverse of the Cholesky factor, `[..., d, d]`.
-
-  There is always one: what a coordinate varies, those before it given, is at
-  least some roundings of its own variance, and of less nothing is known.
-  """
-  covariances = jnp.asarray(covariances)
-  variances = jnp.diagonal(covariances, axis1=-2, axis2=-1)
-  return linalg.inverse_cholesky(
-    covariances, floor=roundings(covariances.dtype) * variances
-  )
-
-
-def roundings(dtype: jnp.dtype) -> float:
-  """The share of a variance that rounding may add or take away."""
-  return _NUM_ROUNDINGS * float(jnp.finfo(dtype).eps)
 
 
 def log_weights(mixture: types.Mixture) -> jax.Array:
@@ -217,28 +25,6 @@ def log_weights(mixture: types.Mixture) -> jax.Array:
   return jnp.where(
     is_present, jnp.log(jnp.where(is_present, mixture.weights, 1.0)), -jnp.inf
   )
-
-
-def component_energies(
-  columns: jax.Array, mixture: types.Mixture, *, covariance_type: str = "unit"
-) -> tuple[jax.Array, jax.Array]:
-  """Squared distances of points `[d, N]`, and log determinants.
-
-  Args:
-    columns: `[d, N]`.
-    mixture: its means and covariances are used.
-    covariance_type: one of `COVARIANCE_TYPES`.
-
-  Returns:
-    Distances `[K, N]` and log determinants, `[K]` or `[]` where all components
-    have one covariance.
-  """
-  measured = metric(mixture, covariance_type=covariance_type)
-  differences = columns[None] - mixture.means[:, :, None]
-  squared = squared_distances(
-    differences, measured, covariance_type=covariance_type
-  )
-  return squared, measured.log_det
 
 
 def component_log_density(
@@ -254,7 +40,7 @@ def component_log_density(
   Returns:
     `[N, K]`.
   """
-  squared, log_det = component_energies(
+  squared, log_det = distances.component_energies(
     points.T, mixture, covariance_type=covariance_type
   )
   constant = points.shape[-1] * math.log(2.0 * math.pi)
@@ -412,7 +198,10 @@ def sample(
   # A flat draw compiles three times faster than a shaped one.
   noise = jax.random.normal(noise_key, (num_points * dim,), mixture.means.dtype)
   noise = noise.reshape(num_points, dim)
-  covariances, kind = mixture.covariances, kind_of(covariance_type)
+  covariances, kind = (
+    mixture.covariances,
+    covariance_types.kind_of(covariance_type),
+  )
   match kind.structure:
     case "ball" if kind.is_per_component:
       noise = noise * jnp.sqrt(covariances)[labels][:, None]

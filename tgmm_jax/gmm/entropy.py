@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from tgmm_jax import linalg, types
-from tgmm_jax.gmm import densities, padding
+from tgmm_jax.gmm import covariance_types, densities, distances, padding
 
 
 class EntropyBounds(NamedTuple):
@@ -45,10 +45,10 @@ def entropy_bounds(
   mixture = padding.harmless(mixture, covariance_type=covariance_type)
   is_present, means = mixture.weights > 0, mixture.means
   log_weights, dim = densities.log_weights(mixture), means.shape[-1]
-  if densities.kind_of(covariance_type).structure == "matrix":
+  if covariance_types.kind_of(covariance_type).structure == "matrix":
     spreads = _Matrices(mixture)
   else:
-    deviations = densities.standard_deviations(
+    deviations = covariance_types.standard_deviations(
       mixture, covariance_type=covariance_type
     )
     spreads = _Axes(deviations**2)
@@ -99,13 +99,13 @@ class _Matrices:
   def __init__(self, mixture):
     shape = (*mixture.means.shape, mixture.means.shape[-1])
     self._matrices = jnp.broadcast_to(mixture.covariances, shape)
-    self._factors = densities.inverse_factor(self._matrices)
+    self._factors = distances.inverse_factor(self._matrices)
     self.log_det = _log_det(self._factors)
 
   def of_mean(self, own, differences, alpha):
     """As of `_Axes`."""
     mixed = (1.0 - alpha) * self._matrices[own] + alpha * self._matrices
-    factors = densities.inverse_factor(mixed)
+    factors = distances.inverse_factor(mixed)
     squared = _squared(factors, differences)
     return squared, _log_det(factors) - _between(self.log_det, own, alpha)
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from tgmm_jax import types
-from tgmm_jax.gmm import densities
+from tgmm_jax.gmm import covariance_types
 
 
 def harmless(mixture: types.Mixture, *, covariance_type: str) -> types.Mixture:
@@ -19,7 +19,7 @@ def harmless(mixture: types.Mixture, *, covariance_type: str) -> types.Mixture:
   """
   weights, means, covariances = jax.tree.map(jnp.asarray, mixture)
   is_present = weights > 0
-  kind = densities.kind_of(covariance_type)
+  kind = covariance_types.kind_of(covariance_type)
   if kind.is_per_component:
     one = 1.0
     if kind.structure == "matrix":
