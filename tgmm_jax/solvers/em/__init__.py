@@ -7,12 +7,16 @@ over a mesh of devices, `fit_stream` one that never fits in memory; `unroll`
 takes a fixed number of steps that gradients pass through.
 What all of them may be told is `Options`.
 
+`bootstrap` and `information` say how sure a fit is.
+
 `make_plan`, `set_up`, `begin` and `conclude` are the parts that they are made
 of, for solvers that take other steps.
 """
 
 from tgmm_jax.solvers.em.batches import fit_batch, keys_of, run_batch
+from tgmm_jax.solvers.em.bootstrap import bootstrap
 from tgmm_jax.solvers.em.fits import Ended, fit, fit_each, start, unroll
+from tgmm_jax.solvers.em.information import information
 from tgmm_jax.solvers.em.options import Limits, Options, make_plan
 from tgmm_jax.solvers.em.runs import begin, conclude
 from tgmm_jax.solvers.em.sharded import fit_sharded
@@ -27,6 +31,7 @@ from tgmm_jax.solvers.em.steps import (
 )
 from tgmm_jax.solvers.em.stream import fit_stream
 from tgmm_jax.solvers.em.trials import Tried, fit_trials, run_trials
+from tgmm_jax.solvers.em.uncertainty import Uncertainty
 
 __all__ = [
   "Ended",
@@ -36,7 +41,9 @@ __all__ = [
   "Start",
   "Statistics",
   "Tried",
+  "Uncertainty",
   "begin",
+  "bootstrap",
   "conclude",
   "e_step",
   "fit",
@@ -45,6 +52,7 @@ __all__ = [
   "fit_sharded",
   "fit_stream",
   "fit_trials",
+  "information",
   "is_degenerate",
   "keys_of",
   "log_density",
