@@ -14,10 +14,10 @@ of, for solvers that take other steps.
 """
 
 from tgmm_jax.solvers.em.batches import fit_batch, keys_of, run_batch
-from tgmm_jax.solvers.em.bootstrap import bootstrap
+from tgmm_jax.solvers.em.curvature import information
 from tgmm_jax.solvers.em.fits import Ended, fit, fit_each, start, unroll
-from tgmm_jax.solvers.em.information import information
 from tgmm_jax.solvers.em.options import Limits, Options, make_plan
+from tgmm_jax.solvers.em.replicates import bootstrap
 from tgmm_jax.solvers.em.runs import begin, conclude
 from tgmm_jax.solvers.em.sharded import fit_sharded
 from tgmm_jax.solvers.em.starts import Inputs, Start, set_up

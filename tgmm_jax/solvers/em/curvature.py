@@ -1,6 +1,6 @@
 """How sure a fit is, by the curvature of its log-likelihood.
 
-The cheap one of two ways, and exact only for many points; `bootstrap` is the
+The cheap one of two ways, and exact only for many points; `replicates` has the
 other.
 """
 
@@ -12,13 +12,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from tgmm_jax import gmm, linalg, types
+from tgmm_jax.solvers import checks
 from tgmm_jax.solvers import problem as problem_lib
 from tgmm_jax.solvers.em import options as em_options
 from tgmm_jax.solvers.em import starts as em_starts
 from tgmm_jax.solvers.em import uncertainty
+from tgmm_jax.solvers.execution import programs
 
 # Numbers in the scores of a block of points, and its points at most.
 _BLOCK_SIZE, _MOST_POINTS = 2**20, 4096
+# Of so many points it takes less time than an optimising compiler.
+_MOST_QUICK = 2**14
 # Roundings, times the parameters, below which a curvature counts as none.
 _NUM_ROUNDINGS = 10.0
 
@@ -35,20 +39,19 @@ def information(
 ) -> uncertainty.Uncertainty:
   """Standard errors of a fit by the observed information.
 
-  The negative Hessian of the log-likelihood at the fit, inverted, and carried
-  to weights, means and covariances by the delta method (Efron and Hinkley
-  1978; McLachlan and Peel 2000, section 2.15). The Hessian is that of
-  unconstrained parameters: log ratios of the weights to the first, means, and
-  Cholesky factors of the precisions, the latter two in units of each
-  component. It is put together as by Louis (1982): the expected curvature if
-  the component of every point were known, less the variance of the scores over
-  the components. A matrix product per block of points takes the place of P
-  passes of `jax.hessian` over them; and unlike the outer product of the scores,
-  which is P times cheaper again in code but not in time, it is right for P near
-  N.
+  The negative Hessian of the log-likelihood at the fit, inverted and carried to
+  weights, means and covariances by the delta method (Efron and Hinkley 1978;
+  McLachlan and Peel 2000, section 2.15). The parameters in which it is taken
+  have no bounds: log ratios of the weights, means, Cholesky factors of the
+  precisions, the latter two in units of each component. It is put together as
+  by Louis (1982): the curvature if the component of every point were known,
+  less the variance of the scores over the components. That is the Hessian
+  itself by one product of matrices, where `jax.hessian` passes P times over the
+  points, and unlike the outer product of the scores it does not need P to be
+  small beside N.
 
-  Costs N P^2 + P^3 products and memory P^2, with P about K d (d + 3) / 2
-  parameters for full covariances, K (d + 2) for spherical ones.
+  Costs N P^2 + P^3 products and memory P^2, for P parameters: about
+  K d (d + 3) / 2 for full covariances, K (d + 2) for spherical ones.
 
   Args:
     points: `[N, d]`; padding may hold anything.
@@ -72,20 +75,21 @@ def information(
     ValueError: for arguments that no data could make right.
   """
   size = mixture.weights.shape[-1]
+  if num_components is None:
+    num_components = size
   em_options.make_plan(
     {"init": mixture},
     points,
-    size if num_components is None else num_components,
+    num_components,
     covariance_type=covariance_type,
     max_components=size,
   )
   uncertainty.check(mixture, level, covariance_type=covariance_type)
-  return _information(
-    points,
-    mixture,
-    size if num_components is None else num_components,
-    sample_weight,
-    level,
+  given = (points, mixture, num_components, sample_weight, level)
+  is_quick = points.shape[0] <= _MOST_QUICK and not checks.is_traced(given)
+  run = _information if is_quick else _information.optimized
+  return run(
+    *given,
     covariance_type=covariance_type,
     is_robust=is_robust,
   )
@@ -169,7 +173,7 @@ class _Sums(NamedTuple):
   squared: jax.Array | None
 
 
-@functools.partial(jax.jit, static_argnames=("covariance_type", "is_robust"))
+@programs.quick
 def _information(
   points,
   mixture,

@@ -1,7 +1,7 @@
 """How sure a fit is, by fits of the same points with random weights.
 
 The dear one of two ways, right for fewer points and for points that are no
-mixture of Gaussians; `information` is the other.
+mixture of Gaussians; `curvature` has the other.
 """
 
 import functools
@@ -11,13 +11,14 @@ import jax.numpy as jnp
 
 from tgmm_jax import gmm, linalg, types
 from tgmm_jax.solvers import checks
-from tgmm_jax.solvers import problem as problem_lib
 from tgmm_jax.solvers.em import options as em_options
 from tgmm_jax.solvers.em import runs as em_runs
 from tgmm_jax.solvers.em import starts as em_starts
 from tgmm_jax.solvers.em import uncertainty
-from tgmm_jax.solvers.execution import work_queue
+from tgmm_jax.solvers.execution import programs, work_queue
 
+# So many weights of points take less time than an optimising compiler.
+_MOST_QUICK = 2**18
 # What makes no sense from a given start.
 _FIXED = ("init", "num_init", "is_projected", "prior_if_degenerate")
 
@@ -85,7 +86,10 @@ def bootstrap(
   inputs = em_starts.Inputs(
     key, points, num_components, sample_weight, plan.given
   )
-  return _bootstrap(
+  is_small = num_replicates * points.shape[0] <= _MOST_QUICK
+  is_quick = is_small and not checks.is_traced((inputs, plan.limits, level))
+  run = _bootstrap if is_quick else _bootstrap.optimized
+  return run(
     inputs,
     plan.limits,
     level,
@@ -95,9 +99,7 @@ def bootstrap(
   )
 
 
-@functools.partial(
-  jax.jit, static_argnames=("form", "num_replicates", "batch_size")
-)
+@programs.quick
 def _bootstrap(inputs, limits, level, *, form, num_replicates, batch_size):
   covariance_type = form.covariance_type
   problem, starts = em_starts.set_up(inputs, limits, form)
