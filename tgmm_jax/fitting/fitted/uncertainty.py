@@ -41,9 +41,6 @@ def of_fit(
 
   Returns:
     An `em.Uncertainty` in NumPy.
-
-  Raises:
-    ValueError: for another method, and as the two do.
   """
   checks.name("method", method, METHODS)
   dtype = np.result_type(points.dtype, mixture.means.dtype, np.float32)
@@ -52,8 +49,7 @@ def of_fit(
   points, sample_weight, mixture = jax.tree.map(
     lambda leaf: np.asarray(leaf, dtype), (points, sample_weight, mixture)
   )
-  step = max(_NUM_ROWS, 2 ** (len(points).bit_length() - 3))
-  missing = -len(points) % step
+  missing = -len(points) % max(_NUM_ROWS, 2 ** (len(points).bit_length() - 3))
   points = np.pad(points, ((0, missing), (0, 0)))
   shared = {
     "covariance_type": covariance_type,

@@ -14,7 +14,7 @@ of, for solvers that take other steps.
 """
 
 from tgmm_jax.solvers.em.batches import fit_batch, keys_of, run_batch
-from tgmm_jax.solvers.em.curvature import information
+from tgmm_jax.solvers.em.delta import information
 from tgmm_jax.solvers.em.fits import Ended, fit, fit_each, start, unroll
 from tgmm_jax.solvers.em.options import Limits, Options, make_plan
 from tgmm_jax.solvers.em.replicates import bootstrap

@@ -1,7 +1,11 @@
-"""How sure a fit is, by the curvature of its log-likelihood.
+"""The curvature of a mixture's log-likelihood: its Hessian, as by Louis (1982).
 
-The cheap one of two ways, and exact only for many points; `replicates` has the
-other.
+In parameters without bounds, about the mixture itself: log ratios of the
+weights; means m in units of each component; and the lower triangle F of the
+Cholesky factor I + F of the precision in these units (its diagonal alone, or
+one number, for simpler types). A component's density at z, in its units, is
+|I + F| exp(-|(I + F) (z - m)|^2 / 2), and all is taken at m = 0, F = 0.
+P parameters are in the order: K log ratios, K d means, the factors.
 """
 
 import functools
@@ -12,90 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from tgmm_jax import gmm, linalg, types
-from tgmm_jax.solvers import checks
-from tgmm_jax.solvers import problem as problem_lib
-from tgmm_jax.solvers.em import options as em_options
-from tgmm_jax.solvers.em import starts as em_starts
-from tgmm_jax.solvers.em import uncertainty
-from tgmm_jax.solvers.execution import programs
 
 # Numbers in the scores of a block of points, and its points at most.
 _BLOCK_SIZE, _MOST_POINTS = 2**20, 4096
-# Of so many points it takes less time than an optimising compiler.
-_MOST_QUICK = 2**14
-# Roundings, times the parameters, below which a curvature counts as none.
-_NUM_ROUNDINGS = 10.0
 
 
-def information(
-  points: jax.Array,
-  mixture: types.Mixture,
-  num_components: jax.Array | int | None = None,
-  *,
-  covariance_type: str = "unit",
-  sample_weight: jax.Array | None = None,
-  level: jax.Array | float = 0.9,
-  is_robust: bool = False,
-) -> uncertainty.Uncertainty:
-  """Standard errors of a fit by the observed information.
-
-  The negative Hessian of the log-likelihood at the fit, inverted and carried to
-  weights, means and covariances by the delta method (Efron and Hinkley 1978;
-  McLachlan and Peel 2000, section 2.15). The parameters in which it is taken
-  have no bounds: log ratios of the weights, means, Cholesky factors of the
-  precisions, the latter two in units of each component. It is put together as
-  by Louis (1982): the curvature if the component of every point were known,
-  less the variance of the scores over the components. That is the Hessian
-  itself by one product of matrices, where `jax.hessian` passes P times over the
-  points, and unlike the outer product of the scores it does not need P to be
-  small beside N.
-
-  Costs N P^2 + P^3 products and memory P^2, for P parameters: about
-  K d (d + 3) / 2 for full covariances, K (d + 2) for spherical ones.
-
-  Args:
-    points: `[N, d]`; padding may hold anything.
-    mixture: a fit, a maximum of the likelihood; see `Uncertainty.distance`.
-    num_components: K of the problem, may be traced; None where the mixture has
-      no padding.
-    covariance_type: one of `gmm.COVARIANCE_TYPES`.
-    sample_weight: `[N]`, or None for ones; 0 is padding. A point of weight 2
-      counts as two points, so that unlike in a fit a common factor matters.
-    level: the probability that an interval is to hold.
-    is_robust: whether to take the variance of the scores over the points for
-      that of a Gaussian mixture (the sandwich of Huber 1967 and White 1982).
-      It is right too where points are no mixture of Gaussians, and each is one
-      observation whatever its weight, as in the bootstrap, whose errors it has.
-
-  Returns:
-    An `Uncertainty`. It is not valid where the Hessian is not positive
-    definite: the fit is no maximum, or the points do not determine it.
-
-  Raises:
-    ValueError: for arguments that no data could make right.
-  """
-  size = mixture.weights.shape[-1]
-  if num_components is None:
-    num_components = size
-  em_options.make_plan(
-    {"init": mixture},
-    points,
-    num_components,
-    covariance_type=covariance_type,
-    max_components=size,
-  )
-  uncertainty.check(mixture, level, covariance_type=covariance_type)
-  given = (points, mixture, num_components, sample_weight, level)
-  is_quick = points.shape[0] <= _MOST_QUICK and not checks.is_traced(given)
-  run = _information if is_quick else _information.optimized
-  return run(
-    *given,
-    covariance_type=covariance_type,
-    is_robust=is_robust,
-  )
-
-
-class _Places(NamedTuple):
+class Places(NamedTuple):
   """Which entries of a factor are parameters, of NumPy.
 
   Attributes:
@@ -122,18 +48,19 @@ class _Places(NamedTuple):
     return jnp.sum(array, axis=axis, keepdims=True)
 
 
-def _places(dim, covariance_type):
+def places_of(dim: int, *, covariance_type: str) -> Places:
+  """Which entries of a factor are parameters."""
   kind = gmm.kind_of(covariance_type)
   count = 0 if kind.is_known else dim
   rows, columns = np.arange(count), np.arange(count)
   if kind.structure == "matrix":
     rows, columns = np.tril_indices(dim)
-  return _Places(
+  return Places(
     rows, columns, kind.structure == "ball", not kind.is_per_component
   )
 
 
-class _Local(NamedTuple):
+class Local(NamedTuple):
   """The mixture in units of its components.
 
   Attributes:
@@ -149,7 +76,19 @@ class _Local(NamedTuple):
   factor: jax.Array
 
 
-class _Sums(NamedTuple):
+def local_of(mixture: types.Mixture, *, covariance_type: str) -> Local:
+  """A mixture in units of its components."""
+  matrices = gmm.covariance_matrices(mixture, covariance_type=covariance_type)
+  inverse = gmm.inverse_factor(matrices)
+  return Local(
+    mixture.weights,
+    mixture.means,
+    inverse,
+    linalg.matmul(matrices, jnp.swapaxes(inverse, -1, -2)),
+  )
+
+
+class Sums(NamedTuple):
   """Sums over the points; p = d + q parameters of a component.
 
   Attributes:
@@ -173,74 +112,23 @@ class _Sums(NamedTuple):
   squared: jax.Array | None
 
 
-@programs.quick
-def _information(
-  points,
-  mixture,
-  num_components,
-  sample_weight,
-  level,
+def sum_up(
+  columns: jax.Array,
+  local: Local,
+  places: Places,
   *,
-  covariance_type,
-  is_robust,
-):
-  problem = problem_lib.prepare(
-    points,
-    num_components,
-    sample_weight=sample_weight,
-    max_components=mixture.weights.shape[-1],
-    covariance_type=covariance_type,
-  )
-  total = points.shape[0]
-  if sample_weight is not None:
-    total = jnp.sum(sample_weight)
-  problem, start = em_starts.check(
-    problem, mixture, covariance_type=covariance_type
-  )
-  mixture = start.mixture
-  matrices = gmm.covariance_matrices(mixture, covariance_type=covariance_type)
-  inverse = gmm.inverse_factor(matrices)
-  local = _Local(
-    mixture.weights,
-    mixture.means,
-    inverse,
-    linalg.matmul(matrices, jnp.swapaxes(inverse, -1, -2)),
-  )
-  places = _places(points.shape[-1], covariance_type)
-  sums = _sum_up(
-    problem.columns,
-    problem.sample_weight * total,
-    local,
-    places,
-    is_robust=is_robust,
-  )
-  variance, is_definite = _inverse(
-    _assembled(sums, local, places),
-    _is_parameter(problem.num_components, local, places),
-  )
-  distance = jnp.sqrt(sums.score @ linalg.matmul(variance, sums.score))
-  if is_robust:
-    variance = linalg.matmul(linalg.matmul(variance, sums.squared), variance)
-  errors, mean_covariances = _delta(
-    variance, local, mixture, places, covariance_type
-  )
-  lower, upper = uncertainty.normal_interval(
-    mixture, errors, level, covariance_type=covariance_type
-  )
-  is_valid = problem.is_valid & is_definite
-  found = uncertainty.Uncertainty(
-    standard_errors=errors,
-    lower=lower,
-    upper=upper,
-    mean_covariances=mean_covariances,
-    is_valid=is_valid,
-    distance=jnp.where(is_valid, distance, jnp.inf),
-  )
-  return uncertainty.from_frame(problem, found, covariance_type=covariance_type)
+  sample_weight: jax.Array,
+  is_robust: bool,
+) -> Sums:
+  """The sums, a block of points at a time.
 
-
-def _sum_up(columns, sample_weight, local, places, *, is_robust):
-  """The sums, a block of points at a time."""
+  Args:
+    columns: `[d, N]`.
+    local: the mixture.
+    places: of its type.
+    sample_weight: `[N]`, how many points each counts for.
+    is_robust: whether `Sums.squared` is asked for.
+  """
   dim, num_points = columns.shape
   size = local.weights.size
   count = size * (1 + dim + places.count)
@@ -290,7 +178,7 @@ def _of_block(columns, weights, *, local, places, is_robust):
   if is_robust:
     squared = linalg.matmul(scores * weights**2, scores.T)
   mass = mass[:, None]
-  return _Sums(
+  return Sums(
     mass=jnp.sum(mass[:, 0], axis=-1),
     first=jnp.sum(mass * unit, axis=-1),
     second=linalg.matmul(mass * unit, jnp.swapaxes(unit, 1, 2)),
@@ -302,8 +190,17 @@ def _of_block(columns, weights, *, local, places, is_robust):
   )
 
 
-def _assembled(sums, local, places):
-  """The negative Hessian `[P, P]`: of log ratios, means and factors."""
+def negative_hessian(sums: Sums, local: Local, places: Places) -> jax.Array:
+  """Of the log-likelihood, `[P, P]`.
+
+  What it were if the component of every point were known, less the variance of
+  the scores over the components at each point.
+
+  Args:
+    sums: over the points.
+    local: the mixture.
+    places: of its type.
+  """
   size, dim = local.means.shape
   weights, mass = local.weights, sums.mass
   own = _complete(sums, places) - sums.products
@@ -334,8 +231,7 @@ def _assembled(sums, local, places):
 def _complete(sums, places):
   """The negative Hessian if the component of every point were known.
 
-  Of the logarithm of |I + F| exp(-|(I + F) (z - m)|^2 / 2) at m = 0, F = 0,
-  summed over the points z of each component, `[K, p, p]`.
+  Summed over the points of each component, `[K, p, p]`.
   """
   rows, cols = places.rows, places.columns
   identity = np.eye(sums.first.shape[-1])
@@ -368,8 +264,16 @@ def _block_diagonal(blocks):
   )
 
 
-def _is_parameter(num_components, local, places):
-  """Which of P are free: not those of padding, nor the first log ratio."""
+def is_parameter(
+  num_components: jax.Array, local: Local, places: Places
+) -> jax.Array:
+  """Which of P are free: not those of padding, nor the first log ratio.
+
+  Args:
+    num_components: `[]`, K without padding.
+    local: the mixture.
+    places: of its type.
+  """
   size, dim = local.means.shape
   is_component = jnp.arange(size) < num_components
   of_factors = jnp.ones(places.count, bool)
@@ -382,71 +286,3 @@ def _is_parameter(num_components, local, places):
       of_factors,
     ]
   )
-
-
-def _inverse(matrix, is_parameter):
-  """Its inverse, 0 beside the parameters, and whether it was definite."""
-  diagonal = jnp.diagonal(matrix)
-  scale = jnp.where(
-    is_parameter & (diagonal > 0),
-    jax.lax.rsqrt(jnp.where(diagonal > 0, diagonal, 1.0)),
-    0.0,
-  )
-  scaled = matrix * scale[:, None] * scale
-  factor = jnp.linalg.cholesky(scaled + jnp.diag(~is_parameter))
-  least = _NUM_ROUNDINGS * jnp.finfo(matrix.dtype).eps * len(matrix)
-  is_definite = jnp.all(jnp.diagonal(factor) ** 2 > least)  # of NaN false
-  identity = jnp.eye(len(matrix), dtype=matrix.dtype)
-  factor = jnp.where(is_definite, factor, identity)
-  root = jax.scipy.linalg.solve_triangular(factor, identity, lower=True)
-  root *= scale
-  return linalg.matmul(root.T, root), is_definite
-
-
-def _delta(variance, local, mixture, places, covariance_type):
-  """Standard errors as a mixture, and the covariances of the means."""
-  size, dim = local.means.shape
-  weights, split = local.weights, (size, size * (1 + dim))
-  slope = jnp.diag(weights) - jnp.outer(weights, weights)
-  of_ratios = variance[: split[0], : split[0]]
-  of_weights = linalg.matmul(linalg.matmul(slope, of_ratios), slope)
-  index = np.arange(size)
-  of_means = variance[split[0] : split[1], split[0] : split[1]]
-  of_means = of_means.reshape(size, dim, size, dim)[index, :, index]
-  transposed = jnp.swapaxes(local.factor, 1, 2)
-  of_means = linalg.matmul(linalg.matmul(local.factor, of_means), transposed)
-  covariances = None
-  if not gmm.kind_of(covariance_type).is_known:
-    of_factors = variance[split[1] :, split[1] :]
-    covariances = _errors_of_covariances(
-      of_factors, local.factor, mixture.covariances, places, covariance_type
-    )
-  errors = types.Mixture(
-    _root(jnp.diagonal(of_weights)),
-    _root(jnp.diagonal(of_means, axis1=-2, axis2=-1)),
-    covariances,
-  )
-  return errors, of_means
-
-
-def _errors_of_covariances(
-  variance, factor, covariances, places, covariance_type
-):
-  """By dS = -L (F + F^T) L^T."""
-  if gmm.kind_of(covariance_type).structure != "matrix":
-    own = _root(jnp.diagonal(variance)).reshape(covariances.shape)
-    return 2.0 * covariances * own
-  size = 1 if places.is_shared else len(factor)
-  count, index = len(places.rows), np.arange(size)
-  own = variance.reshape(size, count, size, count)[index, :, index]
-  rows = factor[:size, :, None, places.rows]
-  cols = factor[:size, None, :, places.columns]
-  slope = rows * cols
-  slope = slope + jnp.swapaxes(slope, 1, 2)  # [K, d, d, q]
-  carried = linalg.einsum("kabi,kij->kabj", slope, own)
-  return _root(jnp.sum(carried * slope, axis=-1)).reshape(covariances.shape)
-
-
-def _root(variances):
-  """Rounding may take a variance of nothing below zero."""
-  return jnp.sqrt(jnp.maximum(variances, 0.0))

@@ -1,7 +1,21 @@
 """How sure a fit is, by fits of the same points with random weights.
 
-The dear one of two ways, right for fewer points and for points that are no
-mixture of Gaussians; `curvature` has the other.
+The dear one of two ways, right too for points that are no mixture of Gaussians;
+`delta` has the other.
+
+The weighted-likelihood bootstrap of Newton and Raftery (1994): the weights of
+the points are multiplied by a draw from Dirichlet(1, ..., 1). Components are
+matched by the assignment of least Kullback-Leibler divergence. All replicates
+have the same points, of which there is one copy.
+
+Intervals are quantiles of the draws, corrected for how many of these lie below
+the fit (Efron 1981). Plain quantiles miss too often, for variances above all:
+an estimate from n points is low by 1/n of itself and its replicates by 1/n
+again, and errors of variances are skew. The correction sees to the first; to
+the second with it the weights do themselves, whose third moment is twice that
+of counts, so that no acceleration (Efron 1987) is needed. What remains is that
+the variance of a variance is itself estimated, from n points of a component:
+see docs/results/uncertainty.md.
 """
 
 import functools
@@ -38,11 +52,8 @@ def bootstrap(
 ) -> uncertainty.Uncertainty:
   """Standard errors and draws of a fit by the weighted-likelihood bootstrap.
 
-  Each of R replicates multiplies the weights of the points by a draw from
-  Dirichlet(1, ..., 1) and goes on with EM from the fit (Newton and Raftery
-  1994); its components are then put into the order of the fit by the
-  assignment of least Kullback-Leibler divergence. All have the same points,
-  of which there is one copy.
+  Each of R replicates goes on with EM from the fit with random weights of the
+  points; its components are put into the order of the fit.
 
   Args:
     key: consumed; folded with the index of each replicate, so that the first
@@ -53,23 +64,22 @@ def bootstrap(
       no padding.
     num_replicates: R, static; 200 tell a standard error to 5%.
     covariance_type: one of `gmm.COVARIANCE_TYPES`.
-    sample_weight: `[N]`, or None for ones; 0 is padding. Each point is one
-      observation whatever its weight: a common factor changes nothing, and a
-      point of weight 2 tells less than two points.
+    sample_weight: `[N]`, or None for ones; 0 is padding. A point of weight 2 is
+      one observation, and tells less than two points.
     level: the probability that an interval is to hold.
     batch_size: replicates at a time, static; memory is theirs, `[N]` each.
     **options: fields of `em.Options` as in the fit, but those that say how to
       start.
 
   Returns:
-    An `Uncertainty` with `draws`. Degenerate replicates are among the draws,
-    are counted in `num_left_out`, and left out of all else; it is not valid
-    where less than two are left.
+    An `Uncertainty` with `draws`, not valid where less than two are not
+    degenerate.
 
   Raises:
     ValueError: for arguments that no data could make right.
   """
   em_options.require_default(options, _FIXED, "bootstrap")
+  sizes = {"num_replicates": num_replicates, "batch_size": batch_size}
   size = mixture.weights.shape[-1]
   if num_components is None:
     num_components = size
@@ -81,22 +91,14 @@ def bootstrap(
     max_components=size,
   )
   uncertainty.check(mixture, level, covariance_type=covariance_type)
-  checks.integer("num_replicates", num_replicates, lowest=2)
-  checks.integer("batch_size", batch_size, lowest=1)
-  inputs = em_starts.Inputs(
-    key, points, num_components, sample_weight, plan.given
-  )
+  for name, value in sizes.items():
+    checks.integer(name, value, lowest=1)
+  given = (key, points, num_components, sample_weight, plan.given)
+  given = (em_starts.Inputs(*given), plan.limits, level)
   is_small = num_replicates * points.shape[0] <= _MOST_QUICK
-  is_quick = is_small and not checks.is_traced((inputs, plan.limits, level))
+  is_quick = is_small and not checks.is_traced(given)
   run = _bootstrap if is_quick else _bootstrap.optimized
-  return run(
-    inputs,
-    plan.limits,
-    level,
-    form=plan.form,
-    num_replicates=int(num_replicates),
-    batch_size=int(batch_size),
-  )
+  return run(*given, form=plan.form, **sizes)
 
 
 @programs.quick

@@ -1,6 +1,6 @@
 """How sure the parameters of a fitted mixture are: the record, the intervals.
 
-`em.bootstrap` (`replicates`) and `em.information` (`curvature`) fill it in.
+`em.bootstrap` (`replicates`) and `em.information` (`delta`) fill it in.
 """
 
 from typing import NamedTuple
