@@ -15,7 +15,7 @@ again, and errors of variances are skew. The correction sees to the first; to
 the second with it the weights do themselves, whose third moment is twice that
 of counts, so that no acceleration (Efron 1987) is needed. What remains is that
 the variance of a variance is itself estimated, from n points of a component:
-see docs/results/uncertainty.md.
+[the coverage](docs/results/uncertainty.md).
 """
 
 import functools
@@ -68,12 +68,10 @@ def bootstrap(
       one observation, and tells less than two points.
     level: the probability that an interval is to hold.
     batch_size: replicates at a time, static; memory is theirs, `[N]` each.
-    **options: fields of `em.Options` as in the fit, but those that say how to
-      start.
+    **options: fields of `em.Options` as in the fit, none about the start.
 
   Returns:
-    An `Uncertainty` with `draws`, not valid where less than two are not
-    degenerate.
+    An `Uncertainty` with `draws`; not valid if at most one is not degenerate.
 
   Raises:
     ValueError: for arguments that no data could make right.
