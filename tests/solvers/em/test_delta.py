@@ -221,13 +221,40 @@ def test_intervals_of_weights_stay_within_their_range():
   mixture = types.Mixture(weights, np.zeros((2, 1), np.float32))
   errors = types.Mixture(np.full(2, 0.02, np.float32), np.ones((2, 1)))
   lower, upper = uncertainty.normal_interval(
-    mixture, errors, 0.9, covariance_type="unit"
+    mixture,
+    errors,
+    uncertainty.widths(mixture, 0.9, covariance_type="unit"),
+    covariance_type="unit",
   )
   width = stats.norm.ppf(0.95)
   odds = special.logit(weights) + width * 0.02 / (weights * (1 - weights))
   np.testing.assert_allclose(upper.weights, special.expit(odds), rtol=1e-5)
   np.testing.assert_allclose(lower.weights, 1 - upper.weights[::-1], rtol=1e-5)
   np.testing.assert_allclose(upper.means, width, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+  ("covariance_type", "freedom"),
+  [("full", 50 / 7), ("spherical", 50 * 2 / 8), ("tied", 200 / 7)],
+)
+def test_widths_are_those_of_students_t(covariance_type, freedom):
+  shape = gmm.COVARIANCE_TYPES[covariance_type].shape(2, 2)
+  mixture = types.Mixture(
+    np.array([0.25, 0.75], np.float32),
+    np.zeros((2, 2), np.float32),
+    np.ones(shape, np.float32),
+  )
+  found = uncertainty.widths(
+    mixture, 0.9, 200.0, covariance_type=covariance_type
+  )
+  stretch = np.sqrt(51 / 49)
+  expected = stretch * stats.t.ppf(0.95, 50)
+  np.testing.assert_allclose(found.means[0], expected, rtol=1e-3)
+  stretch = np.sqrt(201 / 199) if covariance_type == "tied" else stretch
+  expected = stretch * stats.t.ppf(0.95, freedom)
+  np.testing.assert_allclose(
+    np.ravel(found.covariances)[0], expected, rtol=1e-3
+  )
 
 
 def test_where_nothing_can_be_said_errors_are_infinite():

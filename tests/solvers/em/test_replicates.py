@@ -139,9 +139,16 @@ def test_errors_and_intervals_are_those_of_the_draws(drawn, fit):
       rtol=1e-3,
       atol=1e-6,
     )
-  width = stats.norm.ppf(0.95)
-  for leaf, own, low, high in zip(
-    drawn.draws, fit, drawn.lower, drawn.upper, strict=True
+  own = 90 * fit.weights
+  widths = [
+    np.sqrt((number + 1) / (number - 1)) * stats.t.ppf(0.95, freedom)
+    for number, freedom in (
+      *((90, 90), (own[:, None], own[:, None])),
+      (own[:, None, None], own[:, None, None] / 7),
+    )
+  ]
+  for leaf, own, low, high, width in zip(
+    drawn.draws, fit, drawn.lower, drawn.upper, widths, strict=True
   ):
     shift = 2 * stats.norm.ppf((leaf < own).mean(axis=0))
     for end, sign in ((low, -1), (high, 1)):

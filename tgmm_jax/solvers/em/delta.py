@@ -131,8 +131,14 @@ def _information(
   errors, mean_covariances = _delta(
     variance, local, mixture, places, covariance_type
   )
+  widths = uncertainty.widths(
+    mixture,
+    level,
+    problem.num_points if is_robust else None,
+    covariance_type=covariance_type,
+  )
   lower, upper = uncertainty.normal_interval(
-    mixture, errors, level, covariance_type=covariance_type
+    mixture, errors, widths, covariance_type=covariance_type
   )
   is_valid = problem.is_valid & is_definite
   found = uncertainty.Uncertainty(

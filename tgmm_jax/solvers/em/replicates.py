@@ -8,14 +8,18 @@ the points are multiplied by a draw from Dirichlet(1, ..., 1). Components are
 matched by the assignment of least Kullback-Leibler divergence. All replicates
 have the same points, of which there is one copy.
 
-Intervals are quantiles of the draws, corrected for how many of these lie below
-the fit (Efron 1981). Plain quantiles miss too often, for variances above all:
-an estimate from n points is low by 1/n of itself and its replicates by 1/n
-again, and errors of variances are skew. The correction sees to the first; to
-the second with it the weights do themselves, whose third moment is twice that
-of counts, so that no acceleration (Efron 1987) is needed. What remains is that
-the variance of a variance is itself estimated, from n points of a component:
-[the coverage](docs/results/uncertainty.md).
+Intervals are quantiles of the draws. Plain ones hold too rarely, those about
+variances above all, for three reasons:
+
+* An estimate of a variance from n points is low by 1 / n of itself, and its
+  replicates by 1 / n again. So quantiles are corrected for how many draws lie
+  below the fit (Efron 1981).
+* Errors of variances are skew. Of that the weights take care, whose third
+  moment is twice that of the counts of the bootstrap: with the correction no
+  acceleration (Efron 1987) is needed.
+* How much replicates vary is itself an estimate, for variances a poor one, of
+  fourth moments, and under Dirichlet weights a low one. So the quantiles lie
+  further out, see `uncertainty.widths`.
 """
 
 import functools
@@ -143,7 +147,10 @@ def _bootstrap(inputs, limits, level, *, form, num_replicates, batch_size):
     return mixture, result
 
   draws, results = work_queue.map_in_chunks(conclude, runs, batch_size)
-  found = _summary(draws, start.mixture, results.status, level)
+  widths = uncertainty.widths(
+    start.mixture, level, problem.num_points, covariance_type=covariance_type
+  )
+  found = _summary(draws, start.mixture, results.status, widths)
   found = found._replace(draws=results.mixture)
   return uncertainty.from_frame(problem, found, covariance_type=covariance_type)
 
@@ -186,7 +193,7 @@ def _divergences(mixture, fit, *, covariance_type):
   return jnp.maximum(value, 0.0)
 
 
-def _summary(draws, fit, status, level):
+def _summary(draws, fit, status, widths):
   """What the draws that count say, in the frame."""
   is_kept = status < types.Status.DEGENERATE
   count = jnp.sum(is_kept)
@@ -206,11 +213,12 @@ def _summary(draws, fit, status, level):
   gaps = centred(draws.means)
   spread = linalg.einsum("rki,rkj->kij", gaps, gaps) / free
   ends = jax.tree.map(
-    lambda leaf, own: _interval(
-      jnp.where(kept(leaf), leaf, jnp.inf), own, count, level
+    lambda leaf, own, width: _interval(
+      jnp.where(kept(leaf), leaf, jnp.inf), own, count, width
     ),
     draws,
     fit,
+    widths,
   )
   lower, upper = (
     types.Mixture(*(None if leaf is None else leaf[side] for leaf in ends))
@@ -228,13 +236,12 @@ def _summary(draws, fit, status, level):
   )
 
 
-def _interval(draws, fit, count, level):
+def _interval(draws, fit, count, width):
   """Both ends, of draws `[R, ...]` of which the finite ones count.
 
   Quantiles of the draws, at probabilities that are corrected for how many of
   them lie below the fit (Efron 1981).
   """
-  width = jax.scipy.special.ndtri(0.5 + 0.5 * jnp.asarray(level, fit.dtype))
   below = jnp.sum(draws < fit, axis=0) + 0.5 * jnp.sum(draws == fit, axis=0)
   most = jnp.maximum(count, 1)
   share = jnp.clip(below / most, 0.5 / most, 1.0 - 0.5 / most)

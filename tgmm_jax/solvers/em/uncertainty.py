@@ -13,6 +13,9 @@ from tgmm_jax import gmm, types
 from tgmm_jax.solvers import covariance as covariance_lib
 from tgmm_jax.solvers import problem as problem_lib
 
+# Of fewer degrees of freedom the series for Student's t is no good.
+_LEAST_FREEDOM = 3.0
+
 
 class Uncertainty(NamedTuple):
   """How far the parameters of a fit may be from those of the population.
@@ -67,27 +70,88 @@ def check(mixture: types.Mixture, level: float, *, covariance_type: str):
     raise ValueError(f"level is {level!r}, takes a number between 0 and 1")
 
 
+def widths(
+  mixture: types.Mixture,
+  level: jax.Array | float,
+  num_points: jax.Array | None = None,
+  *,
+  covariance_type: str,
+) -> types.Mixture:
+  """How many standard errors an interval reaches to each side.
+
+  Those of the normal distribution; or, where standard errors are themselves
+  estimated without a model from n points, of Student's t, widened by the root
+  of (n + 1) / (n - 1) (the expanded percentiles of Hesterberg 2015, here for
+  Dirichlet weights). Its degrees of freedom are 2 V^2 / Var(V) for the estimate
+  V of the squared error (Satterthwaite 1946), which for points of normal
+  distributions are n for a mean, n / 7 for a variance, and n d / (d + 6) for
+  the one variance of d coordinates. n is the number of points of the component,
+  or of all for weights and for covariances in common.
+
+  Args:
+    mixture: the fit.
+    level: the probability that an interval is to hold.
+    num_points: `[]`, of all components, or None for normal widths.
+    covariance_type: one of `gmm.COVARIANCE_TYPES`.
+
+  Returns:
+    Shaped as the mixture, or so that it broadcasts to that.
+  """
+  dtype = mixture.means.dtype
+  normal = jax.scipy.special.ndtri(0.5 + 0.5 * jnp.asarray(level, dtype))
+  if num_points is None:
+    return jax.tree.map(lambda leaf: jnp.full_like(leaf, normal), mixture)
+  kind, dim = gmm.kind_of(covariance_type), mixture.means.shape[-1]
+  own = num_points * mixture.weights
+  covariances = mixture.covariances
+  if covariances is not None:
+    share = dim / (dim + 6.0) if kind.structure == "ball" else 1.0 / 7.0
+    if kind.is_per_component:
+      number = own.reshape(-1, *(1,) * (covariances.ndim - 1))
+    else:
+      number = jnp.full_like(covariances, num_points)
+    covariances = _wide(normal, number, share * number)
+  number = jnp.full_like(own, num_points)
+  return types.Mixture(
+    _wide(normal, number, number), _wide(normal, own, own)[:, None], covariances
+  )
+
+
+def _wide(normal, number, freedom):
+  """Quantiles of Student's t, stretched; by Abramowitz and Stegun, 26.7.5."""
+  number = jnp.maximum(number, 2.0)
+  inverse = 0.25 / jnp.maximum(freedom, _LEAST_FREEDOM)
+  square = normal**2
+  terms = (
+    1.0,
+    square + 1.0,
+    (5.0 * square**2 + 16.0 * square + 3.0) / 6.0,
+    (3.0 * square**3 + 19.0 * square**2 + 17.0 * square - 15.0) / 6.0,
+  )
+  found = normal * sum(term * inverse**i for i, term in enumerate(terms))
+  return found * jnp.sqrt((number + 1.0) / (number - 1.0))
+
+
 def normal_interval(
   mixture: types.Mixture,
   standard_errors: types.Mixture,
-  level: jax.Array | float,
+  widths: types.Mixture,
   *,
   covariance_type: str,
 ) -> tuple[types.Mixture, types.Mixture]:
   """Intervals from standard errors.
 
-  Normal about the means and the products of coordinates; about the logarithm
-  of a variance and the log odds of a weight, whose errors are less skew there
-  (and whose intervals do not leave their range).
+  About the means and the products of coordinates; about the logarithm of a
+  variance and the log odds of a weight, whose errors are less skew there (and
+  whose intervals do not leave their range).
 
   Args:
     mixture: the fit.
     standard_errors: of its parameters.
-    level: the probability that an interval is to hold.
+    widths: see `widths`.
     covariance_type: one of `gmm.COVARIANCE_TYPES`.
   """
-  width = jax.scipy.special.ndtri(0.5 + 0.5 * jnp.asarray(level))
-  spread = jax.tree.map(lambda leaf: width * leaf, standard_errors)
+  spread = jax.tree.map(jnp.multiply, widths, standard_errors)
   weights, means, covariances = mixture
   is_inside = (weights > 0) & (weights < 1)
   inside = jnp.where(is_inside, weights, 0.5)
