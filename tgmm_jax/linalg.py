@@ -1,8 +1,9 @@
-"""Products, weighted moments, leading directions, signs, factors.
+"""Products, weighted moments, leading directions, signs, factors, assignments.
 
 What both the classical solvers and the networks need, below both.
 """
 
+import itertools
 import warnings
 from typing import Any, NamedTuple
 
@@ -20,6 +21,9 @@ _MAX_DENSE_DIM = 16
 _MAX_UNROLLED_DIM = 8
 _NUM_SUBSPACE_ITERS = 8
 _EXTRA_COLUMNS = 12
+# Enumerating permutations beats the Hungarian algorithm up to here: 2.4 ms
+# against 3.2 ms for 2,048 problems with K = 5, 83 against 9 with K = 6.
+_MAX_ENUMERATED = 5
 
 # In full float32 also where the device would take fewer bits: squared distances
 # and moments are differences of numbers much larger than they are.
@@ -305,6 +309,42 @@ def fix_signs(vectors: jax.Array) -> jax.Array:
   largest = jnp.argmax(jnp.abs(vectors), axis=0)
   entries = jnp.take_along_axis(vectors, largest[None], axis=0)
   return jnp.where(entries < 0, -vectors, vectors)
+
+
+def align(cost: jax.Array, num_components: jax.Array | int) -> jax.Array:
+  """Finds the assignment of least total cost.
+
+  Args:
+    cost: `[K, K]`; `cost[i, j]` is the price of matching estimate i with true
+      component j. One that is not finite counts as more than all others
+      together.
+    num_components: how many leading rows and columns are real.
+
+  Returns:
+    `[K]` int32: `permutation[i]` is the true component matched to estimate i.
+    Padded components are matched to themselves.
+  """
+  size = cost.shape[0]
+  is_component = jnp.arange(size) < num_components
+  is_real = is_component[:, None] & is_component[None, :]
+  is_finite = jnp.isfinite(cost)
+  highest = jnp.max(jnp.where(is_real & is_finite, cost, 0.0))
+  lowest = jnp.min(jnp.where(is_real & is_finite, cost, 0.0))
+  # From 0 to 1, so that bad prices and those of padding are out of reach
+  # whatever the unit: padding has 0 on the diagonal, more than any assignment
+  # elsewhere.
+  span = jnp.maximum(highest - lowest, jnp.finfo(cost.dtype).tiny)
+  price = jnp.where(is_finite, (cost - lowest) / span, 2.0 * size)
+  price = jnp.where(is_real, price, 4.0 * size**2 * (1.0 - jnp.eye(size)))
+  if size <= _MAX_ENUMERATED:
+    table = np.array(list(itertools.permutations(range(size))), np.int32)
+    totals = jnp.sum(price[np.arange(size), table], axis=-1)
+    return jnp.asarray(table)[jnp.argmin(totals)]
+  import optax  # takes its time, and few components need none
+
+  rows, columns = optax.assignment.hungarian_algorithm(price)
+  # Its pairs come in an order of its own: rows are not sorted.
+  return jnp.zeros(size, jnp.int32).at[rows].set(columns.astype(jnp.int32))
 
 
 def warn_if_rounded(means: Any, covariances: Any) -> None:

@@ -197,6 +197,45 @@ class GaussianMixture(
     """The integrated completed likelihood on `X [N, d]`; lower is better."""
     return float(self._criteria(X, sample_weight).icl)
 
+  def standard_errors(self, X, sample_weight=None, **options):
+    """Of weights, means and covariances, a `types.Mixture` shaped as they are.
+
+    Args:
+      X: as in `uncertainty`.
+      sample_weight: as in `uncertainty`.
+      **options: of `uncertainty`.
+    """
+    return self.uncertainty(X, sample_weight, **options).standard_errors
+
+  def uncertainty(
+    self, X, sample_weight=None, *, method="bootstrap", **options
+  ):
+    """How far the parameters may be off, an `em.Uncertainty` in NumPy.
+
+    Args:
+      X: `[N, d]`, the points of the fit.
+      sample_weight: as in the fit.
+      method: as in `Fit.uncertainty`. A fit with a `tol` of 1e-3 may not be
+        near enough to the maximum for "information"; see `distance`.
+      **options: `num_replicates` and `level`, as there; the seed of the
+        bootstrap is `random_state`.
+    """
+    X, mixture = self._evaluated(X)
+    with jax.enable_x64(X.dtype == np.float64):
+      # Not the draws of `fit` or `sample`, whose key it is as well.
+      key = jax.random.fold_in(start.key_of(self.random_state), 2)
+    return fitted.uncertainty_of(
+      key,
+      X,
+      mixture,
+      method,
+      covariance_type=self.covariance_type,
+      sample_weight=door.check_sample_weight(sample_weight, X),
+      reg_covar=float(self.reg_covar),
+      reg_share=0.0,
+      **options,
+    )
+
   def _fit(self, X, sample_weight):
     X = door.check_points(self, X, ensure_min_samples=2)
     sample_weight = door.check_sample_weight(sample_weight, X)

@@ -11,8 +11,15 @@ import numpy as np
 
 from tgmm_jax import gmm, types
 from tgmm_jax.fitting import saved
-from tgmm_jax.fitting.fitted import derived, door, posterior, sampling, shown
-from tgmm_jax.solvers import checks
+from tgmm_jax.fitting.fitted import (
+  derived,
+  door,
+  posterior,
+  sampling,
+  shown,
+  uncertainty,
+)
+from tgmm_jax.solvers import checks, em
 
 
 def _static(**options):
@@ -211,6 +218,46 @@ class Fit:
       self.mixture,
       int(num_points),
       covariance_type=self.covariance_type,
+    )
+
+  def uncertainty(
+    self,
+    points: Any,
+    *,
+    sample_weight: Any = None,
+    method: str = "bootstrap",
+    num_replicates: int = 200,
+    level: float = 0.9,
+    seed: int = 0,
+  ) -> em.Uncertainty:
+    """How far the parameters of one problem may be off, in NumPy.
+
+    Args:
+      points: `[N, d]`, those of the fit.
+      sample_weight: `[N]` or None, those of the fit.
+      method: "bootstrap" (`em.bootstrap`) or the faster "information"
+        (`em.information`), which takes the points for a Gaussian mixture.
+      num_replicates: of the bootstrap.
+      level: the probability that an interval is to hold.
+      seed: of the bootstrap, less than 2^32.
+
+    Raises:
+      ValueError: for a batch (take one of its problems, `found[i]`), for other
+        arguments that cannot be, and where the status is INVALID_INPUT.
+    """
+    self._require(False, "has its uncertainty told")
+    self._require_valid("be sure of")
+    checks.integer("seed", seed, lowest=0, highest=2**32 - 1)
+    points, sample_weight = self._door(points, sample_weight)
+    return uncertainty.of_fit(
+      seed,
+      points,
+      self._without_padding().mixture,
+      method,
+      covariance_type=self.covariance_type,
+      sample_weight=sample_weight,
+      num_replicates=num_replicates,
+      level=level,
     )
 
   def save(

@@ -8,11 +8,14 @@ takes a fixed number of steps that gradients pass through. `absorb` takes a
 block of new points and a state.
 What all of them may be told is `Options`.
 
+`bootstrap` and `information` say how sure a fit is.
+
 `make_plan`, `set_up`, `begin` and `conclude` are the parts that they are made
 of, for solvers that take other steps.
 """
 
 from tgmm_jax.solvers.em.batches import fit_batch, keys_of, run_batch
+from tgmm_jax.solvers.em.delta import information
 from tgmm_jax.solvers.em.fits import Ended, fit, fit_each, start, unroll
 from tgmm_jax.solvers.em.online import (
   OnlineState,
@@ -21,6 +24,7 @@ from tgmm_jax.solvers.em.online import (
   decay_of,
 )
 from tgmm_jax.solvers.em.options import Limits, Options, make_plan
+from tgmm_jax.solvers.em.replicates import bootstrap
 from tgmm_jax.solvers.em.runs import begin, conclude
 from tgmm_jax.solvers.em.sharded import fit_sharded
 from tgmm_jax.solvers.em.starts import Inputs, Start, set_up
@@ -34,6 +38,7 @@ from tgmm_jax.solvers.em.steps import (
 )
 from tgmm_jax.solvers.em.stream import fit_stream
 from tgmm_jax.solvers.em.trials import Tried, fit_trials, run_trials
+from tgmm_jax.solvers.em.uncertainty import Uncertainty
 
 __all__ = [
   "Ended",
@@ -47,6 +52,9 @@ __all__ = [
   "absorb",
   "begin",
   "begin_online",
+  "Uncertainty",
+  "begin",
+  "bootstrap",
   "conclude",
   "decay_of",
   "e_step",
@@ -56,6 +64,7 @@ __all__ = [
   "fit_sharded",
   "fit_stream",
   "fit_trials",
+  "information",
   "is_degenerate",
   "keys_of",
   "log_density",
