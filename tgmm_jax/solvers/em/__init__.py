@@ -5,14 +5,19 @@
 problems and nobody waits for the slowest; `fit_sharded` one very large problem
 over a mesh of devices, `fit_stream` one that never fits in memory; `unroll`
 takes a fixed number of steps that gradients pass through.
-What all of them may be told is `Options`.
+What all of them may be told is `Options`; `Fixed` says what of it is known.
+
+`noise` and `student` are for points with outliers: a uniform component beside
+the mixture, and Student t components.
 
 `make_plan`, `set_up`, `begin` and `conclude` are the parts that they are made
 of, for solvers that take other steps.
 """
 
+from tgmm_jax.solvers.em import noise, student, volume
 from tgmm_jax.solvers.em.batches import fit_batch, keys_of, run_batch
 from tgmm_jax.solvers.em.fits import Ended, fit, fit_each, start, unroll
+from tgmm_jax.solvers.em.known import Fixed
 from tgmm_jax.solvers.em.options import Limits, Options, make_plan
 from tgmm_jax.solvers.em.runs import begin, conclude
 from tgmm_jax.solvers.em.sharded import fit_sharded
@@ -30,6 +35,7 @@ from tgmm_jax.solvers.em.trials import Tried, fit_trials, run_trials
 
 __all__ = [
   "Ended",
+  "Fixed",
   "Inputs",
   "Limits",
   "Options",
@@ -50,10 +56,13 @@ __all__ = [
   "log_density",
   "m_step",
   "make_plan",
+  "noise",
   "run_batch",
   "run_trials",
   "set_up",
   "start",
   "step",
+  "student",
   "unroll",
+  "volume",
 ]

@@ -63,7 +63,7 @@ def fit(
     max_components=max_components,
   )
   inputs = em_starts.Inputs(
-    key, points, num_components, sample_weight, plan.given
+    key, points, num_components, sample_weight, plan.given, plan.fixed
   )
   return _fit(inputs, plan.limits, form=plan.form)
 
@@ -118,7 +118,9 @@ def fit_each(
     max_components=None,
   )
   given = init if isinstance(init, types.Mixture) else None
-  inputs = em_starts.Inputs(keys, points, num_components, sample_weight, given)
+  inputs = em_starts.Inputs(
+    keys, points, num_components, sample_weight, given, plan.fixed
+  )
   is_quick = points.shape[0] <= _MOST_SMALL and not checks.is_traced(inputs)
   run = _fit_each if is_quick else _fit_each.optimized
   return run(inputs, plan.limits, form=plan.form)
@@ -165,7 +167,7 @@ def unroll(
     max_components=max_components,
   )
   inputs = em_starts.Inputs(
-    key, points, num_components, sample_weight, plan.given
+    key, points, num_components, sample_weight, plan.given, plan.fixed
   )
   return _unroll(inputs, plan.limits, form=plan.form, num_steps=num_steps)
 
@@ -227,7 +229,8 @@ def _fit(inputs, limits, *, form):
   runs = jax.vmap(lambda start: _run_to_end(problem, start, limits, form))(
     starts
   )
-  return em_runs.finish(problem, runs, covariance_type=form.covariance_type)
+  result = em_runs.finish(problem, runs, covariance_type=form.covariance_type)
+  return em_starts.restored(result, inputs)
 
 
 @programs.quick
@@ -239,6 +242,7 @@ def _fit_each(inputs, limits, *, form):
     run = _run_to_end(problem, start, limits, form)
     runs = jax.tree.map(lambda leaf: leaf[None], run)
     result = em_runs.finish(problem, runs, covariance_type=form.covariance_type)
+    result = em_starts.restored(result, own)
     before = em_runs.mean_log_density(
       problem, run.log_density, covariance_type=form.covariance_type
     )
@@ -271,4 +275,5 @@ def _unroll(inputs, limits, *, form, num_steps):
   )
   runs = jax.tree.map(lambda leaf: leaf[None], run)
   result = em_runs.finish(problem, runs, covariance_type=covariance_type)
+  result = em_starts.restored(result, inputs)
   return result._replace(history=jnp.where(problem.is_valid, history, -jnp.inf))

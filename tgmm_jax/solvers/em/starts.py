@@ -9,6 +9,7 @@ from tgmm_jax import gmm, linalg, types
 from tgmm_jax.solvers import covariance as covariance_lib
 from tgmm_jax.solvers import k_means, spectral
 from tgmm_jax.solvers import problem as problem_lib
+from tgmm_jax.solvers.em import known as em_known
 from tgmm_jax.solvers.em import options as em_options
 from tgmm_jax.solvers.em import steps as em_steps
 
@@ -20,10 +21,12 @@ class Start(NamedTuple):
     mixture: weights, means `[K, r]` and covariances.
     anchor: means and covariances to which components fall back that lose all
       their points.
+    fixed: which parameters stay, or None.
   """
 
   mixture: types.Mixture
   anchor: types.Mixture
+  fixed: em_known.Fixed | None = None
 
 
 def draw(
@@ -200,6 +203,7 @@ class Inputs(NamedTuple):
     num_components: K, may be traced.
     sample_weight: `[N]`, or None for ones.
     given: the mixture to start from, or None to draw.
+    fixed: which parameters of it stay, or None.
   """
 
   key: jax.Array
@@ -207,16 +211,17 @@ class Inputs(NamedTuple):
   num_components: jax.Array | int
   sample_weight: jax.Array | None
   given: types.Mixture | None
+  fixed: em_known.Fixed | None = None
 
 
-def set_up(
+def prepared(
   inputs: Inputs, limits: em_options.Limits, form: em_options.Form
-) -> tuple[problem_lib.PreparedProblem, Start]:
-  """The problem made ready, and its starts with a leading axis."""
+) -> problem_lib.PreparedProblem:
+  """The problem made ready."""
   rank = None
   if form.is_projected:
     rank = max(1, min(form.max_components - 1, inputs.points.shape[-1]))
-  problem = problem_lib.prepare(
+  return problem_lib.prepare(
     inputs.points,
     inputs.num_components,
     sample_weight=inputs.sample_weight,
@@ -226,10 +231,22 @@ def set_up(
     reg_share=limits.reg_share,
     reg_covar=limits.reg_covar,
   )
+
+
+def set_up(
+  inputs: Inputs, limits: em_options.Limits, form: em_options.Form
+) -> tuple[problem_lib.PreparedProblem, Start]:
+  """The problem made ready, and its starts with a leading axis."""
+  problem = prepared(inputs, limits, form)
   if inputs.given is not None:
     problem, start = check(
       problem, inputs.given, covariance_type=form.covariance_type
     )
+    if inputs.fixed is not None:
+      problem, mixture, fixed = em_known.hold_start(
+        problem, start.mixture, inputs.given, inputs.fixed
+      )
+      start = Start(mixture, mixture, fixed)
     return problem, jax.tree.map(lambda leaf: leaf[None], start)
 
   def draw_one(key):
@@ -237,6 +254,13 @@ def set_up(
 
   return problem, jax.vmap(draw_one)(
     jax.random.split(inputs.key, form.num_init)
+  )
+
+
+def restored(result: types.SolverResult, inputs: Inputs) -> types.SolverResult:
+  """A result of one problem with what stays bit for bit as it was given."""
+  return em_known.restored(
+    result, inputs.given, inputs.fixed, inputs.num_components
   )
 
 
