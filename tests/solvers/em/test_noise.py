@@ -24,7 +24,7 @@ def spread_problem(covariance_type, num_padding=7):
   generator = np.random.default_rng(1)
   points[:6] = generator.uniform(-20, 20, size=(6, 2))
   weight = generator.uniform(0.5, 2.0, 50)
-  start = em_problems.make_start(points, 3, covariance_type, seed=3)
+  start = em_problems.make_start(points[6:], 3, covariance_type, seed=3)
   points = np.concatenate([points, np.full((num_padding, 2), np.nan)])
   return points, np.concatenate([weight, np.zeros(num_padding)]), start
 
