@@ -239,9 +239,10 @@ def _advance(problem, settings, state, *, limits, form, family):
     covariance_type=covariance_type,
   )
   if run.fixed is not None:
-    statistics = em_known.about_fixed_means(
-      statistics, run.fixed, covariance_type=covariance_type
+    shifts = em_known.without_shifts(
+      statistics.sums, run.fixed, covariance_type=covariance_type
     )
+    statistics = statistics._replace(sums=shifts)
   change = statistics.log_density - run.log_density
   stepped = em_runs.update(
     problem,

@@ -107,15 +107,10 @@ def fit_batch(
       axes=("B", "N", "d"),
     )
     checks.integer("batch_size", batch_size, lowest=1)
+    inputs = em_batches.inputs_of(key, batch, plan)
+    kind = {"form": plan.form, "family": family, "batch_size": batch_size}
     return conclude(
-      em_families.fit_batch(
-        em_batches.inputs_of(key, batch, plan),
-        plan.limits,
-        settings,
-        form=plan.form,
-        family=family,
-        batch_size=batch_size,
-      )
+      em_families.fit_batch(inputs, plan.limits, settings, **kind)
     )
 
   return checks.in_precision_of(batch.points, run)

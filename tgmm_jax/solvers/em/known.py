@@ -13,7 +13,6 @@ import numpy as np
 
 from tgmm_jax import gmm, types
 from tgmm_jax.solvers import problem as problem_lib
-from tgmm_jax.solvers.em import steps as em_steps
 
 # How far fixed weights may sum to another number than they should, in square
 # roots of a rounding: what is left of 1 is shared by the others.
@@ -131,23 +130,22 @@ def hold_start(
   return problem, mixture._replace(weights=weights), fixed
 
 
-def about_fixed_means(
-  statistics: em_steps.Statistics,
-  fixed: Fixed,
-  *,
-  covariance_type: str,
-) -> em_steps.Statistics:
-  """Statistics that leave fixed means where they are, with moments about them.
+def without_shifts(
+  sums: jax.Array, fixed: Fixed, *, covariance_type: str
+) -> jax.Array:
+  """Sums of an E-step with which the M-step leaves means where they stay.
+
+  Second moments then are those about them, too. With unit covariance the sums
+  are not those of differences, and `held` does it alone.
 
   Args:
-    statistics: from the E-step.
+    sums: `[K, d]`, `steps.Statistics.sums`.
     fixed: the masks.
     covariance_type: one of `gmm.COVARIANCE_TYPES`.
   """
   if fixed.means is None or gmm.kind_of(covariance_type).is_known:
-    return statistics
-  sums = jnp.where(fixed.means[:, None], 0.0, statistics.sums)
-  return statistics._replace(sums=sums)
+    return sums
+  return jnp.where(fixed.means[:, None], 0.0, sums)
 
 
 def held(

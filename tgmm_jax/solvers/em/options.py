@@ -146,12 +146,7 @@ def make_plan(
   max_components = problem_lib.static_components(num_components, max_components)
   checks.name("covariance_type", covariance_type, gmm.COVARIANCE_TYPES)
   checks.integer("num_init", options.num_init, lowest=1)
-  is_known = gmm.kind_of(covariance_type).is_known
-  if options.is_projected and not is_known:
-    raise ValueError(
-      f"is_projected is True with covariance_type {covariance_type!r}, takes"
-      " 'unit'"
-    )
+  _check_projection(options.is_projected, covariance_type=covariance_type)
   init, given = options.init, None
   if isinstance(init, types.Mixture):
     init, given = None, init
@@ -178,25 +173,16 @@ def make_plan(
     (*points.shape[:-2], max_components),
     covariance_type=covariance_type,
   )
-  limits = _make_limits(options)
-  return Plan(
-    form, _with_min_weight(limits, options, num_components), given, fixed
-  )
+  limits = _make_limits(options, num_components)
+  return Plan(form, limits, given, fixed)
 
 
-def _with_min_weight(limits, options, num_components):
-  """None where weights have no floor: then there is nothing to compile."""
-  value = options.min_weight
-  checks.number("min_weight", value, lowest=0.0)
-  if isinstance(value, jax.core.Tracer):
-    return limits._replace(min_weight=value)
-  if not isinstance(num_components, jax.core.Tracer):
-    most = 1.0 / int(np.max(num_components))
-    if value > most:
-      raise ValueError(
-        f"min_weight is {value!r}, takes at most 1 / K = {most:g}"
-      )
-  return limits._replace(min_weight=float(value)) if value else limits
+def _check_projection(is_projected, *, covariance_type):
+  if is_projected and not gmm.kind_of(covariance_type).is_known:
+    raise ValueError(
+      f"is_projected is True with covariance_type {covariance_type!r}, takes"
+      " 'unit'"
+    )
 
 
 def require_default(
@@ -247,7 +233,7 @@ def _check_shapes(
       )
 
 
-def _make_limits(options):
+def _make_limits(options, num_components):
   """Refuses numbers out of range; what is traced is taken as it is."""
   checks.integer("max_iter", options.max_iter, lowest=0)
   numbers = {
@@ -267,4 +253,19 @@ def _make_limits(options):
   max_iter = options.max_iter
   if not isinstance(max_iter, jax.core.Tracer):
     max_iter = int(max_iter)
-  return Limits(max_iter, **numbers)
+  min_weight = _min_weight(options.min_weight, num_components)
+  return Limits(max_iter, min_weight=min_weight, **numbers)
+
+
+def _min_weight(value, num_components):
+  """None where weights have no floor: then there is nothing to compile."""
+  checks.number("min_weight", value, lowest=0.0)
+  if isinstance(value, jax.core.Tracer):
+    return value
+  if not isinstance(num_components, jax.core.Tracer):
+    most = 1.0 / int(np.max(num_components))
+    if value > most:
+      raise ValueError(
+        f"min_weight is {value!r}, takes at most 1 / K = {most:g}"
+      )
+  return float(value) if value else None

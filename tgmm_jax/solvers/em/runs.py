@@ -130,9 +130,10 @@ def update(
   if limits.min_variance is not None:
     lowest = limits.min_variance / problem.scale**2
   if run.fixed is not None:
-    statistics = em_known.about_fixed_means(
-      statistics, run.fixed, covariance_type=covariance_type
+    sums = em_known.without_shifts(
+      statistics.sums, run.fixed, covariance_type=covariance_type
     )
+    statistics = statistics._replace(sums=sums)
   mixture = em_steps.m_step(
     statistics,
     run.mixture,

@@ -21,13 +21,12 @@ from tgmm_jax.solvers import problem as problem_lib
 from tgmm_jax.solvers.em import families as em_families
 from tgmm_jax.solvers.em import family_fits as em_fits
 from tgmm_jax.solvers.em import steps as em_steps
+from tgmm_jax.solvers.em import student_density
 
 # Where estimated degrees of freedom begin: tails that reach far.
 _FIRST = 5.0
 # Halvings of the range of the degrees' logarithm; more are below rounding.
 _NUM_HALVINGS = 48
-# From here on the series of `_half_step` has all digits.
-_LARGE = 24.0
 
 
 class StudentFit(NamedTuple):
@@ -212,41 +211,10 @@ def _of_points(points, fit, covariance_type):
     jnp.asarray(points).T, mixture, covariance_type=covariance_type
   )
   dim = mixture.means.shape[-1]
-  joint = _log_joint(mixture, fit.degrees, distances, log_det, dim)
+  joint = student_density.log_joint(
+    mixture, fit.degrees, distances, log_det, dim
+  )
   return joint.T - 0.5 * dim * math.log(2.0 * math.pi)
-
-
-def _log_joint(mixture, degrees, distances, log_det, dim):
-  """`[K, N]`, without -d/2 log(2 pi)."""
-  bias = gmm.log_weights(mixture) - 0.5 * log_det + _log_ratio(degrees, dim)
-  half = 0.5 * (degrees + dim)[:, None]
-  return bias[:, None] - half * jnp.log1p(distances / degrees[:, None])
-
-
-def _log_ratio(degrees, dim):
-  """`log Gamma((v + d) / 2) - log Gamma(v / 2) - d / 2 log(v / 2)`, `[K]`.
-
-  What a t density has and a normal one has not. As products of v / 2 + i, for
-  of large degrees the difference of the gammas would be rounding.
-  """
-  half, steps = 0.5 * degrees, jnp.arange(dim // 2, dtype=degrees.dtype)
-  first, ratio = 0.0, 0.0
-  if dim % 2:
-    first, ratio = 0.5, _half_step(half)
-  terms = jnp.log1p((first + steps) / half[:, None])
-  return ratio + jnp.sum(terms, axis=-1)
-
-
-def _half_step(x):
-  """`log Gamma(x + 1/2) - log Gamma(x) - log(x) / 2`."""
-  small = jnp.minimum(x, _LARGE)
-  exact = jax.lax.lgamma(small + 0.5) - jax.lax.lgamma(small)
-  exact -= 0.5 * jnp.log(small)
-  y = 1.0 / jnp.maximum(x, _LARGE)
-  square = y * y
-  series = 1.0 / 640.0 - square * (17.0 / 14336.0 - square * (31.0 / 18432.0))
-  series = -y * (1.0 / 8.0 - square * (1.0 / 192.0 - square * series))
-  return jnp.where(x < _LARGE, exact, series)
 
 
 def _check(degrees, degrees_range, trimmed_share):
@@ -304,7 +272,9 @@ def _e_step(columns, mixture, degrees, *, sample_weight, covariance_type):
   distances, log_det = gmm.distances(
     differences, mixture.covariances, covariance_type=covariance_type
   )
-  log_joint = _log_joint(mixture, degrees, distances, log_det, dim)
+  log_joint = student_density.log_joint(
+    mixture, degrees, distances, log_det, dim
+  )
   log_density = jax.nn.logsumexp(log_joint, axis=0)
   share = jnp.exp(log_joint - log_density) * sample_weight
   gamma = (degrees[:, None] + dim) / (degrees[:, None] + distances)
@@ -390,7 +360,9 @@ def _family_log_density(columns, mixture, degrees, *, covariance_type):
   distances, log_det = gmm.component_energies(
     columns, mixture, covariance_type=covariance_type
   )
-  joint = _log_joint(mixture, degrees, distances, log_det, columns.shape[0])
+  joint = student_density.log_joint(
+    mixture, degrees, distances, log_det, columns.shape[0]
+  )
   return jax.nn.logsumexp(joint, axis=0)
 
 
