@@ -1,5 +1,7 @@
 """EM with Student t components against SciPy."""
 
+import itertools
+
 import jax
 import numpy as np
 import pytest
@@ -20,10 +22,16 @@ from tgmm_jax.solvers import em
 RANGE = (1.5, 50.0)
 
 
-@pytest.mark.parametrize("is_estimated", [True, False])
 @pytest.mark.parametrize(
-  "covariance_type",
-  em_problems.fast_only(("full", "unit"), gmm.COVARIANCE_TYPES),
+  ("covariance_type", "is_estimated"),
+  [
+    ("full", True),
+    ("unit", False),
+    *(
+      pytest.param(name, own, marks=pytest.mark.slow)
+      for name, own in itertools.product(gmm.COVARIANCE_TYPES, [False, True])
+    ),
+  ],
 )
 @pytest.mark.usefixtures("x64")
 def test_one_and_many_equal_em_in_numpy(covariance_type, is_estimated):
@@ -64,7 +72,7 @@ def test_one_and_many_equal_em_in_numpy(covariance_type, is_estimated):
     assert np.ptp(degrees) > 1.0
 
 
-@pytest.mark.parametrize("dim", [2, 3])
+@pytest.mark.parametrize("dim", [pytest.param(2, marks=pytest.mark.slow), 3])
 @pytest.mark.usefixtures("x64")
 def test_many_degrees_are_the_normal_mixture(dim):
   points = em_problems.clusters((3, dim), 50, seed=4, spread=4.0)
