@@ -72,7 +72,8 @@ def test_one_and_many_equal_em_in_numpy(covariance_type, is_estimated):
     assert np.ptp(degrees) > 1.0
 
 
-@pytest.mark.parametrize("dim", [pytest.param(2, marks=pytest.mark.slow), 3])
+@pytest.mark.slow
+@pytest.mark.parametrize("dim", [2, 3])
 @pytest.mark.usefixtures("x64")
 def test_many_degrees_are_the_normal_mixture(dim):
   points = em_problems.clusters((3, dim), 50, seed=4, spread=4.0)
@@ -120,6 +121,7 @@ def test_densities_are_those_of_scipy(dim):
   )
 
 
+@pytest.mark.slow
 def test_a_fixed_mean_stays_and_outliers_weigh_little():
   points, _, start = spread_problem("full", num_padding=0)
   points, start = points.astype(np.float32), jax.tree.map(np.float32, start)
