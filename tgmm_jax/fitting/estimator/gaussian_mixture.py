@@ -13,7 +13,7 @@ from sklearn.utils import validation
 
 from tgmm_jax import gmm, types
 from tgmm_jax.fitting import fitted
-from tgmm_jax.fitting.estimator import derived, door, online, start
+from tgmm_jax.fitting.estimator import derived, door, noise, online, start
 from tgmm_jax.solvers import checks, combine, em, selection
 
 _LOGGER = logging.getLogger(__name__)
@@ -65,6 +65,13 @@ class GaussianMixture(
       about `1 / (1 - decay)` points are remembered, with 1 all of them.
     verbose: 0 is silent.
     verbose_interval: not used.
+    noise: True, or a share to begin with, for outliers (`em.noise`): `predict`
+      answers -1, rows of `predict_proba` sum to 1 less the noise's
+      probability, and `sample` draws none.
+    fixed: an `em.Fixed` of bool arrays, or None: which parameters stay as
+      `weights_init`, `means_init` and `precisions_init` say; `covariances_`
+      then are the inverses. `bic`, `aic` and `icl` count them all the same.
+    min_weight: of every component.
 
   Attributes:
     weights_: `[K]`.
@@ -77,7 +84,11 @@ class GaussianMixture(
     converged_: whether the fit is one that stopped by `tol`.
     status_: the `types.Status` of the fit.
     n_iter_: steps taken from the start that is kept.
-    lower_bound_: mean log-likelihood before the last step; -inf without steps.
+    lower_bound_: mean log-likelihood before the last step, with `noise` after
+      it; -inf without steps.
+    noise_weight_: the noise's share of the data; 0 without. `weights_` sum to
+      1 beside it.
+    noise_log_density_: the logarithm of its density.
     n_features_in_: d.
     remembered_: weight of the points that the parameters rest on: of `fit` all
       that it was given, of `partial_fit` what has not been forgotten.
@@ -106,6 +117,9 @@ class GaussianMixture(
     decay=1.0,
     verbose=0,
     verbose_interval=10,
+    noise=False,
+    fixed=None,
+    min_weight=0.0,
   ):
     """Keeps the parameters; `fit` checks them."""
     self.n_components = n_components
@@ -123,6 +137,9 @@ class GaussianMixture(
     self.decay = decay
     self.verbose = verbose
     self.verbose_interval = verbose_interval
+    self.noise = noise
+    self.fixed = fixed
+    self.min_weight = min_weight
 
   def fit(self, X, y=None, sample_weight=None):
     """Fits the mixture to `X [N, d]` and returns the estimator.
@@ -255,11 +272,7 @@ class GaussianMixture(
     X, sample_weight = _padded(X), _padded(sample_weight)
     with jax.enable_x64(X.dtype == np.float64):
       keys = jax.random.split(start.key_of(self.random_state), num_init)
-      ended = self._run(keys, X, sample_weight, given)
-      best = int(combine.most_likely(ended.results))
-    result, before = jax.tree.map(
-      lambda leaf: np.array(leaf[best]), (ended.results, ended.before)
-    )
+      result, before = self._run(keys, X, sample_weight, given)
     if result.status == types.Status.INVALID_INPUT:
       raise ValueError(
         f"X has values from {X.min()} to {X.max()}, takes numbers whose"
@@ -288,6 +301,10 @@ class GaussianMixture(
     if not isinstance(self.verbose, bool):
       checks.integer("verbose", self.verbose, lowest=0)
     checks.integer("verbose_interval", self.verbose_interval, lowest=1)
+    noise.check(self.noise)
+    start.check_fixed(
+      self.fixed, self.weights_init, self.means_init, self.precisions_init
+    )
     if not isinstance(self.warm_start, bool | np.bool_):
       raise ValueError(f"warm_start is {self.warm_start!r}, takes a bool")
     checks.number("decay", self.decay, lowest=0.0)
@@ -295,7 +312,7 @@ class GaussianMixture(
       raise ValueError(f"decay is {self.decay!r}, takes a number in (0, 1]")
 
   def _run(self, keys, X, sample_weight, given):
-    """The fits from all starts, in one batch."""
+    """The best fit of all starts, and its log-likelihood before the end."""
     num_components = int(self.n_components)
     options = {
       "covariance_type": self.covariance_type,
@@ -306,15 +323,15 @@ class GaussianMixture(
     init = start.begin(
       keys, X, num_components, given, self.init_params, **options
     )
-    ended = em.fit_each(
-      keys,
-      X,
-      num_components,
-      init=init,
-      max_iter=int(self.max_iter),
-      tol=float(self.tol),
-      **options,
-    )
+    options |= {"max_iter": int(self.max_iter), "tol": float(self.tol)}
+    options |= {"fixed": self.fixed, "min_weight": float(self.min_weight)}
+    self.noise_weight_, self.noise_log_density_ = 0.0, -np.inf
+    if self.noise:
+      found = noise.run(keys, X, num_components, self.noise, init, **options)
+      self.noise_weight_ = float(found.noise_weight)
+      self.noise_log_density_ = float(found.noise_log_density)
+      return found.result, found.result.log_likelihood
+    ended = em.fit_each(keys, X, num_components, init=init, **options)
     if self.verbose:
       results = ended.results
       rows = (results.num_iters, results.log_likelihood, results.status)
@@ -323,7 +340,10 @@ class GaussianMixture(
         _LOGGER.info(
           "%d steps, log-likelihood %.6g, %s", num_iters, value, name
         )
-    return ended
+    best = int(combine.most_likely(ended.results))
+    return jax.tree.map(
+      lambda leaf: np.array(leaf[best]), (ended.results, ended.before)
+    )
 
   def _keep(self, result, before):
     """Sets the attributes."""
@@ -375,18 +395,37 @@ class GaussianMixture(
     mixture = jax.tree.map(lambda leaf: leaf.astype(dtype), self._mixture())
     return X.astype(dtype, copy=False), mixture
 
+  def _has_noise(self):
+    """Fits that were kept before there was noise have no such attribute."""
+    return getattr(self, "noise_weight_", 0.0) > 0
+
   def _posterior(self, X, field):
     X, mixture = self._evaluated(X)
-    return fitted.of_batch(
-      X[None],
-      jax.tree.map(lambda leaf: leaf[None], mixture),
-      field,
-      covariance_type=self.covariance_type,
-    )[0]
+
+    def of_mixture(field):
+      return fitted.of_batch(
+        X[None],
+        jax.tree.map(lambda leaf: leaf[None], mixture),
+        field,
+        covariance_type=self.covariance_type,
+      )[0]
+
+    if not self._has_noise():
+      return of_mixture(field)
+    own = of_mixture("shares"), of_mixture("log_density")
+    said = noise.posterior(*own, self.noise_weight_, self.noise_log_density_)
+    return said if field is None else getattr(said, field)
 
   def _criteria(self, X, sample_weight):
     X, mixture = self._evaluated(X)
     sample_weight = door.check_sample_weight(sample_weight, X)
+    if self._has_noise():
+      return noise.criteria(
+        self._posterior(X, None),
+        *self.means_.shape,
+        covariance_type=self.covariance_type,
+        sample_weight=sample_weight,
+      )
     with jax.enable_x64(X.dtype == np.float64):
       return _CRITERIA(
         _padded(X),

@@ -64,6 +64,31 @@ def given(
   )
 
 
+def check_fixed(fixed, weights, means, precisions) -> None:
+  """Refuses to keep what is not given.
+
+  Args:
+    fixed: as in `GaussianMixture`, as are all others.
+    weights: `[K]` or None.
+    means: `[K, d]` or None.
+    precisions: shaped as covariances, or None.
+
+  Raises:
+    ValueError: one line.
+  """
+  if fixed is None:
+    return
+  if not isinstance(fixed, em.Fixed):
+    raise ValueError(f"fixed is {fixed!r}, takes an em.Fixed or None")
+  inits = ("weights_init", "means_init", "precisions_init")
+  given = (weights, means, precisions)
+  for name, init, mask, value in zip(
+    fixed._fields, inits, fixed, given, strict=True
+  ):
+    if mask is not None and value is None:
+      raise ValueError(f"fixed has {name}, takes None without {init}")
+
+
 def begin(
   keys: jax.Array,
   points: np.ndarray,

@@ -6,7 +6,10 @@ problems and nobody waits for the slowest; `fit_sharded` one very large problem
 over a mesh of devices, `fit_stream` one that never fits in memory; `unroll`
 takes a fixed number of steps that gradients pass through. `absorb` takes a
 block of new points and a state.
-What all of them may be told is `Options`.
+What all of them may be told is `Options`; `Fixed` says what of it is known.
+
+`noise` and `student` are for points with outliers: a uniform component beside
+the mixture, and Student t components.
 
 `bootstrap` and `information` say how sure a fit is.
 
@@ -14,9 +17,11 @@ What all of them may be told is `Options`.
 of, for solvers that take other steps.
 """
 
+from tgmm_jax.solvers.em import noise, student, volume
 from tgmm_jax.solvers.em.batches import fit_batch, keys_of, run_batch
 from tgmm_jax.solvers.em.delta import information
 from tgmm_jax.solvers.em.fits import Ended, fit, fit_each, start, unroll
+from tgmm_jax.solvers.em.known import Fixed
 from tgmm_jax.solvers.em.online import (
   OnlineState,
   absorb,
@@ -42,6 +47,7 @@ from tgmm_jax.solvers.em.uncertainty import Uncertainty
 
 __all__ = [
   "Ended",
+  "Fixed",
   "Inputs",
   "Limits",
   "OnlineState",
@@ -70,10 +76,13 @@ __all__ = [
   "log_density",
   "m_step",
   "make_plan",
+  "noise",
   "run_batch",
   "run_trials",
   "set_up",
   "start",
   "step",
+  "student",
   "unroll",
+  "volume",
 ]

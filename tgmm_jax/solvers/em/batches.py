@@ -97,14 +97,22 @@ def run_batch(
     axes=("B", "N", "d"),
   )
   checks.integer("batch_size", batch_size, lowest=1)
-  inputs = em_starts.Inputs(
+  inputs = inputs_of(key, batch, plan)
+  return _fit_batch(inputs, plan.limits, form=plan.form, batch_size=batch_size)
+
+
+def inputs_of(
+  key: jax.Array, batch: checks.Batch, plan: em_options.Plan
+) -> em_starts.Inputs:
+  """The problems of a batch, with the axis B, and what starts are made of."""
+  return em_starts.Inputs(
     keys_of(key, batch.points.shape[0]),
     batch.points,
     batch.num_components,
     batch.sample_weight,
     plan.given,
+    plan.fixed,
   )
-  return _fit_batch(inputs, plan.limits, form=plan.form, batch_size=batch_size)
 
 
 def keys_of(key: jax.Array, num_problems: int) -> jax.Array:
@@ -163,11 +171,14 @@ def _fit_batch(inputs, limits, *, form, batch_size):
   runs = jax.tree.map(
     lambda leaf: leaf.reshape(num_problems, num_init, *leaf.shape[1:]), runs
   )
-  return work_queue.map_in_chunks(
+  results = work_queue.map_in_chunks(
     lambda one: em_runs.finish(*one, covariance_type=covariance_type),
     (problems, runs),
     chunk_size,
   )
+  if inputs.fixed is None:
+    return results
+  return jax.vmap(em_starts.restored)(results, inputs)
 
 
 def _again(runs, limits, covariance_type, index, problem, start):

@@ -64,7 +64,7 @@ def fit(
     max_components=max_components,
   )
   inputs = em_starts.Inputs(
-    key, points, num_components, sample_weight, plan.given
+    key, points, num_components, sample_weight, plan.given, plan.fixed
   )
   if passes.are_worth_it(inputs):
     return _fit_by_passes(inputs, plan)
@@ -136,7 +136,9 @@ def fit_each(
     max_components=None,
   )
   given = init if isinstance(init, types.Mixture) else None
-  inputs = em_starts.Inputs(keys, points, num_components, sample_weight, given)
+  inputs = em_starts.Inputs(
+    keys, points, num_components, sample_weight, given, plan.fixed
+  )
   if passes.are_worth_it(inputs):
     return _fit_each_by_passes(inputs, plan)
   is_quick = points.shape[0] <= _MOST_SMALL and not checks.is_traced(inputs)
@@ -197,7 +199,7 @@ def unroll(
     max_components=max_components,
   )
   inputs = em_starts.Inputs(
-    key, points, num_components, sample_weight, plan.given
+    key, points, num_components, sample_weight, plan.given, plan.fixed
   )
   return _unroll(inputs, plan.limits, form=plan.form, num_steps=num_steps)
 
@@ -273,7 +275,8 @@ def _fit(inputs, limits, *, form):
   runs = jax.vmap(lambda start: _run_to_end(problem, start, limits, form))(
     starts
   )
-  return em_runs.finish(problem, runs, covariance_type=form.covariance_type)
+  result = em_runs.finish(problem, runs, covariance_type=form.covariance_type)
+  return em_starts.restored(result, inputs)
 
 
 @programs.quick
@@ -285,6 +288,7 @@ def _fit_each(inputs, limits, *, form):
     run = _run_to_end(problem, start, limits, form)
     runs = jax.tree.map(lambda leaf: leaf[None], run)
     result = em_runs.finish(problem, runs, covariance_type=form.covariance_type)
+    result = em_starts.restored(result, own)
     before = em_runs.mean_log_density(
       problem, run.log_density, covariance_type=form.covariance_type
     )
@@ -317,4 +321,5 @@ def _unroll(inputs, limits, *, form, num_steps):
   )
   runs = jax.tree.map(lambda leaf: leaf[None], run)
   result = em_runs.finish(problem, runs, covariance_type=covariance_type)
+  result = em_starts.restored(result, inputs)
   return result._replace(history=jnp.where(problem.is_valid, history, -jnp.inf))

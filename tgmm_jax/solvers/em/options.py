@@ -5,10 +5,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from tgmm_jax import gmm, types
 from tgmm_jax.solvers import checks, k_means
 from tgmm_jax.solvers import problem as problem_lib
+from tgmm_jax.solvers.em import known as em_known
 
 # What `init` takes besides a mixture.
 STARTS = (*k_means.METHODS, "spectral")
@@ -41,6 +43,9 @@ class Options(NamedTuple):
       equal points keeps a variance; 0 is the likelihood alone.
     prior_if_degenerate: the same for a second run from each start whose first
       has ended degenerate; 0 makes none.
+    min_weight: of every component, at most 1 / K; the others share the rest.
+    fixed: an `em.Fixed`: which parameters of a given `init` stay as they are,
+      bit for bit; None estimates all of them.
     min_variance: floor of the variances (of the eigenvalues, for full and
       tied) in squared units of the points, or None.
     is_projected: whether to fit in the space of the leading
@@ -59,6 +64,8 @@ class Options(NamedTuple):
   reg_covar: jax.Array | float = 0.0
   prior_size: jax.Array | float = 0.0
   prior_if_degenerate: float = 0.0
+  min_weight: jax.Array | float = 0.0
+  fixed: em_known.Fixed | None = None
   min_variance: jax.Array | float | None = None
   is_projected: bool = False
 
@@ -73,6 +80,7 @@ class Limits(NamedTuple):
   prior_size: jax.Array
   prior_if_degenerate: jax.Array
   min_variance: jax.Array | None
+  min_weight: jax.Array | None = None
 
 
 class Form(NamedTuple):
@@ -102,11 +110,13 @@ class Plan(NamedTuple):
     form: static.
     limits: traced.
     given: the mixture to start from, or None.
+    fixed: which of its parameters stay, or None.
   """
 
   form: Form
   limits: Limits
   given: types.Mixture | None
+  fixed: em_known.Fixed | None = None
 
 
 def make_plan(
@@ -136,12 +146,7 @@ def make_plan(
   max_components = problem_lib.static_components(num_components, max_components)
   checks.name("covariance_type", covariance_type, gmm.COVARIANCE_TYPES)
   checks.integer("num_init", options.num_init, lowest=1)
-  is_known = gmm.kind_of(covariance_type).is_known
-  if options.is_projected and not is_known:
-    raise ValueError(
-      f"is_projected is True with covariance_type {covariance_type!r}, takes"
-      " 'unit'"
-    )
+  _check_projection(options.is_projected, covariance_type=covariance_type)
   init, given = options.init, None
   if isinstance(init, types.Mixture):
     init, given = None, init
@@ -162,7 +167,22 @@ def make_plan(
     bool(options.is_projected),
     options.prior_if_degenerate > 0,
   )
-  return Plan(form, _make_limits(options), given)
+  fixed = em_known.masks(
+    options.fixed,
+    given,
+    (*points.shape[:-2], max_components),
+    covariance_type=covariance_type,
+  )
+  limits = _make_limits(options, num_components)
+  return Plan(form, limits, given, fixed)
+
+
+def _check_projection(is_projected, *, covariance_type):
+  if is_projected and not gmm.kind_of(covariance_type).is_known:
+    raise ValueError(
+      f"is_projected is True with covariance_type {covariance_type!r}, takes"
+      " 'unit'"
+    )
 
 
 def require_default(
@@ -186,7 +206,7 @@ def require_drawn(plan: Plan, function: str) -> None:
 
 def require_one_run(options: Mapping[str, Any], function: str) -> None:
   """Refuses several runs and projections, for fits of large problems."""
-  names = ("num_init", "is_projected", "prior_if_degenerate")
+  names = ("num_init", "is_projected", "prior_if_degenerate", "fixed")
   require_default(options, names, function)
 
 
@@ -213,7 +233,7 @@ def _check_shapes(
       )
 
 
-def _make_limits(options):
+def _make_limits(options, num_components):
   """Refuses numbers out of range; what is traced is taken as it is."""
   checks.integer("max_iter", options.max_iter, lowest=0)
   numbers = {
@@ -233,4 +253,19 @@ def _make_limits(options):
   max_iter = options.max_iter
   if not isinstance(max_iter, jax.core.Tracer):
     max_iter = int(max_iter)
-  return Limits(max_iter, **numbers)
+  min_weight = _min_weight(options.min_weight, num_components)
+  return Limits(max_iter, min_weight=min_weight, **numbers)
+
+
+def _min_weight(value, num_components):
+  """None where weights have no floor: then there is nothing to compile."""
+  checks.number("min_weight", value, lowest=0.0)
+  if isinstance(value, jax.core.Tracer):
+    return value
+  if not isinstance(num_components, jax.core.Tracer):
+    most = 1.0 / int(np.max(num_components))
+    if value > most:
+      raise ValueError(
+        f"min_weight is {value!r}, takes at most 1 / K = {most:g}"
+      )
+  return float(value) if value else None

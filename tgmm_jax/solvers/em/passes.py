@@ -56,6 +56,7 @@ def are_worth_it(inputs: em_starts.Inputs) -> bool:
   """Whether a problem is large, here, and there are cores to share it."""
   return (
     not checks.is_traced(inputs)
+    and inputs.fixed is None
     and inputs.points.shape[0] > blocks.most_at_once()
     and cores.num_cores() > 1
   )

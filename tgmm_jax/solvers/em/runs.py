@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from tgmm_jax import gmm, types
 from tgmm_jax.solvers import problem as problem_lib
+from tgmm_jax.solvers.em import known as em_known
 from tgmm_jax.solvers.em import options as em_options
 from tgmm_jax.solvers.em import starts as em_starts
 from tgmm_jax.solvers.em import steps as em_steps
@@ -27,6 +28,7 @@ class EMRun(NamedTuple):
     num_iters: steps taken.
     is_converged: whether the stopping rule was met.
     prior_size: of the covariances, see `em.Options`.
+    fixed: which parameters stay, or None.
   """
 
   mixture: types.Mixture
@@ -35,6 +37,7 @@ class EMRun(NamedTuple):
   num_iters: jax.Array
   is_converged: jax.Array
   prior_size: jax.Array
+  fixed: em_known.Fixed | None = None
 
 
 def begin(
@@ -51,6 +54,7 @@ def begin(
     num_iters=jnp.zeros((), jnp.int32),
     is_converged=~problem.is_valid,
     prior_size=jnp.asarray(prior_size, dtype),
+    fixed=start.fixed,
   )
 
 
@@ -126,6 +130,11 @@ def update(
   lowest = None
   if limits.min_variance is not None:
     lowest = limits.min_variance / problem.scale**2
+  if run.fixed is not None:
+    sums = em_known.without_shifts(
+      statistics.sums, run.fixed, covariance_type=covariance_type
+    )
+    statistics = statistics._replace(sums=sums)
   mixture = em_steps.m_step(
     statistics,
     run.mixture,
@@ -135,6 +144,8 @@ def update(
     lowest=lowest,
     prior_share=run.prior_size / problem.num_points,
   )
+  if run.fixed is not None or limits.min_weight is not None:
+    mixture = em_known.held(mixture, run.mixture, run.fixed, limits.min_weight)
   return run._replace(
     mixture=mixture,
     log_density=statistics.log_density,

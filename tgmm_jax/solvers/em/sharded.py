@@ -51,8 +51,8 @@ def fit_sharded(
     covariance_type: as in `em.fit`.
     sample_weight: `[N]`, or None for ones.
     block_size: points of a device at a time, or None for what suits it.
-    **options: fields of `em.Options` but `num_init` and `is_projected`. A start
-      is drawn from at most `NUM_START_POINTS` points.
+    **options: fields of `em.Options` but `num_init`, `is_projected`, `fixed`. A
+      start is drawn from at most `NUM_START_POINTS` points.
 
   Returns:
     A `SolverResult`, replicated; statuses as in `em.fit`. In NumPy where the

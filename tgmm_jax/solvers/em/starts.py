@@ -10,6 +10,7 @@ from tgmm_jax.solvers import covariance as covariance_lib
 from tgmm_jax.solvers import k_means, spectral
 from tgmm_jax.solvers import problem as problem_lib
 from tgmm_jax.solvers.em import blocks
+from tgmm_jax.solvers.em import known as em_known
 from tgmm_jax.solvers.em import options as em_options
 
 
@@ -20,10 +21,12 @@ class Start(NamedTuple):
     mixture: weights, means `[K, r]` and covariances.
     anchor: means and covariances to which components fall back that lose all
       their points.
+    fixed: which parameters stay, or None.
   """
 
   mixture: types.Mixture
   anchor: types.Mixture
+  fixed: em_known.Fixed | None = None
 
 
 def draw(
@@ -204,6 +207,7 @@ class Inputs(NamedTuple):
     num_components: K, may be traced.
     sample_weight: `[N]`, or None for ones.
     given: the mixture to start from, or None to draw.
+    fixed: which parameters of it stay, or None.
   """
 
   key: jax.Array
@@ -211,6 +215,7 @@ class Inputs(NamedTuple):
   num_components: jax.Array | int
   sample_weight: jax.Array | None
   given: types.Mixture | None
+  fixed: em_known.Fixed | None = None
 
 
 def set_up(
@@ -219,7 +224,9 @@ def set_up(
   """The problem made ready, and its starts with a leading axis."""
   problem = prepare(inputs, limits, form)
   if inputs.given is not None:
-    problem, start = begin(inputs.key, inputs.given, problem, form)
+    problem, start = begin(
+      inputs.key, inputs.given, problem, form, fixed=inputs.fixed
+    )
     return problem, jax.tree.map(lambda leaf: leaf[None], start)
 
   def draw_one(key):
@@ -254,6 +261,8 @@ def begin(
   given: types.Mixture | None,
   problem: problem_lib.PreparedProblem,
   form: em_options.Form,
+  *,
+  fixed: em_known.Fixed | None = None,
 ) -> tuple[problem_lib.PreparedProblem, Start]:
   """A start, and the problem: marked where the given one cannot be used.
 
@@ -262,10 +271,24 @@ def begin(
     given: the mixture to start from, or None.
     problem: from `prepare`.
     form: of the fit.
+    fixed: what of the given mixture stays, or None.
   """
   if given is None:
     return problem, draw(key, problem, form)
-  return check(problem, given, covariance_type=form.covariance_type)
+  problem, start = check(problem, given, covariance_type=form.covariance_type)
+  if fixed is not None:
+    problem, mixture, fixed = em_known.hold_start(
+      problem, start.mixture, given, fixed
+    )
+    start = Start(mixture, mixture, fixed)
+  return problem, start
+
+
+def restored(result: types.SolverResult, inputs: Inputs) -> types.SolverResult:
+  """A result of one problem with what stays bit for bit as it was given."""
+  return em_known.restored(
+    result, inputs.given, inputs.fixed, inputs.num_components
+  )
 
 
 def from_frame(

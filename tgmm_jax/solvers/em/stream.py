@@ -62,9 +62,9 @@ def fit_stream(
     block_size: points that the device gets at a time.
     on_step: called after each pass with the number of steps taken and the
       mean log-likelihood before the step.
-    **options: fields of `em.Options` but `num_init` and `is_projected`. A start
-      is drawn from a uniform sample of `sharded.NUM_START_POINTS` points; `tol`
-      is 1e-6 if it is not given.
+    **options: fields of `em.Options` but `num_init`, `is_projected`, `fixed`. A
+      start is drawn from a uniform sample of `sharded.NUM_START_POINTS` points;
+      `tol` is 1e-6 if it is not given.
 
   Returns:
     A `SolverResult`, in NumPy where the first block is float64 and JAX has not
