@@ -52,7 +52,12 @@ class Uncertainty(NamedTuple):
   distance: jax.Array | None = None
 
 
-def check(mixture: types.Mixture, level: float, *, covariance_type: str):
+def check(
+  mixture: types.Mixture,
+  level: jax.Array | float,
+  *,
+  covariance_type: str,
+) -> None:
   """Refuses what no data could make right.
 
   Raises:
