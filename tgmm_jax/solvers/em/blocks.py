@@ -24,27 +24,30 @@ def most_at_once() -> int:
   return 4096 if jax.default_backend() == "cpu" else 2**17
 
 
-def map_over(
+def sum_over(
   function: Callable[[jax.Array, jax.Array], tuple[Any, jax.Array]],
   columns: jax.Array,
   *,
   sample_weight: jax.Array,
-  block_size: int,
+  block_size: int | None = None,
 ) -> tuple[Any, jax.Array]:
   """A function of columns and weights, block by block.
 
   Args:
-    function: of `[d, n]` and `[n]`, to anything and to numbers of the points,
-      `[n]`.
+    function: of `[d, n]` and `[n]`, to what is added up and numbers of the
+      points, `[n]`.
     columns: `[d, N]`.
     sample_weight: `[N]`; what the last block has in common with the one before
       has weight 0 there.
-    block_size: n, static, at most N.
+    block_size: n, static, or None for `default_size`.
 
   Returns:
-    The first results, with a leading axis of blocks, and the others as `[N]`.
+    The sums of the first results, and the others as `[N]`.
   """
   num_points = columns.shape[1]
+  block_size = block_size or default_size(num_points)
+  if num_points <= block_size:
+    return function(columns, sample_weight)
   # A slice beyond the end begins so early that it is full: no copy is made.
   last = num_points - block_size
 
@@ -61,4 +64,5 @@ def map_over(
   found, values = jax.lax.map(of_block, starts)
   num_before = (starts.size - 1) * block_size
   rest = values[-1, block_size - (num_points - num_before) :]
-  return found, jnp.concatenate([values[:-1].reshape(-1), rest])
+  values = jnp.concatenate([values[:-1].reshape(-1), rest])
+  return jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), found), values

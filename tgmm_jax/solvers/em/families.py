@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from tgmm_jax import types
+from tgmm_jax.solvers.em import blocks
 from tgmm_jax.solvers.em import known as em_known
 from tgmm_jax.solvers.em import options as em_options
 from tgmm_jax.solvers.em import runs as em_runs
@@ -285,22 +286,18 @@ def e_step(
   """
 
   def of_block(columns, sample_weight):
-    return family.e_step(
+    statistics, sums = family.e_step(
       columns,
       mixture,
       extras,
       sample_weight=sample_weight,
       covariance_type=covariance_type,
     )
+    sums = statistics._replace(log_density=None), sums
+    return sums, statistics.log_density
 
-  blocks = em_steps.map_blocks(of_block, columns, sample_weight=sample_weight)
-  if blocks is None:
-    return of_block(columns, sample_weight)
-  statistics, sums = blocks
-  log_density = statistics.log_density.reshape(-1)[: columns.shape[1]]
-  statistics, sums = jax.tree.map(
-    lambda leaf: jnp.sum(leaf, axis=0),
-    (statistics._replace(log_density=None), sums),
+  (statistics, sums), log_density = blocks.sum_over(
+    of_block, columns, sample_weight=sample_weight
   )
   return statistics._replace(log_density=log_density), sums
 
@@ -341,13 +338,11 @@ def _log_density(problem, mixture, extras, family, covariance_type):
   """At every point, many of them block by block, `[N]`."""
 
   def of_block(columns, _):
-    return family.log_density(
+    return None, family.log_density(
       columns, mixture, extras, covariance_type=covariance_type
     )
 
-  blocks = em_steps.map_blocks(
+  _, values = blocks.sum_over(
     of_block, problem.columns, sample_weight=problem.sample_weight
   )
-  if blocks is None:
-    return of_block(problem.columns, None)
-  return blocks.reshape(-1)[: problem.columns.shape[1]]
+  return values

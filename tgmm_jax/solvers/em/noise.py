@@ -285,10 +285,13 @@ def _least_variance(problem, columns, form):
 def _e_step(columns, mixture, noise, *, sample_weight, covariance_type):
   """Responsibilities of components and noise, summed up."""
   differences = columns[None] - mixture.means[:, :, None]
-  distances, log_det = gmm.distances(
-    differences, mixture.covariances, covariance_type=covariance_type
+  measured = gmm.metric(mixture, covariance_type=covariance_type)
+  distances = gmm.squared_distances(
+    differences, measured, covariance_type=covariance_type
   )
-  bias = gmm.log_weights(mixture) + _log(1.0 - noise.weight) - 0.5 * log_det
+  bias = (
+    gmm.log_weights(mixture) + _log(1.0 - noise.weight) - 0.5 * measured.log_det
+  )
   log_joint = bias[:, None] - 0.5 * distances
   log_noise = _log(noise.weight) + noise.log_density
   highest = jnp.maximum(jnp.max(log_joint, axis=0), log_noise)

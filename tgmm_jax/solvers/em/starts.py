@@ -118,17 +118,11 @@ def _pooled(problem, means, *, covariance_type):
       covariance_type=covariance_type,
     )
 
-  block_size = blocks.default_size(problem.columns.shape[1])
-  if problem.columns.shape[1] <= block_size:
-    total = scatter(problem.columns, problem.sample_weight)
-  else:
-    found, _ = blocks.map_over(
-      lambda columns, weight: (scatter(columns, weight), weight),
-      problem.columns,
-      sample_weight=problem.sample_weight,
-      block_size=block_size,
-    )
-    total = jnp.sum(found, axis=0)
+  total, _ = blocks.sum_over(
+    lambda columns, weight: (scatter(columns, weight), weight),
+    problem.columns,
+    sample_weight=problem.sample_weight,
+  )
   return covariance_lib.pooled(
     total, *means.shape, problem.ridge, covariance_type=covariance_type
   )

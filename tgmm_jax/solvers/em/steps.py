@@ -73,14 +73,12 @@ def e_step(
   model = _Model(mixture, gmm.metric(mixture, covariance_type=covariance_type))
 
   def sum_up(function):
-    """Sums over all blocks, then `[N]`."""
-    function = functools.partial(function, model, covariance_type)
-    if columns.shape[1] <= block_size:
-      return function(columns, sample_weight)
-    found, log_density = blocks.map_over(
-      function, columns, sample_weight=sample_weight, block_size=block_size
+    return blocks.sum_over(
+      functools.partial(function, model, covariance_type),
+      columns,
+      sample_weight=sample_weight,
+      block_size=block_size,
     )
-    return jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), found), log_density
 
   def separately():
     sums, log_density = sum_up(_sums)
@@ -282,10 +280,7 @@ def log_density(
     bias = gmm.log_weights(mixture) - 0.5 * log_det
     return None, jax.nn.logsumexp(bias[:, None] - 0.5 * distances, axis=0)
 
-  block_size = block_size or blocks.default_size(columns.shape[1])
-  if columns.shape[1] <= block_size:
-    return of_block(columns, None)[1]
-  _, values = blocks.map_over(
+  _, values = blocks.sum_over(
     of_block, columns, sample_weight=columns[0], block_size=block_size
   )
   return values

@@ -269,11 +269,12 @@ def _e_step(columns, mixture, degrees, *, sample_weight, covariance_type):
   """
   dim, is_known = columns.shape[0], gmm.kind_of(covariance_type).is_known
   differences = columns[None] - mixture.means[:, :, None]
-  distances, log_det = gmm.distances(
-    differences, mixture.covariances, covariance_type=covariance_type
+  measured = gmm.metric(mixture, covariance_type=covariance_type)
+  distances = gmm.squared_distances(
+    differences, measured, covariance_type=covariance_type
   )
   log_joint = student_density.log_joint(
-    mixture, degrees, distances, log_det, dim
+    mixture, degrees, distances, measured.log_det, dim
   )
   log_density = jax.nn.logsumexp(log_joint, axis=0)
   share = jnp.exp(log_joint - log_density) * sample_weight

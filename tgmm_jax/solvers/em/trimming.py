@@ -7,7 +7,7 @@ likes best. Before a draw the points with the farthest neighbours are left out.
 import jax
 import jax.numpy as jnp
 
-from tgmm_jax.solvers.em import steps as em_steps
+from tgmm_jax.solvers.em import blocks
 
 # Company is a point's distance from the neighbour of this number.
 _NUM_NEIGHBOURS = 4
@@ -41,15 +41,11 @@ def trimmed(
   def of_block(columns, _):
     gaps = jnp.sum((columns[:, :, None] - references[:, None]) ** 2, axis=0)
     gaps = jnp.where(is_reference, gaps, jnp.inf)
-    return -jax.lax.top_k(-gaps, count)[0][:, -1]
+    return None, -jax.lax.top_k(-gaps, count)[0][:, -1]
 
-  blocks = em_steps.map_blocks(
+  _, distances = blocks.sum_over(
     of_block, columns, sample_weight=sample_weight, block_size=_BLOCK_SIZE
   )
-  if blocks is None:
-    distances = of_block(columns, None)
-  else:
-    distances = blocks.reshape(-1)[:num_points]
   # From the loneliest downwards, until the share is reached.
   order = jnp.argsort(-jnp.where(sample_weight > 0, distances, -jnp.inf))
   left_out = jnp.cumsum(sample_weight[order])
