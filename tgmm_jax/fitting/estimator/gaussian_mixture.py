@@ -13,12 +13,9 @@ from sklearn.utils import validation
 
 from tgmm_jax import gmm, types
 from tgmm_jax.fitting import fitted
-from tgmm_jax.fitting.estimator import door, start
+from tgmm_jax.fitting.estimator import door, holes, start
 from tgmm_jax.solvers import checks, combine, em, selection
 
-# Numbers of rows are rounded up to a multiple of this, and of an eighth to a
-# quarter of themselves where that is more.
-_NUM_ROWS = 32
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -64,6 +61,8 @@ class GaussianMixture(base.DensityMixin, base.BaseEstimator):
     warm_start: a further `fit` begins where the last one ended.
     verbose: 0 is silent.
     verbose_interval: not used.
+    missing: "refused", or "observed": NaN in X is a cell that is missing at
+      random; see `solvers.em.Options`. All methods then take such X.
 
   Attributes:
     weights_: `[K]`.
@@ -102,6 +101,7 @@ class GaussianMixture(base.DensityMixin, base.BaseEstimator):
     warm_start=False,
     verbose=0,
     verbose_interval=10,
+    missing="refused",
   ):
     """Keeps the parameters; `fit` checks them."""
     self.n_components = n_components
@@ -118,6 +118,13 @@ class GaussianMixture(base.DensityMixin, base.BaseEstimator):
     self.warm_start = warm_start
     self.verbose = verbose
     self.verbose_interval = verbose_interval
+    self.missing = missing
+
+  def __sklearn_tags__(self):
+    """scikit-learn asks whether NaN is taken."""
+    tags = super().__sklearn_tags__()
+    tags.input_tags.allow_nan = self.missing == "observed"
+    return tags
 
   def fit(self, X, y=None, sample_weight=None):
     """Fits the mixture to `X [N, d]` and returns the estimator.
@@ -166,6 +173,11 @@ class GaussianMixture(base.DensityMixin, base.BaseEstimator):
       sample_weight = door.check_sample_weight(sample_weight, values)
     return float(np.average(values, weights=sample_weight))
 
+  def impute(self, X):
+    """`X [N, d]` with the mean of each missing cell given what is seen."""
+    X, mixture = self._evaluated(X)
+    return holes.impute(X, mixture, covariance_type=self.covariance_type)
+
   def sample(self, n_samples=1):
     """Draws points `[n_samples, d]` and their labels, by ascending label."""
     validation.check_is_fitted(self, "weights_")
@@ -193,7 +205,7 @@ class GaussianMixture(base.DensityMixin, base.BaseEstimator):
     return float(self._criteria(X, sample_weight).icl)
 
   def _fit(self, X, sample_weight):
-    X = door.check_points(self, X, ensure_min_samples=2)
+    X = self._check_points(X, ensure_min_samples=2)
     sample_weight = door.check_sample_weight(sample_weight, X)
     self._check_parameters(len(X))
     given = start.given(
@@ -207,7 +219,7 @@ class GaussianMixture(base.DensityMixin, base.BaseEstimator):
     num_init = self.n_init
     if self.warm_start and hasattr(self, "converged_"):
       given, num_init = self._mixture(), 1
-    X, sample_weight = _padded(X), _padded(sample_weight)
+    X, sample_weight = holes.padded(X), holes.padded(sample_weight)
     with jax.enable_x64(X.dtype == np.float64):
       keys = jax.random.split(start.key_of(self.random_state), num_init)
       ended = self._run(keys, X, sample_weight, given)
@@ -217,13 +229,17 @@ class GaussianMixture(base.DensityMixin, base.BaseEstimator):
     )
     if result.status == types.Status.INVALID_INPUT:
       raise ValueError(
-        f"X has values from {X.min()} to {X.max()}, takes numbers whose"
-        f" squares are within the range of {X.dtype}, as those of their"
+        f"X has values from {np.nanmin(X)} to {np.nanmax(X)}, takes numbers"
+        f" whose squares are within the range of {X.dtype}, as those of their"
         " differences"
       )
     self._keep(result, before)
     if self.max_iter > 0 and not self.converged_:
       self._warn()
+
+  def _check_points(self, X, **options):
+    is_observed = isinstance(self.missing, str) and self.missing == "observed"
+    return door.check_points(self, X, takes_holes=is_observed, **options)
 
   def _check_parameters(self, num_points):
     """Refuses parameters that cannot be, alone or with so many points."""
@@ -234,6 +250,7 @@ class GaussianMixture(base.DensityMixin, base.BaseEstimator):
         f" {num_points}"
       )
     checks.name("covariance_type", self.covariance_type, gmm.COVARIANCE_TYPES)
+    checks.name("missing", self.missing, em.MISSING)
     checks.name("init_params", self.init_params, tuple(start.INITS))
     checks.number("tol", self.tol, lowest=0.0)
     checks.number("reg_covar", self.reg_covar, lowest=0.0)
@@ -255,7 +272,12 @@ class GaussianMixture(base.DensityMixin, base.BaseEstimator):
       "reg_share": 0.0,
     }
     init = start.begin(
-      keys, X, num_components, given, self.init_params, **options
+      keys,
+      holes.filled(X, given, self.init_params, sample_weight=sample_weight),
+      num_components,
+      given,
+      self.init_params,
+      **options,
     )
     ended = em.fit_each(
       keys,
@@ -264,6 +286,7 @@ class GaussianMixture(base.DensityMixin, base.BaseEstimator):
       init=init,
       max_iter=int(self.max_iter),
       tol=float(self.tol),
+      missing=self.missing,
       **options,
     )
     if self.verbose:
@@ -321,13 +344,17 @@ class GaussianMixture(base.DensityMixin, base.BaseEstimator):
   def _evaluated(self, X):
     """X and the mixture, in the wider of their dtypes."""
     validation.check_is_fitted(self, "weights_")
-    X = door.check_points(self, X, reset=False)
+    X = self._check_points(X, reset=False)
     dtype = np.result_type(X, self.means_)
     mixture = jax.tree.map(lambda leaf: leaf.astype(dtype), self._mixture())
     return X.astype(dtype, copy=False), mixture
 
   def _posterior(self, X, field):
     X, mixture = self._evaluated(X)
+    if np.any(np.isnan(X)):
+      return holes.posterior(
+        X, mixture, field, covariance_type=self.covariance_type
+      )
     return fitted.of_batch(
       X[None],
       jax.tree.map(lambda leaf: leaf[None], mixture),
@@ -340,21 +367,17 @@ class GaussianMixture(base.DensityMixin, base.BaseEstimator):
     sample_weight = door.check_sample_weight(sample_weight, X)
     with jax.enable_x64(X.dtype == np.float64):
       return _CRITERIA(
-        _padded(X),
+        holes.padded(X),
         mixture,
         covariance_type=self.covariance_type,
-        sample_weight=_padded(sample_weight),
+        sample_weight=holes.padded(sample_weight),
+        missing="observed" if np.any(np.isnan(X)) else "refused",
       )
 
 
 _SAMPLE = jax.jit(
   gmm.sample, static_argnums=2, static_argnames="covariance_type"
 )
-_CRITERIA = jax.jit(selection.criteria, static_argnames="covariance_type")
-
-
-def _padded(rows):
-  """Rows of 0 below, so that data of about the same size compiles once."""
-  step = max(_NUM_ROWS, 2 ** (len(rows).bit_length() - 3))
-  padding = -len(rows) % step
-  return np.pad(rows, [(0, padding)] + [(0, 0)] * (rows.ndim - 1))
+_CRITERIA = jax.jit(
+  selection.criteria, static_argnames=("covariance_type", "missing")
+)

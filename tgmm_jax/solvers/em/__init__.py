@@ -13,7 +13,7 @@ of, for solvers that take other steps.
 
 from tgmm_jax.solvers.em.batches import fit_batch, keys_of, run_batch
 from tgmm_jax.solvers.em.fits import Ended, fit, fit_each, start, unroll
-from tgmm_jax.solvers.em.options import Limits, Options, make_plan
+from tgmm_jax.solvers.em.options import MISSING, Limits, Options, make_plan
 from tgmm_jax.solvers.em.runs import begin, conclude
 from tgmm_jax.solvers.em.sharded import fit_sharded
 from tgmm_jax.solvers.em.starts import Inputs, Start, set_up
@@ -29,6 +29,7 @@ from tgmm_jax.solvers.em.stream import fit_stream
 from tgmm_jax.solvers.em.trials import Tried, fit_trials, run_trials
 
 __all__ = [
+  "MISSING",
   "Ended",
   "Inputs",
   "Limits",

@@ -11,6 +11,7 @@ from tgmm_jax.solvers import checks
 from tgmm_jax.solvers.em import options as em_options
 from tgmm_jax.solvers.em import runs as em_runs
 from tgmm_jax.solvers.em import starts as em_starts
+from tgmm_jax.solvers.em import tiles
 from tgmm_jax.solvers.execution import programs
 
 # Of so many points runs of EM take less time than an optimising compiler.
@@ -25,6 +26,7 @@ def fit(
   covariance_type: str = "unit",
   sample_weight: jax.Array | None = None,
   max_components: int | None = None,
+  point_covariances: jax.Array | None = None,
   **options,
 ) -> types.SolverResult:
   """Fits a mixture by EM.
@@ -41,6 +43,10 @@ def fit(
       identity (for another known covariance see `combine.whitened`).
     sample_weight: `[N]`, or None for ones; 0 is padding.
     max_components: static K of the result, or None for `num_components`.
+    point_covariances: of the known noise of each point, `[N, d]` variances or
+      `[N, d, d]`, or None: point n of component k has the covariance `S_k +
+      P_n` (extreme deconvolution, Bovy, Hogg and Roweis 2011). Then
+      a component may be as narrow as the ridge and yet be well told.
     **options: fields of `em.Options`.
 
   Returns:
@@ -62,10 +68,12 @@ def fit(
     covariance_type=covariance_type,
     max_components=max_components,
   )
+  tiles.check_noise(point_covariances, points)
   inputs = em_starts.Inputs(
-    key, points, num_components, sample_weight, plan.given
+    key, points, num_components, sample_weight, plan.given, point_covariances
   )
-  return _fit(inputs, plan.limits, form=plan.form)
+  inputs, form = tiles.arrange(inputs, plan.form)
+  return _fit(inputs, plan.limits, form=form)
 
 
 class Ended(NamedTuple):
@@ -119,9 +127,10 @@ def fit_each(
   )
   given = init if isinstance(init, types.Mixture) else None
   inputs = em_starts.Inputs(keys, points, num_components, sample_weight, given)
+  inputs, form = tiles.arrange(inputs, plan.form)
   is_quick = points.shape[0] <= _MOST_SMALL and not checks.is_traced(inputs)
   run = _fit_each if is_quick else _fit_each.optimized
-  return run(inputs, plan.limits, form=plan.form)
+  return run(inputs, plan.limits, form=form)
 
 
 def unroll(
@@ -133,6 +142,7 @@ def unroll(
   covariance_type: str = "unit",
   sample_weight: jax.Array | None = None,
   max_components: int | None = None,
+  point_covariances: jax.Array | None = None,
   **options,
 ) -> types.SolverResult:
   """`fit` as a scan of fixed length, for gradients and for the history.
@@ -148,6 +158,7 @@ def unroll(
     covariance_type: as in `fit`.
     sample_weight: as in `fit`.
     max_components: as in `fit`.
+    point_covariances: as in `fit`.
     **options: fields of `em.Options` but `num_init` and `max_iter`. From where
       a step changes the mean log-likelihood by less than `tol`, here 0 if it
       is not given, the parameters are frozen; 0 takes all the steps.
@@ -164,10 +175,12 @@ def unroll(
     covariance_type=covariance_type,
     max_components=max_components,
   )
+  tiles.check_noise(point_covariances, points)
   inputs = em_starts.Inputs(
-    key, points, num_components, sample_weight, plan.given
+    key, points, num_components, sample_weight, plan.given, point_covariances
   )
-  return _unroll(inputs, plan.limits, form=plan.form, num_steps=num_steps)
+  inputs, form = tiles.arrange(inputs, plan.form)
+  return _unroll(inputs, plan.limits, form=form, num_steps=num_steps)
 
 
 def start(

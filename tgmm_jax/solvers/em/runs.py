@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from tgmm_jax import gmm, types
 from tgmm_jax.solvers import problem as problem_lib
+from tgmm_jax.solvers.em import observations
 from tgmm_jax.solvers.em import options as em_options
 from tgmm_jax.solvers.em import starts as em_starts
 from tgmm_jax.solvers.em import steps as em_steps
@@ -83,12 +84,7 @@ def advance(
   covariance_type: str,
 ) -> EMRun:
   """One step of one run."""
-  statistics = em_steps.e_step(
-    problem.columns,
-    run.mixture,
-    sample_weight=problem.sample_weight,
-    covariance_type=covariance_type,
-  )
+  statistics = _e_step(problem, run.mixture, covariance_type=covariance_type)
   # Differences before the mean: rounded once, the mean log-likelihood itself
   # could not show a change of 1e-7.
   change = statistics.log_density - run.log_density
@@ -100,6 +96,43 @@ def advance(
     change,
     limits=limits,
     covariance_type=covariance_type,
+  )
+
+
+def _e_step(problem, mixture, *, covariance_type):
+  if problem.observation is not None:
+    return observations.e_step(
+      problem, mixture, covariance_type=covariance_type
+    )
+  return em_steps.e_step(
+    problem.columns,
+    mixture,
+    sample_weight=problem.sample_weight,
+    covariance_type=covariance_type,
+  )
+
+
+def log_density(
+  problem: problem_lib.PreparedProblem,
+  mixture: types.Mixture,
+  *,
+  covariance_type: str,
+) -> jax.Array:
+  """Log density of the mixture at each point in the frame, `[N]`.
+
+  Without -d/2 log(2 pi); of what is seen of a point.
+
+  Args:
+    problem: with its points.
+    mixture: in the frame.
+    covariance_type: one of `gmm.COVARIANCE_TYPES`.
+  """
+  if problem.observation is not None:
+    return observations.log_density(
+      problem, mixture, covariance_type=covariance_type
+    )
+  return em_steps.log_density(
+    problem.columns, mixture, covariance_type=covariance_type
   )
 
 
@@ -161,7 +194,8 @@ def mean_log_density(
     covariance_type: with "unit" squared norms are missing in the values.
   """
   mean = jnp.sum(problem.sample_weight * log_density)
-  if gmm.kind_of(covariance_type).is_known:
+  is_known = gmm.kind_of(covariance_type).is_known
+  if is_known and problem.observation is None:
     norms = jnp.sum(problem.columns**2, axis=0)
     mean -= 0.5 * jnp.sum(problem.sample_weight * norms)
   return mean + problem.log_density
@@ -173,13 +207,21 @@ def is_degenerate(
   *,
   covariance_type: str,
 ) -> jax.Array:
-  """`steps.is_degenerate` of a mixture in the frame of a problem, `[]`."""
-  return em_steps.is_degenerate(
+  """`steps.is_degenerate` of a mixture in the frame of a problem, `[]`.
+
+  With holes also where nobody has seen what a parameter says.
+  """
+  is_bad = em_steps.is_degenerate(
     mixture,
     problem.num_components,
     covariance_type=covariance_type,
     ridge=problem.ridge,
   )
+  if problem.observation is not None:
+    is_bad |= observations.is_untold(
+      problem, mixture, covariance_type=covariance_type
+    )
+  return is_bad
 
 
 def finish(
@@ -188,11 +230,9 @@ def finish(
   """The best of the runs `[S, ...]`, in the space of the points."""
 
   def rate(mixture):
-    log_density = em_steps.log_density(
-      problem.columns, mixture, covariance_type=covariance_type
-    )
+    values = log_density(problem, mixture, covariance_type=covariance_type)
     return (
-      jnp.sum(problem.sample_weight * log_density),
+      jnp.sum(problem.sample_weight * values),
       is_degenerate(problem, mixture, covariance_type=covariance_type),
     )
 

@@ -9,6 +9,7 @@ from tgmm_jax import gmm, linalg, types
 from tgmm_jax.solvers import covariance as covariance_lib
 from tgmm_jax.solvers import k_means, spectral
 from tgmm_jax.solvers import problem as problem_lib
+from tgmm_jax.solvers.em import observations
 from tgmm_jax.solvers.em import options as em_options
 from tgmm_jax.solvers.em import steps as em_steps
 
@@ -200,6 +201,8 @@ class Inputs(NamedTuple):
     num_components: K, may be traced.
     sample_weight: `[N]`, or None for ones.
     given: the mixture to start from, or None to draw.
+    point_covariances: of the noise of each point, `[N, d]` or `[N, d, d]`, or
+      None for none.
   """
 
   key: jax.Array
@@ -207,12 +210,15 @@ class Inputs(NamedTuple):
   num_components: jax.Array | int
   sample_weight: jax.Array | None
   given: types.Mixture | None
+  point_covariances: jax.Array | None = None
 
 
 def set_up(
   inputs: Inputs, limits: em_options.Limits, form: em_options.Form
 ) -> tuple[problem_lib.PreparedProblem, Start]:
   """The problem made ready, and its starts with a leading axis."""
+  if form.takes_holes or inputs.point_covariances is not None:
+    return _set_up_observed(inputs, limits, form)
   rank = None
   if form.is_projected:
     rank = max(1, min(form.max_components - 1, inputs.points.shape[-1]))
@@ -226,6 +232,28 @@ def set_up(
     reg_share=limits.reg_share,
     reg_covar=limits.reg_covar,
   )
+  return _begin(inputs, problem, form)
+
+
+def _set_up_observed(inputs, limits, form):
+  """As `set_up`, of points with holes or noise; starts are from the filled."""
+  problem = observations.prepare(
+    inputs.points,
+    inputs.num_components,
+    inputs.point_covariances,
+    limits,
+    form,
+    sample_weight=inputs.sample_weight,
+  )
+  filled = problem
+  if form.takes_holes:
+    filled = problem._replace(columns=observations.fill(problem))
+  filled, starts = _begin(inputs, filled, form)
+  return problem._replace(is_valid=filled.is_valid), starts
+
+
+def _begin(inputs, problem, form):
+  """The problem, marked where its start cannot be used, and its starts."""
   if inputs.given is not None:
     problem, start = check(
       problem, inputs.given, covariance_type=form.covariance_type

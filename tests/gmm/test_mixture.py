@@ -263,7 +263,7 @@ def test_every_type_has_its_matrices(covariance_type):
 def test_many_points_are_taken_in_blocks(
   covariance_type, num_points, monkeypatch
 ):
-  monkeypatch.setattr(gmm, "_BLOCK_SIZE", 1)
+  monkeypatch.setattr("tgmm_jax.gmm.mixture._BLOCK_SIZE", 1)
   # So near that no density of SciPy's underflows.
   points, mixture = 0.3 * points_of(num_points), mixture_of(covariance_type)
   joint = scipy_joint(points, mixture, covariance_type)
@@ -298,7 +298,7 @@ def test_gradients_and_vmap_go_through_blocks(monkeypatch):
     return gradient(jnp.asarray(mixture.means), points)
 
   whole = of_both()
-  monkeypatch.setattr(gmm, "_BLOCK_SIZE", 1)
+  monkeypatch.setattr("tgmm_jax.gmm.mixture._BLOCK_SIZE", 1)
   for found, expected in zip(of_both(), whole, strict=True):
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
 
