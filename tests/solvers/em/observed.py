@@ -87,6 +87,7 @@ def holed_points(num_points=60, share=0.2, seed=0):
   generator = np.random.default_rng(seed)
   points = em_problems.long_clusters(generator, num_points)
   is_missing = generator.random(points.shape) < share
+  is_missing[:, 0] &= ~np.all(is_missing, axis=1)
   is_missing[5] = True
   weight = generator.uniform(0.5, 2.0, num_points)
   return np.where(is_missing, np.nan, points), weight

@@ -263,6 +263,10 @@ REFUSED = [
     {"missing": "observed", "is_projected": True},
     "takes 'refused' with is_proj",
   ),
+  (
+    {"point_covariances": np.ones((24, 2)), "is_projected": True},
+    "is_projected is True with point_covariances, takes False",
+  ),
   ({"point_covariances": np.ones((24, 3))}, r"takes \(24, 2\) or \(24, 2, 2\)"),
 ]
 

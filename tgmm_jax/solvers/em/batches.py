@@ -104,6 +104,7 @@ def run_batch(
     axes=("B", "N", "d"),
   )
   checks.integer("batch_size", batch_size, lowest=1)
+  tiles.check_noise(point_covariances, batch.points, plan.form)
   inputs = em_starts.Inputs(
     keys_of(key, batch.points.shape[0]),
     batch.points,

@@ -68,7 +68,7 @@ def fit(
     covariance_type=covariance_type,
     max_components=max_components,
   )
-  tiles.check_noise(point_covariances, points)
+  tiles.check_noise(point_covariances, points, plan.form)
   inputs = em_starts.Inputs(
     key, points, num_components, sample_weight, plan.given, point_covariances
   )
@@ -175,7 +175,7 @@ def unroll(
     covariance_type=covariance_type,
     max_components=max_components,
   )
-  tiles.check_noise(point_covariances, points)
+  tiles.check_noise(point_covariances, points, plan.form)
   inputs = em_starts.Inputs(
     key, points, num_components, sample_weight, plan.given, point_covariances
   )

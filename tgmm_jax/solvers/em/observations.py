@@ -5,6 +5,7 @@ covariances enter the sums of the E-step (Ghahramani and Jordan 1994; Bovy,
 Hogg and Roweis 2011), and the M-step is that of points that are known.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -142,19 +143,25 @@ def fill(problem: problem_lib.PreparedProblem) -> jax.Array:
   )
   options = {"covariance_type": "full"}
 
-  def advance(normal, _):
-    statistics = e_step(problem, normal, **options)
-    return em_steps.m_step(
+  def sum_up(normal, columns, observation, sample_weight):
+    found = gmm.latent(columns, observation, normal, **options)
+    return (
+      _sums(found, sample_weight[None], normal, **options),
+      normal.means[0][:, None] + found.shifts[0],
+    )
+
+  def advance(state, _):
+    normal, _ = state
+    statistics, filled = _map_blocks(
+      functools.partial(sum_up, normal), problem, normal
+    )
+    statistics = jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), statistics)
+    normal = em_steps.m_step(
       statistics, normal, normal, ridge=problem.ridge, **options
-    ), None
+    )
+    return (normal, _joined(filled, columns.shape[1])), None
 
-  normal, _ = jax.lax.scan(advance, normal, length=_NUM_STEPS)
-
-  def means(columns, observation, _):
-    shifts = gmm.latent(columns, observation, normal, **options).shifts
-    return normal.means[0][:, None] + shifts[0]
-
-  filled = _by_point(means, problem, normal)
+  (_, filled), _ = jax.lax.scan(advance, (normal, columns), length=_NUM_STEPS)
   return jnp.where(is_seen, columns, filled)
 
 
@@ -182,25 +189,12 @@ def e_step(
       sample_weight=sample_weight,
       covariance_type=covariance_type,
     )
-    mass = jnp.sum(share, axis=-1)
-    sums = linalg.einsum("kn,kdn->kd", share, found.shifts)
-    scatter = None
-    if gmm.kind_of(covariance_type).is_known:
-      sums += mass[:, None] * mixture.means
-    else:
-      scatter = covariance_lib.scatter(
-        share, found.shifts, covariance_type=covariance_type
-      )
-      scatter += _scatter_of_rest(
-        share, found.rest, covariance_type=covariance_type
-      )
-    return em_steps.Statistics(mass, sums, scatter, log_density)
+    sums = _sums(found, share, mixture, covariance_type=covariance_type)
+    return sums, log_density
 
-  blocks = _map_blocks(sum_up, problem, mixture)
-  sums = jax.tree.map(
-    lambda leaf: jnp.sum(leaf, axis=0), blocks._replace(log_density=None)
-  )
-  log_density = blocks.log_density.reshape(-1)[: problem.columns.shape[1]]
+  sums, log_density = _map_blocks(sum_up, problem, mixture)
+  sums = jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), sums)
+  log_density = _joined(log_density, problem.columns.shape[1])
   return sums._replace(log_density=log_density)
 
 
@@ -215,6 +209,22 @@ def _shares(columns, observation, mixture, *, sample_weight, covariance_type):
   joint = jnp.exp(log_joint - highest)
   total = jnp.sum(joint, axis=0)
   return found, joint * (sample_weight / total), highest + jnp.log(total)
+
+
+def _sums(found, share, mixture, *, covariance_type):
+  """The sums of one block over its latent points."""
+  mass = jnp.sum(share, axis=-1)
+  sums = linalg.einsum("kn,kdn->kd", share, found.shifts)
+  if gmm.kind_of(covariance_type).is_known:
+    sums += mass[:, None] * mixture.means
+    return em_steps.Statistics(mass, sums, None, None)
+  scatter = covariance_lib.scatter(
+    share, found.shifts, covariance_type=covariance_type
+  )
+  scatter += _scatter_of_rest(
+    share, found.rest, covariance_type=covariance_type
+  )
+  return em_steps.Statistics(mass, sums, scatter, None)
 
 
 def _scatter_of_rest(share, rest, *, covariance_type):
@@ -235,52 +245,31 @@ def _scatter_of_rest(share, rest, *, covariance_type):
   return total if kind.is_per_component else jnp.sum(total, axis=0)
 
 
-def log_density(
+def rate(
   problem: problem_lib.PreparedProblem,
   mixture: types.Mixture,
   *,
   covariance_type: str,
-) -> jax.Array:
-  """Of what is seen of each point in the frame, without constants, `[N]`.
+) -> tuple[jax.Array, jax.Array]:
+  """Log densities without constants, and whether a parameter is untold.
+
+  It is where nobody has seen a coordinate that a component's mean has, or, with
+  matrices, a pair of coordinates: any covariance that leaves the others
+  possible would be as likely.
 
   Args:
     problem: from `prepare`.
     mixture: in the frame.
     covariance_type: one of `gmm.COVARIANCE_TYPES`.
-  """
 
-  def of_block(columns, observation, sample_weight):
-    return _shares(
-      columns,
-      observation,
-      mixture,
-      sample_weight=sample_weight,
-      covariance_type=covariance_type,
-    )[-1]
-
-  return _by_point(of_block, problem, mixture)
-
-
-def is_untold(
-  problem: problem_lib.PreparedProblem,
-  mixture: types.Mixture,
-  *,
-  covariance_type: str,
-) -> jax.Array:
-  """Whether nobody has seen what some parameter says, `[]`.
-
-  A coordinate of a component's mean, or with matrices a pair of coordinates:
-  any covariance that leaves the others possible would be as likely.
-
-  Args:
-    problem: from `prepare`.
-    mixture: in the frame.
-    covariance_type: one of `gmm.COVARIANCE_TYPES`.
+  Returns:
+    Log densities of what is seen of each point in the frame, `[N]`, and `[]`
+    bool.
   """
   kind = gmm.kind_of(covariance_type)
 
   def sum_up(columns, observation, sample_weight):
-    _, share, _ = _shares(
+    _, share, log_density = _shares(
       columns,
       observation,
       mixture,
@@ -291,15 +280,19 @@ def is_untold(
     is_seen = is_seen.astype(share.dtype)
     cells = linalg.matmul(share, is_seen.T)
     if kind.structure != "matrix":
-      return cells, cells
-    return cells, covariance_lib.scatter(
-      share,
-      jnp.broadcast_to(is_seen, (share.shape[0], *is_seen.shape)),
-      covariance_type=covariance_type,
+      return log_density, cells, cells
+    return (
+      log_density,
+      cells,
+      covariance_lib.scatter(
+        share,
+        jnp.broadcast_to(is_seen, (share.shape[0], *is_seen.shape)),
+        covariance_type=covariance_type,
+      ),
     )
 
-  blocks = _map_blocks(sum_up, problem, mixture)
-  cells, pairs = (jnp.sum(leaf, axis=0) for leaf in blocks)
+  log_density, cells, pairs = _map_blocks(sum_up, problem, mixture)
+  cells, pairs = jnp.sum(cells, axis=0), jnp.sum(pairs, axis=0)
   is_component = jnp.arange(cells.shape[0]) < problem.num_components
   is_lost = jnp.any(cells < _LEAST_SEEN, axis=1) & is_component
   is_apart = pairs < _LEAST_SEEN
@@ -307,15 +300,14 @@ def is_untold(
     is_apart &= is_component[:, None, None]
   elif kind.structure != "matrix":
     is_apart = False
-  return jnp.any(is_lost) | jnp.any(is_apart)
+  log_density = _joined(log_density, problem.columns.shape[1])
+  return log_density, jnp.any(is_lost) | jnp.any(is_apart)
 
 
-def _by_point(function, problem, mixture):
-  """What a function says of each point, blocks joined, `[..., N]`."""
-  blocks = _map_blocks(function, problem, mixture)
+def _joined(blocks, num_points):
+  """What was found of each point, blocks `[b, ..., n]` joined: `[..., N]`."""
   joined = jnp.moveaxis(blocks, 0, -2)
-  joined = joined.reshape(*joined.shape[:-2], -1)
-  return joined[..., : problem.columns.shape[1]]
+  return joined.reshape(*joined.shape[:-2], -1)[..., :num_points]
 
 
 def _map_blocks(

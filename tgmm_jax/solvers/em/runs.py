@@ -4,6 +4,7 @@ A run is one start of one problem under way. How its steps are repeated is the
 business of `fits`: a `while_loop`, a `scan`, or a queue of many runs.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -112,28 +113,35 @@ def _e_step(problem, mixture, *, covariance_type):
   )
 
 
-def log_density(
+def rate(
   problem: problem_lib.PreparedProblem,
   mixture: types.Mixture,
   *,
   covariance_type: str,
-) -> jax.Array:
-  """Log density of the mixture at each point in the frame, `[N]`.
-
-  Without -d/2 log(2 pi); of what is seen of a point.
+) -> tuple[jax.Array, jax.Array]:
+  """How likely a mixture in the frame is, and whether it is degenerate.
 
   Args:
     problem: with its points.
     mixture: in the frame.
     covariance_type: one of `gmm.COVARIANCE_TYPES`.
+
+  Returns:
+    `[]`, the mean log density in the frame without its constants, of what is
+    seen of the points; and `[]` bool, see `is_degenerate`: with holes also
+    where nobody has seen what a parameter says.
   """
-  if problem.observation is not None:
-    return observations.log_density(
+  is_lost = is_degenerate(problem, mixture, covariance_type=covariance_type)
+  if problem.observation is None:
+    values = em_steps.log_density(
+      problem.columns, mixture, covariance_type=covariance_type
+    )
+  else:
+    values, is_untold = observations.rate(
       problem, mixture, covariance_type=covariance_type
     )
-  return em_steps.log_density(
-    problem.columns, mixture, covariance_type=covariance_type
-  )
+    is_lost |= is_untold
+  return jnp.sum(problem.sample_weight * values), is_lost
 
 
 def update(
@@ -207,36 +215,22 @@ def is_degenerate(
   *,
   covariance_type: str,
 ) -> jax.Array:
-  """`steps.is_degenerate` of a mixture in the frame of a problem, `[]`.
-
-  With holes also where nobody has seen what a parameter says.
-  """
-  is_bad = em_steps.is_degenerate(
+  """`steps.is_degenerate` of a mixture in the frame of a problem, `[]`."""
+  return em_steps.is_degenerate(
     mixture,
     problem.num_components,
     covariance_type=covariance_type,
     ridge=problem.ridge,
   )
-  if problem.observation is not None:
-    is_bad |= observations.is_untold(
-      problem, mixture, covariance_type=covariance_type
-    )
-  return is_bad
 
 
 def finish(
   problem: problem_lib.PreparedProblem, runs: EMRun, *, covariance_type: str
 ) -> types.SolverResult:
   """The best of the runs `[S, ...]`, in the space of the points."""
-
-  def rate(mixture):
-    values = log_density(problem, mixture, covariance_type=covariance_type)
-    return (
-      jnp.sum(problem.sample_weight * values),
-      is_degenerate(problem, mixture, covariance_type=covariance_type),
-    )
-
-  log_likelihoods, are_degenerate = jax.vmap(rate)(runs.mixture)
+  log_likelihoods, are_degenerate = jax.vmap(
+    functools.partial(rate, problem, covariance_type=covariance_type)
+  )(runs.mixture)
   # The most likely of all may be a component that has collapsed on a point.
   rank = jnp.where(are_degenerate, -jnp.inf, log_likelihoods)
   best = jnp.where(
@@ -244,7 +238,11 @@ def finish(
   )
   run = jax.tree.map(lambda leaf: leaf[best], runs)
   return conclude(
-    problem, run, log_likelihoods[best], covariance_type=covariance_type
+    problem,
+    run,
+    log_likelihoods[best],
+    are_degenerate[best],
+    covariance_type=covariance_type,
   )
 
 
@@ -252,6 +250,7 @@ def conclude(
   problem: problem_lib.PreparedProblem,
   run: EMRun,
   log_likelihood: jax.Array,
+  is_lost: jax.Array | None = None,
   *,
   covariance_type: str,
 ) -> types.SolverResult:
@@ -261,16 +260,17 @@ def conclude(
     problem: its frame takes the mixture back to the points.
     run: the run.
     log_likelihood: `[]`, mean in the frame, without its constants.
+    is_lost: `[]`, whether it is degenerate, as `rate` says; None to look.
     covariance_type: one of `gmm.COVARIANCE_TYPES`.
   """
   status = jnp.where(
     run.is_converged, types.Status.CONVERGED, types.Status.MAX_ITER
   )
-  status = jnp.where(
-    is_degenerate(problem, run.mixture, covariance_type=covariance_type),
-    types.Status.DEGENERATE,
-    status,
-  )
+  if is_lost is None:
+    is_lost = is_degenerate(
+      problem, run.mixture, covariance_type=covariance_type
+    )
+  status = jnp.where(is_lost, types.Status.DEGENERATE, status)
   return problem_lib.conclude(
     problem,
     em_starts.from_frame(problem, run.mixture, covariance_type=covariance_type),

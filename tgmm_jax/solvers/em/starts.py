@@ -245,8 +245,10 @@ def _set_up_observed(inputs, limits, form):
     form,
     sample_weight=inputs.sample_weight,
   )
-  filled = problem
-  if form.takes_holes:
+  filled, given = problem, inputs.given
+  is_known = gmm.kind_of(form.covariance_type).is_known
+  is_told = given is not None and (is_known or given.covariances is not None)
+  if form.takes_holes and not is_told:
     filled = problem._replace(columns=observations.fill(problem))
   filled, starts = _begin(inputs, filled, form)
   return problem._replace(is_valid=filled.is_valid), starts

@@ -101,7 +101,7 @@ def noise_of(point_covariances: Any, points: Any) -> Any:
   """What a caller hands over as noise, as an array in the points' dtype.
 
   Args:
-    point_covariances: see `check_noise`; what `checks.numbers_of` takes.
+    point_covariances: what `checks.numbers_of` takes, or None.
     points: `[B, N, d]`.
   """
   if point_covariances is None:
@@ -109,20 +109,24 @@ def noise_of(point_covariances: Any, points: Any) -> Any:
   found = checks.numbers_of(
     "point_covariances", point_covariances, ("B", "N", "d", "d")
   )
-  check_noise(found, points)
   return found.astype(points.dtype, copy=False)
 
 
-def check_noise(point_covariances: Any, points: Any) -> None:
+def check_noise(
+  point_covariances: Any, points: Any, form: em_options.Form
+) -> None:
   """Refuses covariances of another shape than the points ask for.
 
   Args:
     point_covariances: None, or with the axes of the points and one d more at
       most.
     points: `[N, d]` or `[B, N, d]`.
+    form: not projected where there is noise.
   """
   if point_covariances is None:
     return
+  if form.is_projected:
+    raise ValueError("is_projected is True with point_covariances, takes False")
   shape, found = np.shape(points), np.shape(point_covariances)
   if found not in (shape, (*shape, shape[-1])):
     raise ValueError(

@@ -301,13 +301,10 @@ def _conclude(problem, state, best, *, covariance_type):
     is_converged=state.is_converged[best],
     prior_size=state.prior_size[best],
   )
-  log_density = em_runs.log_density(
+  value, is_lost = em_runs.rate(
     problem, run.mixture, covariance_type=covariance_type
   )
   result = em_runs.conclude(
-    problem,
-    run,
-    jnp.sum(problem.sample_weight * log_density),
-    covariance_type=covariance_type,
+    problem, run, value, is_lost, covariance_type=covariance_type
   )
   return Tried(result, best, run.prior_size)
