@@ -66,7 +66,10 @@ def test_without_holes_nothing_changes():
     plain.predict(np.where(points > 3, np.nan, points))
 
 
-@pytest.mark.parametrize("init_params", ["random", "network"])
+@pytest.mark.parametrize(
+  "init_params",
+  ["random", pytest.param("network", marks=pytest.mark.slow)],
+)
 def test_starts_that_look_at_the_points_take_holes(init_params):
   points, _ = observed.holed_points(60)
   estimator = GaussianMixture(
