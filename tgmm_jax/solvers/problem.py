@@ -36,6 +36,8 @@ class PreparedProblem(NamedTuple):
     num_points: `[]`, the effective number: see `effective_number`.
     log_density: `[]`, what the mean log density in the frame lacks: the
       normal density's constant, the scale, the distances from the subspace.
+    observation: how the points are seen, in the frame; None where they are
+      simply known. Cells that are not seen are 0.
   """
 
   columns: jax.Array
@@ -48,6 +50,7 @@ class PreparedProblem(NamedTuple):
   ridge: covariance_lib.Ridge
   num_points: jax.Array
   log_density: jax.Array
+  observation: gmm.Observation | None = None
 
 
 def prepare(

@@ -77,6 +77,7 @@ def criteria(
   *,
   covariance_type: str = "unit",
   sample_weight: jax.Array | None = None,
+  missing: str = "refused",
 ) -> Criteria:
   """All three criteria of one fit.
 
@@ -89,15 +90,22 @@ def criteria(
     sample_weight: `[N]`, or None for ones; a common factor does not count. The
       sample size n is their effective number, `problem.effective_number`, and
       the likelihood counts as that of so many points.
+    missing: as in `em.Options`; with "observed" the likelihood is that of what
+      is seen, and a point of which nothing is seen counts for nothing.
   """
   if num_components is None:
     num_components = mixture.weights.shape[-1]
   points = jnp.asarray(points)
   if sample_weight is None:
     sample_weight = jnp.ones(points.shape[0], points.dtype)
+  evaluate = gmm.log_joint
+  if missing == "observed":
+    is_empty = jnp.all(jnp.isnan(points), axis=-1)
+    sample_weight = jnp.where(is_empty, 0.0, sample_weight)
+    evaluate = gmm.observed_log_joint
   is_point = sample_weight > 0
   points = jnp.where(is_point[:, None], points, 0.0)
-  log_joint = gmm.log_joint(points, mixture, covariance_type=covariance_type)
+  log_joint = evaluate(points, mixture, covariance_type=covariance_type)
   log_density = jax.nn.logsumexp(log_joint, axis=-1)
   share = jnp.exp(log_joint - log_density[:, None])
   # 0 log 0 is 0, also for a component of weight 0.
@@ -173,7 +181,7 @@ def select(
     criterion: "bic", "aic" or "icl".
     sample_weight: `[B, N]`, or None for ones.
     covariance_type: one of `gmm.COVARIANCE_TYPES`.
-    **options: of `em.fit_batch`.
+    **options: of `em.fit_batch` but `point_covariances`.
 
   Raises:
     ValueError: for candidates or a criterion that cannot be, and as
@@ -181,11 +189,14 @@ def select(
   """
   candidates = _checked_candidates(candidates)
   checks.name("criterion", criterion, Criteria._fields)
+  if options.get("point_covariances") is not None:
+    raise ValueError("point_covariances is given, takes None with select")
   batch = checks.batch(
     points,
     int(candidates.min()),
     sample_weight=sample_weight,
     max_components=int(candidates.max()),
+    takes_holes=options.get("missing") == "observed",
   )
   return checks.in_precision_of(
     batch.points,
@@ -210,6 +221,7 @@ def _select(key, batch, candidates, criterion, covariance_type, options):
     candidates,
     Criteria._fields.index(criterion),
     covariance_type=covariance_type,
+    missing=options.get("missing", "refused"),
   )
 
 
@@ -226,8 +238,8 @@ def with_candidates(
   )
 
 
-@functools.partial(jax.jit, static_argnames="covariance_type")
-def _choose(fits, tried, candidates, criterion, *, covariance_type):
+@functools.partial(jax.jit, static_argnames=("covariance_type", "missing"))
+def _choose(fits, tried, candidates, criterion, *, covariance_type, missing):
   """The table of all fits, and the best of each problem by one criterion."""
 
   def criteria_of(inputs):
@@ -238,6 +250,7 @@ def _choose(fits, tried, candidates, criterion, *, covariance_type):
       problem.num_components,
       covariance_type=covariance_type,
       sample_weight=problem.sample_weight,
+      missing=missing,
     )
 
   table = work_queue.map_in_chunks(

@@ -23,7 +23,12 @@ class _InputError(ValueError, TypeError):
 
 
 def check_points(
-  estimator, X, *, reset: bool = True, ensure_min_samples: int = 1
+  estimator,
+  X,
+  *,
+  reset: bool = True,
+  ensure_min_samples: int = 1,
+  takes_holes: bool = False,
 ) -> np.ndarray:
   """`X [N, d]`, finite, float32 or else float64.
 
@@ -33,6 +38,7 @@ def check_points(
     X: what `checks.numbers_of` takes.
     reset: False compares.
     ensure_min_samples: the least N.
+    takes_holes: whether NaN is a missing cell.
   """
   try:
     found = np.asarray(checks.numbers_of("X", X, ("N", "d")))
@@ -50,12 +56,16 @@ def check_points(
     found,
     dtype=(np.float64, np.float32),
     ensure_min_samples=ensure_min_samples,
+    ensure_all_finite="allow-nan" if takes_holes else True,
     input_name="X",
   )
 
 
 def check_sample_weight(sample_weight, X: np.ndarray) -> np.ndarray:
-  """As `[N]` in the dtype of X: ones for None, a number for all."""
+  """As `[N]` in the dtype of X: ones for None, a number for all.
+
+  NaN in X has been refused where it is not a missing cell.
+  """
   if sample_weight is None:
     return np.ones(len(X), X.dtype)
   found = checks.numbers_of("sample_weight", sample_weight, ("N",))
@@ -68,7 +78,7 @@ def check_sample_weight(sample_weight, X: np.ndarray) -> np.ndarray:
     raise ValueError(
       f"sample_weight has shape {found.shape}, takes {X.shape[:1]}"
     )
-  checks.problem(X, found)
+  checks.problem(checks.without_holes(X), found)
   return found
 
 

@@ -3,20 +3,23 @@
 For many problems at once, or inside `jit`, take `solvers.em`.
 """
 
-import logging
-import warnings
-
 import jax
 import numpy as np
-from sklearn import base, exceptions
+from sklearn import base
 from sklearn.utils import validation
 
 from tgmm_jax import gmm, types
 from tgmm_jax.fitting import fitted
-from tgmm_jax.fitting.estimator import derived, door, noise, online, start
-from tgmm_jax.solvers import checks, combine, em, selection
-
-_LOGGER = logging.getLogger(__name__)
+from tgmm_jax.fitting.estimator import (
+  derived,
+  door,
+  holes,
+  noise,
+  online,
+  running,
+  start,
+)
+from tgmm_jax.solvers import checks, selection
 
 
 class GaussianMixture(
@@ -72,6 +75,8 @@ class GaussianMixture(
       `weights_init`, `means_init` and `precisions_init` say; `covariances_`
       then are the inverses. `bic`, `aic` and `icl` count them all the same.
     min_weight: of every component.
+    missing: "refused", or "observed": NaN in X is a cell that is missing at
+      random; see `solvers.em.Options`. All methods then take such X.
 
   Attributes:
     weights_: `[K]`.
@@ -120,6 +125,7 @@ class GaussianMixture(
     noise=False,
     fixed=None,
     min_weight=0.0,
+    missing="refused",
   ):
     """Keeps the parameters; `fit` checks them."""
     self.n_components = n_components
@@ -140,6 +146,13 @@ class GaussianMixture(
     self.noise = noise
     self.fixed = fixed
     self.min_weight = min_weight
+    self.missing = missing
+
+  def __sklearn_tags__(self):
+    """scikit-learn asks whether NaN is taken."""
+    tags = super().__sklearn_tags__()
+    tags.input_tags.allow_nan = self.missing == "observed"
+    return tags
 
   def fit(self, X, y=None, sample_weight=None):
     """Fits the mixture to `X [N, d]` and returns the estimator.
@@ -187,6 +200,11 @@ class GaussianMixture(
     if sample_weight is not None:
       sample_weight = door.check_sample_weight(sample_weight, values)
     return float(np.average(values, weights=sample_weight))
+
+  def impute(self, X):
+    """`X [N, d]` with the mean of each missing cell given what is seen."""
+    X, mixture = self._evaluated(X)
+    return holes.impute(X, mixture, covariance_type=self.covariance_type)
 
   def sample(self, n_samples=1):
     """Draws points `[n_samples, d]` and their labels, by ascending label."""
@@ -254,9 +272,9 @@ class GaussianMixture(
     )
 
   def _fit(self, X, sample_weight):
-    X = door.check_points(self, X, ensure_min_samples=2)
+    X = self._check_points(X, ensure_min_samples=2)
     sample_weight = door.check_sample_weight(sample_weight, X)
-    self._check_parameters(len(X))
+    running.check(self, len(X))
     total = float(np.sum(sample_weight, dtype=np.float64))
     given = start.given(
       self.weights_init,
@@ -269,117 +287,24 @@ class GaussianMixture(
     num_init = self.n_init
     if self.warm_start and hasattr(self, "converged_"):
       given, num_init = self._mixture(), 1
-    X, sample_weight = _padded(X), _padded(sample_weight)
+    X, sample_weight = door.padded(X), door.padded(sample_weight)
     with jax.enable_x64(X.dtype == np.float64):
       keys = jax.random.split(start.key_of(self.random_state), num_init)
-      result, before = self._run(keys, X, sample_weight, given)
+      result, before = running.run(self, keys, X, sample_weight, given)
     if result.status == types.Status.INVALID_INPUT:
       raise ValueError(
-        f"X has values from {X.min()} to {X.max()}, takes numbers whose"
-        f" squares are within the range of {X.dtype}, as those of their"
+        f"X has values from {np.nanmin(X)} to {np.nanmax(X)}, takes numbers"
+        f" whose squares are within the range of {X.dtype}, as those of their"
         " differences"
       )
-    self._keep(result, before)
+    running.keep(self, result, before)
     self.remembered_ = total
     if self.max_iter > 0 and not self.converged_:
-      self._warn()
+      running.warn(self)
 
-  def _check_parameters(self, num_points):
-    """Refuses parameters that cannot be, alone or with so many points."""
-    checks.integer("n_components", self.n_components, lowest=1)
-    if self.n_components > num_points:
-      raise ValueError(
-        f"n_components is {self.n_components}, takes no more than n_samples,"
-        f" {num_points}"
-      )
-    checks.name("covariance_type", self.covariance_type, gmm.COVARIANCE_TYPES)
-    checks.name("init_params", self.init_params, tuple(start.INITS))
-    checks.number("tol", self.tol, lowest=0.0)
-    checks.number("reg_covar", self.reg_covar, lowest=0.0)
-    checks.integer("max_iter", self.max_iter, lowest=0)
-    checks.integer("n_init", self.n_init, lowest=1)
-    if not isinstance(self.verbose, bool):
-      checks.integer("verbose", self.verbose, lowest=0)
-    checks.integer("verbose_interval", self.verbose_interval, lowest=1)
-    noise.check(self.noise)
-    start.check_fixed(
-      self.fixed, self.weights_init, self.means_init, self.precisions_init
-    )
-    if not isinstance(self.warm_start, bool | np.bool_):
-      raise ValueError(f"warm_start is {self.warm_start!r}, takes a bool")
-    checks.number("decay", self.decay, lowest=0.0)
-    if not 0.0 < self.decay <= 1.0:
-      raise ValueError(f"decay is {self.decay!r}, takes a number in (0, 1]")
-
-  def _run(self, keys, X, sample_weight, given):
-    """The best fit of all starts, and its log-likelihood before the end."""
-    num_components = int(self.n_components)
-    options = {
-      "covariance_type": self.covariance_type,
-      "sample_weight": sample_weight,
-      "reg_covar": float(self.reg_covar),
-      "reg_share": 0.0,
-    }
-    init = start.begin(
-      keys, X, num_components, given, self.init_params, **options
-    )
-    options |= {"max_iter": int(self.max_iter), "tol": float(self.tol)}
-    options |= {"fixed": self.fixed, "min_weight": float(self.min_weight)}
-    self.noise_weight_, self.noise_log_density_ = 0.0, -np.inf
-    if self.noise:
-      found = noise.run(keys, X, num_components, self.noise, init, **options)
-      self.noise_weight_ = float(found.noise_weight)
-      self.noise_log_density_ = float(found.noise_log_density)
-      return found.result, found.result.log_likelihood
-    ended = em.fit_each(keys, X, num_components, init=init, **options)
-    if self.verbose:
-      results = ended.results
-      rows = (results.num_iters, results.log_likelihood, results.status)
-      for num_iters, value, status in zip(*rows, strict=True):
-        name = types.Status(int(status)).name
-        _LOGGER.info(
-          "%d steps, log-likelihood %.6g, %s", num_iters, value, name
-        )
-    best = int(combine.most_likely(ended.results))
-    return jax.tree.map(
-      lambda leaf: np.array(leaf[best]), (ended.results, ended.before)
-    )
-
-  def _keep(self, result, before):
-    """Sets the attributes."""
-    mixture = result.mixture
-    self.weights_ = mixture.weights
-    self.means_ = mixture.means
-    self.covariances_ = mixture.covariances
-    if mixture.covariances is None:
-      self.covariances_ = np.ones((), self.means_.dtype)
-    if gmm.kind_of(self.covariance_type).structure == "matrix":
-      inverse = np.linalg.inv(np.linalg.cholesky(self.covariances_))
-      factor = np.triu(np.swapaxes(inverse, -1, -2))
-      self.precisions_cholesky_ = factor
-      self.precisions_ = factor @ np.swapaxes(factor, -1, -2)
-    else:
-      self.precisions_ = np.asarray(1.0 / self.covariances_)
-      self.precisions_cholesky_ = np.asarray(np.sqrt(self.precisions_))
-    self.status_ = types.Status(int(result.status))
-    self.converged_ = self.status_ == types.Status.CONVERGED
-    self.n_iter_ = int(result.num_iters)
-    self.lower_bound_ = float(before)
-
-  def _warn(self):
-    if self.status_ == types.Status.DEGENERATE:
-      message = (
-        f"The data does not determine n_components = {self.n_components}: a"
-        " component has lost its points, is the same as another or has hardly"
-        f" any variance but reg_covar = {self.reg_covar:g}. Take fewer, or a"
-        " simpler covariance_type."
-      )
-    else:
-      message = (
-        f"{self.n_iter_} steps were not enough. Take a larger max_iter, a"
-        " larger tol or another start."
-      )
-    warnings.warn(message, exceptions.ConvergenceWarning, stacklevel=4)
+  def _check_points(self, X, **options):
+    is_observed = isinstance(self.missing, str) and self.missing == "observed"
+    return door.check_points(self, X, takes_holes=is_observed, **options)
 
   def _mixture(self):
     is_known = gmm.kind_of(self.covariance_type).is_known
@@ -390,7 +315,7 @@ class GaussianMixture(
   def _evaluated(self, X):
     """X and the mixture, in the wider of their dtypes."""
     validation.check_is_fitted(self, "weights_")
-    X = door.check_points(self, X, reset=False)
+    X = self._check_points(X, reset=False)
     dtype = np.result_type(X, self.means_)
     mixture = jax.tree.map(lambda leaf: leaf.astype(dtype), self._mixture())
     return X.astype(dtype, copy=False), mixture
@@ -403,6 +328,10 @@ class GaussianMixture(
     X, mixture = self._evaluated(X)
 
     def of_mixture(field):
+      if np.any(np.isnan(X)):
+        return holes.posterior(
+          X, mixture, field, covariance_type=self.covariance_type
+        )
       return fitted.of_batch(
         X[None],
         jax.tree.map(lambda leaf: leaf[None], mixture),
@@ -428,16 +357,17 @@ class GaussianMixture(
       )
     with jax.enable_x64(X.dtype == np.float64):
       return _CRITERIA(
-        _padded(X),
+        door.padded(X),
         mixture,
         covariance_type=self.covariance_type,
-        sample_weight=_padded(sample_weight),
+        sample_weight=door.padded(sample_weight),
+        missing="observed" if np.any(np.isnan(X)) else "refused",
       )
 
 
 _SAMPLE = jax.jit(
   gmm.sample, static_argnums=2, static_argnames="covariance_type"
 )
-_CRITERIA = jax.jit(selection.criteria, static_argnames="covariance_type")
-
-_padded = door.padded
+_CRITERIA = jax.jit(
+  selection.criteria, static_argnames=("covariance_type", "missing")
+)

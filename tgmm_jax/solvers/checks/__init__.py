@@ -25,6 +25,7 @@ from tgmm_jax.solvers.checks.problems import (
   problem,
   values,
   weights,
+  without_holes,
 )
 
 __all__ = [
@@ -49,4 +50,5 @@ __all__ = [
   "values",
   "warn",
   "weights",
+  "without_holes",
 ]

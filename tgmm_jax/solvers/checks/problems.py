@@ -31,6 +31,7 @@ def batch(
   *,
   sample_weight: Any = None,
   max_components: int | None = None,
+  takes_holes: bool = False,
 ) -> Batch:
   """What a caller hands over as a batch, as arrays: of NumPy, but JAX's own.
 
@@ -39,6 +40,7 @@ def batch(
     num_components: `[B]`, or one K for all.
     sample_weight: what `numbers_of` makes `[B, N]` of, or None for ones.
     max_components: static K, or None for the largest of `num_components`.
+    takes_holes: whether NaN in the points is a missing cell.
 
   Raises:
     ValueError: for wrong shapes and dtypes, K out of range, and where no
@@ -51,14 +53,15 @@ def batch(
   )
   values = (points, num_components, sample_weight)
   if not any(isinstance(value, jax.core.Tracer) for value in values):
-    is_good = _is_good(points, sample_weight)
+    seen = without_holes(points) if takes_holes else points
+    is_good = _is_good(seen, sample_weight)
     highest = min(max_components, points.shape[1])
     is_good &= (num_components >= 1) & (num_components <= highest)
     if not np.any(is_good):
       arguments.integer(
         "num_components", num_components[0], lowest=1, highest=highest
       )
-      problem(points[0], sample_weight[0])
+      problem(seen[0], sample_weight[0])
   return Batch(points, num_components, sample_weight, max_components)
 
 
@@ -163,6 +166,16 @@ def _components(num_components, max_components, shape_of):
   if max_components is None:
     max_components = max(1, int(np.max(counts)))
   return np.asarray(counts, np.int32), max_components
+
+
+def without_holes(points: Any) -> np.ndarray:
+  """Points with 0 in place of NaN: all that there is to check.
+
+  Args:
+    points: an array of any shape.
+  """
+  points = np.asarray(points)
+  return np.where(np.isnan(points), points.dtype.type(0), points)
 
 
 def good_rows(points: jax.Array, weights: jax.Array) -> jax.Array:

@@ -28,7 +28,7 @@ from tgmm_jax.solvers.em.online import (
   begin_online,
   decay_of,
 )
-from tgmm_jax.solvers.em.options import Limits, Options, make_plan
+from tgmm_jax.solvers.em.options import MISSING, Limits, Options, make_plan
 from tgmm_jax.solvers.em.replicates import bootstrap
 from tgmm_jax.solvers.em.runs import begin, conclude
 from tgmm_jax.solvers.em.sharded import fit_sharded
@@ -46,6 +46,7 @@ from tgmm_jax.solvers.em.trials import Tried, fit_trials, run_trials
 from tgmm_jax.solvers.em.uncertainty import Uncertainty
 
 __all__ = [
+  "MISSING",
   "Ended",
   "Fixed",
   "Inputs",

@@ -10,6 +10,7 @@ from tgmm_jax.solvers import checks
 from tgmm_jax.solvers.em import options as em_options
 from tgmm_jax.solvers.em import runs as em_runs
 from tgmm_jax.solvers.em import starts as em_starts
+from tgmm_jax.solvers.em import tiles
 from tgmm_jax.solvers.execution import work_queue
 
 
@@ -22,6 +23,7 @@ def fit_batch(
   sample_weight: jax.Array | None = None,
   max_components: int | None = None,
   batch_size: int = 64,
+  point_covariances: jax.Array | None = None,
   **options,
 ) -> types.SolverResult:
   """Fits B problems as `jax.vmap` of `fit` would, without its waiting.
@@ -39,6 +41,7 @@ def fit_batch(
     sample_weight: `[B, N]`, or None for ones.
     max_components: as in `fit`; None takes the largest of `num_components`.
     batch_size: runs at a time; what fits the caches of a CPU is best there.
+    point_covariances: as in `fit`, `[B, N, d]` or `[B, N, d, d]`, or None.
     **options: fields of `em.Options`.
 
   Returns:
@@ -55,6 +58,7 @@ def fit_batch(
     num_components,
     sample_weight=sample_weight,
     max_components=max_components,
+    takes_holes=options.get("missing") == "observed",
   )
   return checks.in_precision_of(
     batch.points,
@@ -63,6 +67,7 @@ def fit_batch(
       batch,
       covariance_type=covariance_type,
       batch_size=batch_size,
+      point_covariances=tiles.noise_of(point_covariances, batch.points),
       **options,
     ),
   )
@@ -74,6 +79,7 @@ def run_batch(
   *,
   covariance_type: str = "unit",
   batch_size: int = 64,
+  point_covariances: jax.Array | None = None,
   **options,
 ) -> types.SolverResult:
   """`fit_batch` for a batch that has passed the door: no value is looked at.
@@ -83,6 +89,7 @@ def run_batch(
     batch: from `checks.batch`, or made of such.
     covariance_type: as in `fit`.
     batch_size: as in `fit_batch`.
+    point_covariances: as in `fit_batch`.
     **options: fields of `em.Options`.
 
   Raises:
@@ -97,8 +104,13 @@ def run_batch(
     axes=("B", "N", "d"),
   )
   checks.integer("batch_size", batch_size, lowest=1)
+  tiles.check_noise(point_covariances, batch.points, plan.form)
   inputs = inputs_of(key, batch, plan)
-  return _fit_batch(inputs, plan.limits, form=plan.form, batch_size=batch_size)
+  inputs = inputs._replace(point_covariances=point_covariances)
+  run = functools.partial(_fit_batch, batch_size=batch_size)
+  return tiles.run_parts(
+    lambda inputs, form: run(inputs, plan.limits, form=form), inputs, plan.form
+  )
 
 
 def inputs_of(

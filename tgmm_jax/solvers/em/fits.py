@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from tgmm_jax import types
 from tgmm_jax.solvers import checks
 from tgmm_jax.solvers.em import options as em_options
-from tgmm_jax.solvers.em import passes
+from tgmm_jax.solvers.em import passes, tiles
 from tgmm_jax.solvers.em import runs as em_runs
 from tgmm_jax.solvers.em import starts as em_starts
 from tgmm_jax.solvers.execution import programs
@@ -26,6 +26,7 @@ def fit(
   covariance_type: str = "unit",
   sample_weight: jax.Array | None = None,
   max_components: int | None = None,
+  point_covariances: jax.Array | None = None,
   **options,
 ) -> types.SolverResult:
   """Fits a mixture by EM.
@@ -42,6 +43,10 @@ def fit(
       identity (for another known covariance see `combine.whitened`).
     sample_weight: `[N]`, or None for ones; 0 is padding.
     max_components: static K of the result, or None for `num_components`.
+    point_covariances: of the known noise of each point, `[N, d]` variances or
+      `[N, d, d]`, or None: point n of component k has the covariance `S_k +
+      P_n` (extreme deconvolution, Bovy, Hogg and Roweis 2011). Then
+      a component may be as narrow as the ridge and yet be well told.
     **options: fields of `em.Options`.
 
   Returns:
@@ -63,12 +68,15 @@ def fit(
     covariance_type=covariance_type,
     max_components=max_components,
   )
+  tiles.check_noise(point_covariances, points, plan.form)
   inputs = em_starts.Inputs(
-    key, points, num_components, sample_weight, plan.given, plan.fixed
+    *(key, points, num_components, sample_weight),
+    *(plan.given, plan.fixed, point_covariances),
   )
-  if passes.are_worth_it(inputs):
-    return _fit_by_passes(inputs, plan)
-  return _fit(inputs, plan.limits, form=plan.form)
+  inputs, form = tiles.arrange(inputs, plan.form)
+  if passes.are_worth_it(inputs, form):
+    return _fit_by_passes(inputs, plan._replace(form=form))
+  return _fit(inputs, plan.limits, form=form)
 
 
 def _fit_by_passes(inputs, plan):
@@ -139,11 +147,12 @@ def fit_each(
   inputs = em_starts.Inputs(
     keys, points, num_components, sample_weight, given, plan.fixed
   )
-  if passes.are_worth_it(inputs):
-    return _fit_each_by_passes(inputs, plan)
+  inputs, form = tiles.arrange(inputs, plan.form)
+  if passes.are_worth_it(inputs, form):
+    return _fit_each_by_passes(inputs, plan._replace(form=form))
   is_quick = points.shape[0] <= _MOST_SMALL and not checks.is_traced(inputs)
   run = _fit_each if is_quick else _fit_each.optimized
-  return run(inputs, plan.limits, form=plan.form)
+  return run(inputs, plan.limits, form=form)
 
 
 def _fit_each_by_passes(inputs, plan):
@@ -167,6 +176,7 @@ def unroll(
   covariance_type: str = "unit",
   sample_weight: jax.Array | None = None,
   max_components: int | None = None,
+  point_covariances: jax.Array | None = None,
   **options,
 ) -> types.SolverResult:
   """`fit` as a scan of fixed length, for gradients and for the history.
@@ -182,6 +192,7 @@ def unroll(
     covariance_type: as in `fit`.
     sample_weight: as in `fit`.
     max_components: as in `fit`.
+    point_covariances: as in `fit`.
     **options: fields of `em.Options` but `num_init` and `max_iter`. From where
       a step changes the mean log-likelihood by less than `tol`, here 0 if it
       is not given, the parameters are frozen; 0 takes all the steps.
@@ -198,10 +209,13 @@ def unroll(
     covariance_type=covariance_type,
     max_components=max_components,
   )
+  tiles.check_noise(point_covariances, points, plan.form)
   inputs = em_starts.Inputs(
-    key, points, num_components, sample_weight, plan.given, plan.fixed
+    *(key, points, num_components, sample_weight),
+    *(plan.given, plan.fixed, point_covariances),
   )
-  return _unroll(inputs, plan.limits, form=plan.form, num_steps=num_steps)
+  inputs, form = tiles.arrange(inputs, plan.form)
+  return _unroll(inputs, plan.limits, form=form, num_steps=num_steps)
 
 
 def start(
@@ -255,7 +269,15 @@ def _run_to_end(problem, start, limits, form):
   return jax.lax.scan(end, run, jnp.array([False, True]))[0]
 
 
-_choose = programs.quick(em_runs.choose)
+@programs.quick
+def _choose(frame, runs, log_likelihoods, *, covariance_type):
+  is_degenerate = functools.partial(
+    em_runs.is_degenerate, frame, covariance_type=covariance_type
+  )
+  return em_runs.choose(
+    *(frame, runs, log_likelihoods, jax.vmap(is_degenerate)(runs.mixture)),
+    covariance_type=covariance_type,
+  )
 
 
 @programs.quick

@@ -14,6 +14,8 @@ from tgmm_jax.solvers.em import known as em_known
 
 # What `init` takes besides a mixture.
 STARTS = (*k_means.METHODS, "spectral")
+# What NaN in the points may be.
+MISSING = ("refused", "observed")
 
 
 class Options(NamedTuple):
@@ -54,6 +56,11 @@ class Options(NamedTuple):
       nothing but noise lies outside, so EM there costs the same at every d.
       Means are lifted back, with the overall mean in the coordinates left out;
       the log-likelihood is that of the full space.
+    missing: one of `MISSING`: "refused", NaN in the points is invalid, or
+      "observed", NaN is a cell that is missing at random: the likelihood is
+      that of what is seen (Ghahramani and Jordan 1994). With a cell or a pair
+      of cells that a component needs and nobody has seen the status is
+      DEGENERATE; a point of which nothing is seen counts for nothing.
   """
 
   init: str | types.Mixture = "k-means++"
@@ -68,6 +75,7 @@ class Options(NamedTuple):
   fixed: em_known.Fixed | None = None
   min_variance: jax.Array | float | None = None
   is_projected: bool = False
+  missing: str = "refused"
 
 
 class Limits(NamedTuple):
@@ -93,6 +101,8 @@ class Form(NamedTuple):
     num_init: starts.
     is_projected: as in `Options`.
     has_second_run: whether `prior_if_degenerate` is above 0.
+    takes_holes: whether NaN is a missing cell.
+    tile_size: of points with holes, so many in a row are seen alike.
   """
 
   covariance_type: str
@@ -101,6 +111,8 @@ class Form(NamedTuple):
   num_init: int
   is_projected: bool
   has_second_run: bool
+  takes_holes: bool = False
+  tile_size: int = 1
 
 
 class Plan(NamedTuple):
@@ -147,6 +159,9 @@ def make_plan(
   checks.name("covariance_type", covariance_type, gmm.COVARIANCE_TYPES)
   checks.integer("num_init", options.num_init, lowest=1)
   _check_projection(options.is_projected, covariance_type=covariance_type)
+  checks.name("missing", options.missing, MISSING)
+  if options.is_projected:
+    checks.name("missing", options.missing, MISSING[:1], "with is_projected")
   init, given = options.init, None
   if isinstance(init, types.Mixture):
     init, given = None, init
@@ -166,6 +181,7 @@ def make_plan(
     int(options.num_init),
     bool(options.is_projected),
     options.prior_if_degenerate > 0,
+    options.missing == "observed",
   )
   fixed = em_known.masks(
     options.fixed,
@@ -205,8 +221,9 @@ def require_drawn(plan: Plan, function: str) -> None:
 
 
 def require_one_run(options: Mapping[str, Any], function: str) -> None:
-  """Refuses several runs and projections, for fits of large problems."""
+  """Refuses several runs, projections and holes, for large problems."""
   names = ("num_init", "is_projected", "prior_if_degenerate", "fixed")
+  names = (*names, "missing")
   require_default(options, names, function)
 
 

@@ -52,11 +52,13 @@ class Ended(NamedTuple):
   before: jax.Array
 
 
-def are_worth_it(inputs: em_starts.Inputs) -> bool:
-  """Whether a problem is large, here, and there are cores to share it."""
+def are_worth_it(inputs: em_starts.Inputs, form: em_options.Form) -> bool:
+  """Whether a problem is large and plain, here, and cores are to share it."""
+  is_plain = inputs.fixed is None and inputs.point_covariances is None
   return (
     not checks.is_traced(inputs)
-    and inputs.fixed is None
+    and is_plain
+    and not form.takes_holes
     and inputs.points.shape[0] > blocks.most_at_once()
     and cores.num_cores() > 1
   )

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from tgmm_jax import gmm, types
 from tgmm_jax.solvers import problem as problem_lib
 from tgmm_jax.solvers.em import known as em_known
+from tgmm_jax.solvers.em import observations
 from tgmm_jax.solvers.em import options as em_options
 from tgmm_jax.solvers.em import starts as em_starts
 from tgmm_jax.solvers.em import steps as em_steps
@@ -88,12 +89,7 @@ def advance(
   covariance_type: str,
 ) -> EMRun:
   """One step of one run."""
-  statistics = em_steps.e_step(
-    problem.columns,
-    run.mixture,
-    sample_weight=problem.sample_weight,
-    covariance_type=covariance_type,
-  )
+  statistics = _e_step(problem, run.mixture, covariance_type=covariance_type)
   # Differences before the mean: rounded once, the mean log-likelihood itself
   # could not show a change of 1e-7.
   change = statistics.log_density - run.log_density
@@ -106,6 +102,50 @@ def advance(
     limits=limits,
     covariance_type=covariance_type,
   )
+
+
+def _e_step(problem, mixture, *, covariance_type):
+  if problem.observation is not None:
+    return observations.e_step(
+      problem, mixture, covariance_type=covariance_type
+    )
+  return em_steps.e_step(
+    problem.columns,
+    mixture,
+    sample_weight=problem.sample_weight,
+    covariance_type=covariance_type,
+  )
+
+
+def rate(
+  problem: problem_lib.PreparedProblem,
+  mixture: types.Mixture,
+  *,
+  covariance_type: str,
+) -> tuple[jax.Array, jax.Array]:
+  """How likely a mixture in the frame is, and whether it is degenerate.
+
+  Args:
+    problem: with its points.
+    mixture: in the frame.
+    covariance_type: one of `gmm.COVARIANCE_TYPES`.
+
+  Returns:
+    `[]`, the mean log density in the frame without its constants, of what is
+    seen of the points; and `[]` bool, see `is_degenerate`: with holes also
+    where nobody has seen what a parameter says.
+  """
+  is_lost = is_degenerate(problem, mixture, covariance_type=covariance_type)
+  if problem.observation is None:
+    values = em_steps.log_density(
+      problem.columns, mixture, covariance_type=covariance_type
+    )
+  else:
+    values, is_untold = observations.rate(
+      problem, mixture, covariance_type=covariance_type
+    )
+    is_lost |= is_untold
+  return jnp.sum(problem.sample_weight * values), is_lost
 
 
 def update(
@@ -173,7 +213,8 @@ def mean_log_density(
     covariance_type: with "unit" squared norms are missing in the values.
   """
   mean = jnp.sum(problem.sample_weight * log_density)
-  if gmm.kind_of(covariance_type).is_known:
+  is_known = gmm.kind_of(covariance_type).is_known
+  if is_known and problem.observation is None:
     norms = jnp.sum(problem.columns**2, axis=0)
     mean -= 0.5 * jnp.sum(problem.sample_weight * norms)
   return mean + problem.log_density
@@ -198,28 +239,24 @@ def finish(
   problem: problem_lib.PreparedProblem, runs: EMRun, *, covariance_type: str
 ) -> types.SolverResult:
   """The best of the runs `[S, ...]`, in the space of the points."""
-
-  def rate(mixture):
-    log_density = em_steps.log_density(
-      problem.columns, mixture, covariance_type=covariance_type
-    )
-    return jnp.sum(problem.sample_weight * log_density)
-
-  log_likelihoods = jax.vmap(rate)(runs.mixture)
-  return choose(problem, runs, log_likelihoods, covariance_type=covariance_type)
+  log_likelihoods, are_degenerate = jax.vmap(
+    functools.partial(rate, problem, covariance_type=covariance_type)
+  )(runs.mixture)
+  return choose(
+    *(problem, runs, log_likelihoods, are_degenerate),
+    covariance_type=covariance_type,
+  )
 
 
 def choose(
   problem: problem_lib.PreparedProblem,
   runs: EMRun,
   log_likelihoods: jax.Array,
+  are_degenerate: jax.Array,
   *,
   covariance_type: str,
 ) -> types.SolverResult:
-  """`finish` where the log-likelihoods `[S]` in the frame are known."""
-  are_degenerate = jax.vmap(
-    functools.partial(is_degenerate, problem, covariance_type=covariance_type)
-  )(runs.mixture)
+  """`finish` where `rate` has been asked of all the runs, `[S]`."""
   # The most likely of all may be a component that has collapsed on a point.
   rank = jnp.where(are_degenerate, -jnp.inf, log_likelihoods)
   best = jnp.where(
@@ -227,7 +264,8 @@ def choose(
   )
   run = jax.tree.map(lambda leaf: leaf[best], runs)
   return conclude(
-    problem, run, log_likelihoods[best], covariance_type=covariance_type
+    *(problem, run, log_likelihoods[best], are_degenerate[best]),
+    covariance_type=covariance_type,
   )
 
 
@@ -235,6 +273,7 @@ def conclude(
   problem: problem_lib.PreparedProblem,
   run: EMRun,
   log_likelihood: jax.Array,
+  is_lost: jax.Array | None = None,
   *,
   covariance_type: str,
 ) -> types.SolverResult:
@@ -244,16 +283,17 @@ def conclude(
     problem: its frame takes the mixture back to the points.
     run: the run.
     log_likelihood: `[]`, mean in the frame, without its constants.
+    is_lost: `[]`, whether it is degenerate, as `rate` says; None to look.
     covariance_type: one of `gmm.COVARIANCE_TYPES`.
   """
   status = jnp.where(
     run.is_converged, types.Status.CONVERGED, types.Status.MAX_ITER
   )
-  status = jnp.where(
-    is_degenerate(problem, run.mixture, covariance_type=covariance_type),
-    types.Status.DEGENERATE,
-    status,
-  )
+  if is_lost is None:
+    is_lost = is_degenerate(
+      problem, run.mixture, covariance_type=covariance_type
+    )
+  status = jnp.where(is_lost, types.Status.DEGENERATE, status)
   return problem_lib.conclude(
     problem,
     em_starts.from_frame(problem, run.mixture, covariance_type=covariance_type),

@@ -9,7 +9,7 @@ from tgmm_jax import gmm, linalg, types
 from tgmm_jax.solvers import covariance as covariance_lib
 from tgmm_jax.solvers import k_means, spectral
 from tgmm_jax.solvers import problem as problem_lib
-from tgmm_jax.solvers.em import blocks
+from tgmm_jax.solvers.em import blocks, observations
 from tgmm_jax.solvers.em import known as em_known
 from tgmm_jax.solvers.em import options as em_options
 
@@ -202,6 +202,8 @@ class Inputs(NamedTuple):
     sample_weight: `[N]`, or None for ones.
     given: the mixture to start from, or None to draw.
     fixed: which parameters of it stay, or None.
+    point_covariances: of the noise of each point, `[N, d]` or `[N, d, d]`, or
+      None for none.
   """
 
   key: jax.Array
@@ -210,13 +212,34 @@ class Inputs(NamedTuple):
   sample_weight: jax.Array | None
   given: types.Mixture | None
   fixed: em_known.Fixed | None = None
+  point_covariances: jax.Array | None = None
 
 
 def set_up(
   inputs: Inputs, limits: em_options.Limits, form: em_options.Form
 ) -> tuple[problem_lib.PreparedProblem, Start]:
   """The problem made ready, and its starts with a leading axis."""
-  problem = prepare(inputs, limits, form)
+  if not form.takes_holes and inputs.point_covariances is None:
+    return _begin_all(inputs, prepare(inputs, limits, form), form)
+  problem = observations.prepare(
+    inputs.points,
+    inputs.num_components,
+    inputs.point_covariances,
+    limits,
+    form,
+    sample_weight=inputs.sample_weight,
+  )
+  filled, given = problem, inputs.given
+  is_known = gmm.kind_of(form.covariance_type).is_known
+  is_told = given is not None and (is_known or given.covariances is not None)
+  if form.takes_holes and not is_told:
+    filled = problem._replace(columns=observations.fill(problem))
+  filled, starts = _begin_all(inputs, filled, form)
+  return problem._replace(is_valid=filled.is_valid), starts
+
+
+def _begin_all(inputs, problem, form):
+  """The problem, marked where its start cannot be used, and its starts."""
   if inputs.given is not None:
     problem, start = begin(
       inputs.key, inputs.given, problem, form, fixed=inputs.fixed
@@ -234,7 +257,7 @@ def set_up(
 def prepare(
   inputs: Inputs, limits: em_options.Limits, form: em_options.Form
 ) -> problem_lib.PreparedProblem:
-  """The problem made ready, as its form asks for."""
+  """The problem made ready, as its form asks for; points as they are."""
   rank = None
   if form.is_projected:
     rank = max(1, min(form.max_components - 1, inputs.points.shape[-1]))

@@ -16,7 +16,6 @@ from tgmm_jax.solvers import checks
 from tgmm_jax.solvers.em import options as em_options
 from tgmm_jax.solvers.em import runs as em_runs
 from tgmm_jax.solvers.em import starts as em_starts
-from tgmm_jax.solvers.em import steps as em_steps
 
 # Mean log-likelihoods that differ by less are the same.
 _ALIKE = 1e-6
@@ -302,13 +301,10 @@ def _conclude(problem, state, best, *, covariance_type):
     is_converged=state.is_converged[best],
     prior_size=state.prior_size[best],
   )
-  log_density = em_steps.log_density(
-    problem.columns, run.mixture, covariance_type=covariance_type
+  value, is_lost = em_runs.rate(
+    problem, run.mixture, covariance_type=covariance_type
   )
   result = em_runs.conclude(
-    problem,
-    run,
-    jnp.sum(problem.sample_weight * log_density),
-    covariance_type=covariance_type,
+    problem, run, value, is_lost, covariance_type=covariance_type
   )
   return Tried(result, best, run.prior_size)
