@@ -96,20 +96,13 @@ def _information(
   covariance_type,
   is_robust,
 ):
-  problem = problem_lib.prepare(
+  problem, mixture, weight = _prepared(
     points,
+    mixture,
     num_components,
     sample_weight=sample_weight,
-    max_components=mixture.weights.shape[-1],
     covariance_type=covariance_type,
   )
-  total = points.shape[0]
-  if sample_weight is not None:
-    total = jnp.sum(sample_weight)
-  problem, start = em_starts.check(
-    problem, mixture, covariance_type=covariance_type
-  )
-  mixture = start.mixture
   local = curvature.local_of(mixture, covariance_type=covariance_type)
   places = curvature.places_of(
     points.shape[-1], covariance_type=covariance_type
@@ -118,14 +111,14 @@ def _information(
     problem.columns,
     local,
     places,
-    sample_weight=problem.sample_weight * total,
+    sample_weight=weight,
     is_robust=is_robust,
   )
   variance, is_definite = _inverse(
     curvature.negative_hessian(sums, local, places),
     curvature.is_parameter(problem.num_components, local, places),
   )
-  distance = jnp.sqrt(sums.score @ linalg.matmul(variance, sums.score))
+  distance = _root(sums.score @ linalg.matmul(variance, sums.score))
   if is_robust:
     variance = linalg.matmul(linalg.matmul(variance, sums.squared), variance)
   errors, mean_covariances = _delta(
@@ -150,6 +143,26 @@ def _information(
     distance=jnp.where(is_valid, distance, jnp.inf),
   )
   return uncertainty.from_frame(problem, found, covariance_type=covariance_type)
+
+
+def _prepared(
+  points, mixture, num_components, *, sample_weight, covariance_type
+):
+  """The problem and the fit in a frame, and how much each point counts."""
+  problem = problem_lib.prepare(
+    points,
+    num_components,
+    sample_weight=sample_weight,
+    max_components=mixture.weights.shape[-1],
+    covariance_type=covariance_type,
+  )
+  total = points.shape[0]
+  if sample_weight is not None:
+    total = jnp.sum(sample_weight)
+  problem, start = em_starts.check(
+    problem, mixture, covariance_type=covariance_type
+  )
+  return problem, start.mixture, problem.sample_weight * total
 
 
 def _inverse(matrix, is_parameter):
