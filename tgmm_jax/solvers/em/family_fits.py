@@ -168,7 +168,7 @@ def for_each(
     return jnp.broadcast_to(jnp.asarray(value, dtype), shape)
   except ValueError:
     raise ValueError(
-      f"{argument} has shape {jnp.shape(value)}, takes {shape}, or one for all"
+      f"{argument} has shape {np.shape(value)}, takes {shape}, or one for all"
     ) from None
 
 
