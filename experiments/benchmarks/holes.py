@@ -202,7 +202,7 @@ def draw(rows: list[results.CurveRow]):
   )
   with style.style():
     figure = curves.draw(rows, [panel], emphasised="what is seen")
-    figure.set_size_inches(5.4, 3.9)
+    figure.set_size_inches(4.8, 3.6)
     figure.axes[0].set_xticks(sorted({row.x for row in rows}))
   return figure
 
