@@ -29,7 +29,7 @@ PLACES = {
   + ("figures/curves.py", "figures/fit.py", "figures/report.py"),
   "safetensors": ("pretrained/cards.py", "fitting/saved/files.py"),
   "sklearn": ("fitting/estimator/gaussian_mixture.py",)
-  + ("fitting/estimator/door.py",)
+  + ("fitting/estimator/door.py", "fitting/estimator/running.py")
   + ("fitting/fitted/as_sklearn.py", "tasks/images/sources.py"),
   "jinja2": ("figures/report.py",),
   "pandas": ("fitting/tables/text.py", "fitting/tables/reading.py")

@@ -290,7 +290,9 @@ class GaussianMixture(
     X, sample_weight = door.padded(X), door.padded(sample_weight)
     with jax.enable_x64(X.dtype == np.float64):
       keys = jax.random.split(start.key_of(self.random_state), num_init)
-      result, before = running.run(self, keys, X, sample_weight, given)
+      result, before = running.run(
+        self, keys, X, given, sample_weight=sample_weight
+      )
     if result.status == types.Status.INVALID_INPUT:
       raise ValueError(
         f"X has values from {np.nanmin(X)} to {np.nanmax(X)}, takes numbers"

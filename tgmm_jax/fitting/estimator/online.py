@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from tgmm_jax import gmm, types
-from tgmm_jax.fitting.estimator import door, start
+from tgmm_jax.fitting.estimator import door, running, start
 from tgmm_jax.solvers import em
 
 
@@ -57,7 +57,7 @@ class PartialFit:
     is_first = not hasattr(self, "weights_")
     X = door.check_points(self, X, reset=is_first)
     sample_weight = door.check_sample_weight(sample_weight, X)
-    self._check_parameters(len(X) if is_first else math.inf)
+    running.check(self, len(X) if is_first else math.inf)
     if not is_first:
       self._require_the_same()
       X = X.astype(np.result_type(X, self.means_), copy=False)
@@ -91,12 +91,12 @@ class PartialFit:
         " differences"
       )
     was_degenerate = has_state and self.status_ == types.Status.DEGENERATE
-    self._keep(result, result.log_likelihood)
+    running.keep(self, result, result.log_likelihood)
     self.remembered_ = float(state.remembered)
     self._kept_sums = _Kept(state, self._mixture(), options)
     # Once, and not at every block of a stream.
     if self.status_ == types.Status.DEGENERATE and not was_degenerate:
-      self._warn()
+      running.warn(self)
 
   def _begin(self, X, sample_weight, is_first):
     """A state that has begun: drawn, given, or what `fit` has found."""

@@ -55,15 +55,15 @@ def check(estimator, num_points):
     raise ValueError(f"decay is {estimator.decay!r}, takes a number in (0, 1]")
 
 
-def run(estimator, keys, X, sample_weight, given):
+def run(estimator, keys, X, given, *, sample_weight):
   """The best fit of all starts, and its log-likelihood before the end.
 
   Args:
     estimator: a `GaussianMixture`; what its noise is is set.
     keys: `[S]`, one for each start.
     X: `[N, d]`, padded.
-    sample_weight: `[N]`; 0 is padding.
     given: of the start, from `start.given`.
+    sample_weight: `[N]`; 0 is padding.
   """
   num_components = int(estimator.n_components)
   options = {
@@ -142,4 +142,4 @@ def warn(estimator):
       f"{estimator.n_iter_} steps were not enough. Take a larger max_iter, a"
       " larger tol or another start."
     )
-  warnings.warn(message, exceptions.ConvergenceWarning, stacklevel=5)
+  warnings.warn(message, exceptions.ConvergenceWarning, stacklevel=4)

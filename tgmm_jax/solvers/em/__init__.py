@@ -17,9 +17,7 @@ the mixture, and Student t components.
 of, for solvers that take other steps.
 """
 
-from tgmm_jax.solvers.em import noise, student, volume
 from tgmm_jax.solvers.em.batches import fit_batch, keys_of, run_batch
-from tgmm_jax.solvers.em.delta import information
 from tgmm_jax.solvers.em.fits import Ended, fit, fit_each, start, unroll
 from tgmm_jax.solvers.em.known import Fixed
 from tgmm_jax.solvers.em.online import (
@@ -29,7 +27,7 @@ from tgmm_jax.solvers.em.online import (
   decay_of,
 )
 from tgmm_jax.solvers.em.options import MISSING, Limits, Options, make_plan
-from tgmm_jax.solvers.em.replicates import bootstrap
+from tgmm_jax.solvers.em.robust import noise, student, volume
 from tgmm_jax.solvers.em.runs import begin, conclude
 from tgmm_jax.solvers.em.sharded import fit_sharded
 from tgmm_jax.solvers.em.starts import Inputs, Start, set_up
@@ -43,7 +41,9 @@ from tgmm_jax.solvers.em.steps import (
 )
 from tgmm_jax.solvers.em.stream import fit_stream
 from tgmm_jax.solvers.em.trials import Tried, fit_trials, run_trials
-from tgmm_jax.solvers.em.uncertainty import Uncertainty
+from tgmm_jax.solvers.em.uncertainty.delta import information
+from tgmm_jax.solvers.em.uncertainty.record import Uncertainty
+from tgmm_jax.solvers.em.uncertainty.replicates import bootstrap
 
 __all__ = [
   "MISSING",

@@ -14,9 +14,9 @@ import numpy as np
 from tgmm_jax import gmm, linalg, types
 from tgmm_jax.solvers import checks
 from tgmm_jax.solvers import problem as problem_lib
-from tgmm_jax.solvers.em import curvature, uncertainty
 from tgmm_jax.solvers.em import options as em_options
 from tgmm_jax.solvers.em import starts as em_starts
+from tgmm_jax.solvers.em.uncertainty import curvature, record
 from tgmm_jax.solvers.execution import programs
 
 # Of so many points it takes less time than an optimising compiler.
@@ -34,7 +34,7 @@ def information(
   sample_weight: jax.Array | None = None,
   level: jax.Array | float = 0.9,
   is_robust: bool = False,
-) -> uncertainty.Uncertainty:
+) -> record.Uncertainty:
   """Standard errors of a fit by the observed information.
 
   The negative Hessian of the log-likelihood at the fit (`curvature`), inverted
@@ -74,7 +74,7 @@ def information(
     covariance_type=covariance_type,
     max_components=size,
   )
-  uncertainty.check(mixture, level, covariance_type=covariance_type)
+  record.check(mixture, level, covariance_type=covariance_type)
   given = (points, mixture, num_components, sample_weight, level)
   is_quick = points.shape[0] <= _MOST_QUICK and not checks.is_traced(given)
   run = _information if is_quick else _information.optimized
@@ -124,17 +124,17 @@ def _information(
   errors, mean_covariances = _delta(
     variance, local, mixture, places, covariance_type
   )
-  widths = uncertainty.widths(
+  widths = record.widths(
     mixture,
     level,
     problem.num_points if is_robust else None,
     covariance_type=covariance_type,
   )
-  lower, upper = uncertainty.normal_interval(
+  lower, upper = record.normal_interval(
     mixture, errors, widths, covariance_type=covariance_type
   )
   is_valid = problem.is_valid & is_definite
-  found = uncertainty.Uncertainty(
+  found = record.Uncertainty(
     standard_errors=errors,
     lower=lower,
     upper=upper,
@@ -142,7 +142,7 @@ def _information(
     is_valid=is_valid,
     distance=jnp.where(is_valid, distance, jnp.inf),
   )
-  return uncertainty.from_frame(problem, found, covariance_type=covariance_type)
+  return record.from_frame(problem, found, covariance_type=covariance_type)
 
 
 def _prepared(

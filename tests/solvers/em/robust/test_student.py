@@ -8,7 +8,7 @@ import pytest
 import scipy.stats
 
 from tests.solvers.em import problems as em_problems
-from tests.solvers.em import robust_in_numpy
+from tests.solvers.em.robust import robust_in_numpy
 from tests.solvers.em.test_noise import (
   KEY,
   NUM_STEPS,

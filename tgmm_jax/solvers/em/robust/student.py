@@ -18,10 +18,10 @@ import numpy as np
 from tgmm_jax import gmm, linalg, types
 from tgmm_jax.solvers import covariance as covariance_lib
 from tgmm_jax.solvers import problem as problem_lib
-from tgmm_jax.solvers.em import families as em_families
-from tgmm_jax.solvers.em import family_fits as em_fits
 from tgmm_jax.solvers.em import steps as em_steps
-from tgmm_jax.solvers.em import student_density
+from tgmm_jax.solvers.em.robust import families as em_families
+from tgmm_jax.solvers.em.robust import family_fits as em_fits
+from tgmm_jax.solvers.em.robust import student_density
 
 # Where estimated degrees of freedom begin: tails that reach far.
 _FIRST = 5.0

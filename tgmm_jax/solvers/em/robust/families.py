@@ -19,7 +19,7 @@ from tgmm_jax.solvers.em import options as em_options
 from tgmm_jax.solvers.em import runs as em_runs
 from tgmm_jax.solvers.em import starts as em_starts
 from tgmm_jax.solvers.em import steps as em_steps
-from tgmm_jax.solvers.em import trimming as em_trimming
+from tgmm_jax.solvers.em.robust import trimming as em_trimming
 from tgmm_jax.solvers.execution import work_queue
 
 # Steps of plain EM, among points in company, that a drawn start takes.

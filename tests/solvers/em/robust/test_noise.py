@@ -9,7 +9,7 @@ import scipy.spatial
 import scipy.stats
 
 from tests.solvers.em import problems as em_problems
-from tests.solvers.em import robust_in_numpy
+from tests.solvers.em.robust import robust_in_numpy
 from tgmm_jax import gmm, metrics, types
 from tgmm_jax.solvers import em
 from tgmm_jax.tasks import mixtures

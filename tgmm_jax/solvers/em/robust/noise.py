@@ -17,10 +17,10 @@ import numpy as np
 
 from tgmm_jax import gmm, linalg, types
 from tgmm_jax.solvers import covariance as covariance_lib
-from tgmm_jax.solvers.em import families as em_families
-from tgmm_jax.solvers.em import family_fits as em_fits
 from tgmm_jax.solvers.em import steps as em_steps
-from tgmm_jax.solvers.em import volume as em_volume
+from tgmm_jax.solvers.em.robust import families as em_families
+from tgmm_jax.solvers.em.robust import family_fits as em_fits
+from tgmm_jax.solvers.em.robust import volume as em_volume
 
 # Of all points: a component that answers for less has lost them to the noise.
 _MIN_WEIGHT = 1e-6

@@ -11,7 +11,7 @@ from scipy import stats
 from tests.solvers.em import problems
 from tgmm_jax import types
 from tgmm_jax.solvers import em
-from tgmm_jax.solvers.em import replicates
+from tgmm_jax.solvers.em.uncertainty import replicates
 
 KEY = jax.random.key(3)
 POINTS = problems.clusters((3, 2), 90, seed=3, spread=5.0).astype(np.float32)

@@ -19,7 +19,7 @@ variances above all, for three reasons:
   acceleration (Efron 1987) is needed.
 * How much replicates vary is itself an estimate, for variances a poor one, of
   fourth moments, and under Dirichlet weights a low one. So the quantiles lie
-  further out, see `uncertainty.widths`.
+  further out, see `record.widths`.
 """
 
 import functools
@@ -32,7 +32,7 @@ from tgmm_jax.solvers import checks
 from tgmm_jax.solvers.em import options as em_options
 from tgmm_jax.solvers.em import runs as em_runs
 from tgmm_jax.solvers.em import starts as em_starts
-from tgmm_jax.solvers.em import uncertainty
+from tgmm_jax.solvers.em.uncertainty import record
 from tgmm_jax.solvers.execution import programs, work_queue
 
 # So many weights of points take less time than an optimising compiler.
@@ -53,7 +53,7 @@ def bootstrap(
   level: jax.Array | float = 0.9,
   batch_size: int = 64,
   **options,
-) -> uncertainty.Uncertainty:
+) -> record.Uncertainty:
   """Standard errors and draws of a fit by the weighted-likelihood bootstrap.
 
   Each of R replicates goes on with EM from the fit with random weights of the
@@ -92,7 +92,7 @@ def bootstrap(
     covariance_type=covariance_type,
     max_components=size,
   )
-  uncertainty.check(mixture, level, covariance_type=covariance_type)
+  record.check(mixture, level, covariance_type=covariance_type)
   for name, value in sizes.items():
     checks.integer(name, value, lowest=1)
   given = (key, points, num_components, sample_weight, plan.given)
@@ -147,12 +147,12 @@ def _bootstrap(inputs, limits, level, *, form, num_replicates, batch_size):
     return mixture, result
 
   draws, results = work_queue.map_in_chunks(conclude, runs, batch_size)
-  widths = uncertainty.widths(
+  widths = record.widths(
     start.mixture, level, problem.num_points, covariance_type=covariance_type
   )
   found = _summary(draws, start.mixture, results.status, widths)
   found = found._replace(draws=results.mixture)
-  return uncertainty.from_frame(problem, found, covariance_type=covariance_type)
+  return record.from_frame(problem, found, covariance_type=covariance_type)
 
 
 def _aligned(mixture, fit, num_components, *, covariance_type):
@@ -224,7 +224,7 @@ def _summary(draws, fit, status, widths):
     types.Mixture(*(None if leaf is None else leaf[side] for leaf in ends))
     for side in (0, 1)
   )
-  return uncertainty.Uncertainty(
+  return record.Uncertainty(
     standard_errors=errors,
     lower=lower,
     upper=upper,

@@ -9,9 +9,9 @@ import numpy as np
 
 from tgmm_jax.solvers import checks
 from tgmm_jax.solvers.em import batches as em_batches
-from tgmm_jax.solvers.em import families as em_families
 from tgmm_jax.solvers.em import options as em_options
 from tgmm_jax.solvers.em import starts as em_starts
+from tgmm_jax.solvers.em.robust import families as em_families
 
 
 def fit(

@@ -11,7 +11,7 @@ from scipy import special, stats
 from tests.solvers.em import problems
 from tgmm_jax import gmm, types
 from tgmm_jax.solvers import em
-from tgmm_jax.solvers.em import uncertainty
+from tgmm_jax.solvers.em.uncertainty import record
 
 N, DIM, K = 60, 2, 3
 LOWER = np.tril_indices(DIM)
@@ -220,10 +220,10 @@ def test_intervals_of_weights_stay_within_their_range():
   weights = np.array([0.02, 0.98], np.float32)
   mixture = types.Mixture(weights, np.zeros((2, 1), np.float32))
   errors = types.Mixture(np.full(2, 0.02, np.float32), np.ones((2, 1)))
-  lower, upper = uncertainty.normal_interval(
+  lower, upper = record.normal_interval(
     mixture,
     errors,
-    uncertainty.widths(mixture, 0.9, covariance_type="unit"),
+    record.widths(mixture, 0.9, covariance_type="unit"),
     covariance_type="unit",
   )
   width = stats.norm.ppf(0.95)
@@ -244,9 +244,7 @@ def test_widths_are_those_of_students_t(covariance_type, freedom):
     np.zeros((2, 2), np.float32),
     np.ones(shape, np.float32),
   )
-  found = uncertainty.widths(
-    mixture, 0.9, 200.0, covariance_type=covariance_type
-  )
+  found = record.widths(mixture, 0.9, 200.0, covariance_type=covariance_type)
   stretch = np.sqrt(51 / 49)
   expected = stretch * stats.t.ppf(0.95, 50)
   np.testing.assert_allclose(found.means[0], expected, rtol=1e-3)

@@ -1,0 +1,1 @@
+"""Fits of points with outliers: a noise component, Student t components."""

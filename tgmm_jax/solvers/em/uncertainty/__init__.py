@@ -1,0 +1,1 @@
+"""How sure a fit is: by replicates with other weights, and by curvature."""
