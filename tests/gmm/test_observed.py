@@ -44,7 +44,7 @@ def test_densities_and_imputed_points_are_those_of_the_textbook(
   covariance_type, kind, monkeypatch
 ):
   # Many blocks, the last of them not full.
-  monkeypatch.setattr("tgmm_jax.gmm.mixture._LEAST_ROWS", 25)
+  monkeypatch.setattr("tgmm_jax.gmm.densities._LEAST_ROWS", 25)
   monkeypatch.setattr("tgmm_jax.gmm.densities._BLOCK_SIZE", 1)
   points, noise, mixture = made(kind, covariance_type)
   log_joint, latent, _ = reference(points, noise, mixture, covariance_type)
