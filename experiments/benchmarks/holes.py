@@ -29,7 +29,7 @@ from tgmm_jax.solvers import em
 
 _PROBLEMS = flags.DEFINE_integer("problems", 16, "of a share", lower_bound=2)
 _OUTPUT = flags.DEFINE_string(
-  "output", "docs/tables_with_holes.png", "the figure"
+  "output", "docs/pictures/tables_with_holes.png", "the figure"
 )
 _TIMES = flags.DEFINE_bool("times", True, "whether steps are timed")
 _SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)

@@ -1,8 +1,8 @@
 """Two groups and 10% outliers: the plain fit, noise component, t components.
 
-  python -m experiments.studies.outliers
+  python -m experiments.pictures.outliers
 
-draws `docs/figures/outliers.png`, the picture of docs/outliers.md.
+draws `docs/pictures/outliers.png`, the picture of docs/outliers.md.
 """
 
 import pathlib
@@ -18,7 +18,7 @@ from tgmm_jax.figures import style
 from tgmm_jax.solvers import em
 from tgmm_jax.training import files
 
-PATH = pathlib.Path(__file__).parents[2] / "docs/figures/outliers.png"
+PATH = pathlib.Path(__file__).parents[2] / "docs/pictures/outliers.png"
 FULL = {"covariance_type": "full"}
 _COLORS = ("#0072B2", "#D55E00")
 _NOISE = "#999999"
@@ -49,20 +49,20 @@ def draw(points: np.ndarray) -> mpl_figure.Figure:
   student = em.student.fit(key, points, 2, max_iter=500, **FULL)
   degrees = " and ".join(f"{one:.1f}" for one in student.degrees)
   panels = (
-    ("plain", plain.mixture, gmm.predict(points, plain.mixture, **FULL)),
+    ("plain\n", plain.mixture, gmm.predict(points, plain.mixture, **FULL)),
     (
-      f"noise component, weight {noise.noise_weight:.2f}",
+      f"noise component\nweight {noise.noise_weight:.2f}",
       noise.result.mixture,
       em.noise.predict(points, noise, **FULL),
     ),
     (
-      f"t components, degrees {degrees}",
+      f"t components\ndegrees {degrees}",
       student.result.mixture,
       em.student.predict(points, student, **FULL),
     ),
   )
   with style.style():
-    figure = mpl_figure.Figure(figsize=(6.6, 2.5), layout="constrained")
+    figure = mpl_figure.Figure(figsize=(6.6, 2.8), layout="constrained")
     axes = figure.subplots(1, 3, sharex=True, sharey=True)
     for axis, panel in zip(axes, panels, strict=True):
       _add(axis, points, *panel)
