@@ -16,8 +16,9 @@ import numpy as np
 
 from tgmm_jax import gmm, linalg, types
 
-# Of the dtype's digits half are enough; the error of a covariance, in its own
-# units, was measured to be a twentieth of resolution times ratio.
+# The error of a covariance in its own units was measured to be a twentieth of
+# resolution times ratio: at this bound it is ten times the resolution's root,
+# 3e-3 in float32, which is what rounding such a covariance once does as well.
 _MOST_LOST = 200.0
 
 

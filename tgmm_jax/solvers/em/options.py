@@ -36,8 +36,8 @@ class Options(NamedTuple):
       exactly `max_iter` steps.
     reg_share: added to every variance, as a share of the variance within
       components in the same coordinate: it depends neither on units nor on how
-      far apart components are. Full covariances get ten roundings of their own
-      variances as well, and every variance what rounding leaves of nothing.
+      far apart components are. Every variance gets what rounding leaves of
+      nothing as well.
     reg_covar: added as well, in squared units of the points (scikit-learn's).
     prior_size: how many points the prior of the covariances counts for. Each
       is drawn to the pooled one of all components, as by a conjugate prior
