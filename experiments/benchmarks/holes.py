@@ -27,7 +27,7 @@ from tgmm_jax.evaluation import results
 from tgmm_jax.figures import curves, style
 from tgmm_jax.solvers import em
 
-_PROBLEMS = flags.DEFINE_integer("problems", 16, "of a share", lower_bound=2)
+_PER_SHARE = flags.DEFINE_integer("per_share", 16, "tables", lower_bound=2)
 _OUTPUT = flags.DEFINE_string(
   "output", "docs/pictures/tables_with_holes.png", "the figure"
 )
@@ -215,7 +215,7 @@ def main(argv):
   if _TIMES.value:
     for name, seconds in measure_steps(timing.REPEATS.value).items():
       console.print(f"a step, {name}: {1e3 * seconds:.2f} ms")
-  rows = measure_errors(_PROBLEMS.value)
+  rows = measure_errors(_PER_SHARE.value)
   table = rich.table.Table("missing, %", *_WAYS)
   for share in _SHARES:
     own = [row for row in rows if row.x == 100.0 * share]

@@ -9,7 +9,7 @@ import scipy.stats
 
 from tests.solvers.em import problems as em_problems
 from tests.solvers.em.robust import robust_in_numpy
-from tests.solvers.em.test_noise import (
+from tests.solvers.em.robust.test_noise import (
   KEY,
   NUM_STEPS,
   assert_same,
