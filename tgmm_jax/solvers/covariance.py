@@ -82,6 +82,22 @@ def scatter(
   return products if kind.is_per_component else jnp.sum(products, axis=0)
 
 
+def kept(
+  covariances: jax.Array,
+  is_kept: jax.Array,
+  others: jax.Array | float,
+  kind: gmm.CovarianceType,
+) -> jax.Array:
+  """Those of some components `[K]`, and others for the rest.
+
+  One that all components share stays as it is.
+  """
+  if not kind.is_per_component:
+    return covariances
+  shape = (-1,) + (1,) * (covariances.ndim - 1)
+  return jnp.where(is_kept.reshape(shape), covariances, others)
+
+
 def estimate(
   scatters: jax.Array,
   mass: jax.Array,

@@ -7,7 +7,7 @@ makes a solver's result.
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +38,7 @@ class PreparedProblem(NamedTuple):
       normal density's constant, the scale, the distances from the subspace.
     observation: how the points are seen, in the frame; None where they are
       simply known. Cells that are not seen are 0.
+    prior: of the parameters, in the frame (`em.Prior`), or None.
   """
 
   columns: jax.Array
@@ -51,6 +52,7 @@ class PreparedProblem(NamedTuple):
   num_points: jax.Array
   log_density: jax.Array
   observation: gmm.Observation | None = None
+  prior: Any = None
 
 
 def prepare(

@@ -3,10 +3,11 @@
 import functools
 import warnings
 
+import jax
 import numpy as np
 import pytest
 import scipy.stats
-from sklearn import base
+from sklearn import base, exceptions
 
 from tgmm_jax import GaussianMixture
 from tgmm_jax.solvers import em
@@ -103,3 +104,24 @@ def test_what_cannot_be_is_refused():
   ):
     with pytest.raises(ValueError, match=message):
       GaussianMixture(2, random_state=0, **options).fit(points())
+
+
+def test_a_prior_is_named_or_given():
+  X = np.concatenate(
+    [np.random.default_rng(0).normal(size=(60, 2)), np.full((4, 2), 20.0)]
+  )
+  options = {"means_init": [[0.0, 0.0], [20.0, 20.0]], "random_state": 0}
+  with pytest.warns(exceptions.ConvergenceWarning):
+    GaussianMixture(2, **options).fit(X)
+  named = GaussianMixture(2, prior="fraley-raftery", **options).fit(X)
+  assert named.converged_
+  with jax.enable_x64(True):
+    prior = em.fraley_raftery(X, 2, covariance_type="full")
+  given = GaussianMixture(2, prior=prior, **options).fit(X)
+  np.testing.assert_allclose(given.covariances_, named.covariances_, rtol=1e-9)
+  for wrong, message in (
+    ("mclust", "prior is 'mclust', takes 'fraley-raftery' or an em.Prior"),
+    (3.0, "prior is 3.0, takes an em.Prior or None"),
+  ):
+    with pytest.raises(ValueError, match=message):
+      GaussianMixture(2, prior=wrong).fit(X)

@@ -75,6 +75,8 @@ class GaussianMixture(
       `weights_init`, `means_init` and `precisions_init` say; `covariances_`
       then are the inverses. `bic`, `aic` and `icl` count them all the same.
     min_weight: of every component.
+    prior: None, "fraley-raftery" (mclust's) or an `em.Prior`: means and
+      covariances are then the mode of the posterior.
     missing: "refused", or "observed": NaN in X is a cell that is missing at
       random; see `solvers.em.Options`. All methods then take such X.
 
@@ -125,6 +127,7 @@ class GaussianMixture(
     noise=False,
     fixed=None,
     min_weight=0.0,
+    prior=None,
     missing="refused",
   ):
     """Keeps the parameters; `fit` checks them."""
@@ -146,6 +149,7 @@ class GaussianMixture(
     self.noise = noise
     self.fixed = fixed
     self.min_weight = min_weight
+    self.prior = prior
     self.missing = missing
 
   def __sklearn_tags__(self):

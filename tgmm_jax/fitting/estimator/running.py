@@ -13,6 +13,9 @@ from tgmm_jax.solvers import checks, combine, em
 
 _LOGGER = logging.getLogger(__name__)
 
+# What `prior` takes besides a record.
+PRIORS = ("fraley-raftery",)
+
 
 def check(estimator, num_points):
   """Refuses parameters that cannot be, alone or with so many points.
@@ -31,6 +34,9 @@ def check(estimator, num_points):
     "covariance_type", estimator.covariance_type, gmm.COVARIANCE_TYPES
   )
   checks.name("missing", estimator.missing, em.MISSING)
+  if isinstance(estimator.prior, str):
+    checks.name("prior", estimator.prior, PRIORS, "or an em.Prior")
+    checks.name("missing", estimator.missing, em.MISSING[:1], "with this prior")
   checks.name("init_params", estimator.init_params, tuple(start.INITS))
   checks.number("tol", estimator.tol, lowest=0.0)
   checks.number("reg_covar", estimator.reg_covar, lowest=0.0)
@@ -72,6 +78,14 @@ def run(estimator, keys, X, given, *, sample_weight):
     "reg_covar": float(estimator.reg_covar),
     "reg_share": 0.0,
   }
+  prior = estimator.prior
+  if isinstance(prior, str):
+    prior = em.fraley_raftery(
+      X,
+      num_components,
+      covariance_type=estimator.covariance_type,
+      sample_weight=sample_weight,
+    )
   init = start.begin(
     keys,
     holes.filled(X, given, estimator.init_params, sample_weight=sample_weight),
@@ -81,6 +95,7 @@ def run(estimator, keys, X, given, *, sample_weight):
     **options,
   )
   options |= {"max_iter": int(estimator.max_iter), "tol": float(estimator.tol)}
+  options |= {"prior": prior}
   options |= {
     "fixed": estimator.fixed,
     "min_weight": float(estimator.min_weight),

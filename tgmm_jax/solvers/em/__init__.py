@@ -27,6 +27,7 @@ from tgmm_jax.solvers.em.online import (
   decay_of,
 )
 from tgmm_jax.solvers.em.options import MISSING, Limits, Options, make_plan
+from tgmm_jax.solvers.em.priors import Prior, fraley_raftery
 from tgmm_jax.solvers.em.robust import noise, student, volume
 from tgmm_jax.solvers.em.runs import begin, conclude
 from tgmm_jax.solvers.em.sharded import fit_sharded
@@ -53,6 +54,7 @@ __all__ = [
   "Limits",
   "OnlineState",
   "Options",
+  "Prior",
   "Start",
   "Statistics",
   "Tried",
@@ -71,6 +73,7 @@ __all__ = [
   "fit_sharded",
   "fit_stream",
   "fit_trials",
+  "fraley_raftery",
   "information",
   "is_degenerate",
   "keys_of",

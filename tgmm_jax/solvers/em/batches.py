@@ -124,6 +124,7 @@ def inputs_of(
     batch.sample_weight,
     plan.given,
     plan.fixed,
+    prior=plan.prior,
   )
 
 

@@ -71,7 +71,7 @@ def fit(
   tiles.check_noise(point_covariances, points, plan.form)
   inputs = em_starts.Inputs(
     *(key, points, num_components, sample_weight),
-    *(plan.given, plan.fixed, point_covariances),
+    *(plan.given, plan.fixed, point_covariances, plan.prior),
   )
   inputs, form = tiles.arrange(inputs, plan.form)
   if passes.are_worth_it(inputs, form):
@@ -145,7 +145,8 @@ def fit_each(
   )
   given = init if isinstance(init, types.Mixture) else None
   inputs = em_starts.Inputs(
-    keys, points, num_components, sample_weight, given, plan.fixed
+    *(keys, points, num_components, sample_weight),
+    *(given, plan.fixed, None, plan.prior),
   )
   inputs, form = tiles.arrange(inputs, plan.form)
   if passes.are_worth_it(inputs, form):
@@ -212,7 +213,7 @@ def unroll(
   tiles.check_noise(point_covariances, points, plan.form)
   inputs = em_starts.Inputs(
     *(key, points, num_components, sample_weight),
-    *(plan.given, plan.fixed, point_covariances),
+    *(plan.given, plan.fixed, point_covariances, plan.prior),
   )
   inputs, form = tiles.arrange(inputs, plan.form)
   return _unroll(inputs, plan.limits, form=form, num_steps=num_steps)

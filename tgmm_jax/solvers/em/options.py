@@ -11,6 +11,7 @@ from tgmm_jax import gmm, types
 from tgmm_jax.solvers import checks, k_means
 from tgmm_jax.solvers import problem as problem_lib
 from tgmm_jax.solvers.em import known as em_known
+from tgmm_jax.solvers.em import priors
 
 # What `init` takes besides a mixture.
 STARTS = (*k_means.METHODS, "spectral")
@@ -39,6 +40,9 @@ class Options(NamedTuple):
       far apart components are. Every variance gets what rounding leaves of
       nothing as well.
     reg_covar: added as well, in squared units of the points (scikit-learn's).
+    prior: an `em.Prior` of means and covariances (of a batch with the leading
+      axis B), or None: EM then climbs to a maximum of likelihood times prior,
+      and reports the likelihood there. `em.fraley_raftery` makes mclust's.
     prior_size: how many points the prior of the covariances counts for. Each
       is drawn to the pooled one of all components, as by a conjugate prior
       with that scale (Fraley and Raftery 2007), so that a component of few or
@@ -69,6 +73,7 @@ class Options(NamedTuple):
   tol: jax.Array | float = 1e-7
   reg_share: jax.Array | float = 1e-6
   reg_covar: jax.Array | float = 0.0
+  prior: priors.Prior | None = None
   prior_size: jax.Array | float = 0.0
   prior_if_degenerate: float = 0.0
   min_weight: jax.Array | float = 0.0
@@ -123,12 +128,14 @@ class Plan(NamedTuple):
     limits: traced.
     given: the mixture to start from, or None.
     fixed: which of its parameters stay, or None.
+    prior: of the parameters, or None.
   """
 
   form: Form
   limits: Limits
   given: types.Mixture | None
   fixed: em_known.Fixed | None = None
+  prior: priors.Prior | None = None
 
 
 def make_plan(
@@ -162,18 +169,9 @@ def make_plan(
   checks.name("missing", options.missing, MISSING)
   if options.is_projected:
     checks.name("missing", options.missing, MISSING[:1], "with is_projected")
-  init, given = options.init, None
-  if isinstance(init, types.Mixture):
-    init, given = None, init
-    _check_shapes(
-      given, points, max_components, covariance_type=covariance_type
-    )
-    if options.num_init != 1:
-      raise ValueError(
-        f"num_init is {options.num_init}, takes 1 with a given init"
-      )
-  else:
-    checks.name("init", init, STARTS, "or a Mixture")
+  init, given = _start_of(
+    options, points, max_components, covariance_type=covariance_type
+  )
   form = Form(
     covariance_type,
     max_components,
@@ -190,7 +188,39 @@ def make_plan(
     covariance_type=covariance_type,
   )
   limits = _make_limits(options, num_components)
-  return Plan(form, limits, given, fixed)
+  if options.prior is not None:
+    _check_prior(options.prior, points.shape, covariance_type=covariance_type)
+  return Plan(form, limits, given, fixed, options.prior)
+
+
+def _start_of(options, points, max_components, *, covariance_type):
+  """The name of the method that draws starts, or None, and what is given."""
+  init = options.init
+  if not isinstance(init, types.Mixture):
+    checks.name("init", init, STARTS, "or a Mixture")
+    return init, None
+  _check_shapes(init, points, max_components, covariance_type=covariance_type)
+  if options.num_init != 1:
+    raise ValueError(
+      f"num_init is {options.num_init}, takes 1 with a given init"
+    )
+  return None, init
+
+
+def _check_prior(prior, shape, *, covariance_type):
+  """Refuses what is no prior of such points, by shapes."""
+  if not isinstance(prior, priors.Prior):
+    raise ValueError(f"prior is {prior!r}, takes an em.Prior or None")
+  *batch, _, dim = shape
+  kind = gmm.kind_of(covariance_type)
+  one = kind.shape(1, dim)[int(kind.is_per_component) :]
+  expected = priors.Prior((*batch, dim), (*batch,), (*batch,), (*batch, *one))
+  for name, leaf, own in zip(prior._fields, prior, expected, strict=True):
+    if name == "scale" and kind.is_known:
+      continue
+    found = None if leaf is None else jnp.shape(leaf)
+    if found != own:
+      raise ValueError(f"prior has {name} of shape {found}, takes {own}")
 
 
 def _check_projection(is_projected, *, covariance_type):
@@ -223,7 +253,7 @@ def require_drawn(plan: Plan, function: str) -> None:
 def require_one_run(options: Mapping[str, Any], function: str) -> None:
   """Refuses several runs, projections and holes, for large problems."""
   names = ("num_init", "is_projected", "prior_if_degenerate", "fixed")
-  names = (*names, "missing")
+  names = (*names, "missing", "prior")
   require_default(options, names, function)
 
 

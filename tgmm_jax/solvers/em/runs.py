@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from tgmm_jax import gmm, types
 from tgmm_jax.solvers import problem as problem_lib
 from tgmm_jax.solvers.em import known as em_known
-from tgmm_jax.solvers.em import observations
+from tgmm_jax.solvers.em import observations, priors
 from tgmm_jax.solvers.em import options as em_options
 from tgmm_jax.solvers.em import starts as em_starts
 from tgmm_jax.solvers.em import steps as em_steps
@@ -30,6 +30,7 @@ class EMRun(NamedTuple):
     is_converged: whether the stopping rule was met.
     prior_size: of the covariances, see `em.Options`.
     fixed: which parameters stay, or None.
+    log_prior: `[]`, before the last step; None without a prior.
   """
 
   mixture: types.Mixture
@@ -39,6 +40,7 @@ class EMRun(NamedTuple):
   is_converged: jax.Array
   prior_size: jax.Array
   fixed: em_known.Fixed | None = None
+  log_prior: jax.Array | None = None
 
 
 def begin(
@@ -56,6 +58,7 @@ def begin(
     is_converged=~problem.is_valid,
     prior_size=jnp.asarray(prior_size, dtype),
     fixed=start.fixed,
+    log_prior=None if problem.prior is None else jnp.zeros((), dtype),
   )
 
 
@@ -183,7 +186,16 @@ def update(
     ridge=problem.ridge,
     lowest=lowest,
     prior_share=run.prior_size / problem.num_points,
+    prior=problem.prior,
+    num_points=problem.num_points,
   )
+  if problem.prior is not None:
+    # What EM climbs is likelihood times prior.
+    log_prior = priors.log_density(
+      run.mixture, problem.prior, covariance_type=covariance_type
+    )
+    change += (log_prior - run.log_prior) / problem.num_points
+    run = run._replace(log_prior=log_prior)
   if run.fixed is not None or limits.min_weight is not None:
     mixture = em_known.held(mixture, run.mixture, run.fixed, limits.min_weight)
   return run._replace(

@@ -9,7 +9,7 @@ from tgmm_jax import gmm, linalg, types
 from tgmm_jax.solvers import covariance as covariance_lib
 from tgmm_jax.solvers import k_means, spectral
 from tgmm_jax.solvers import problem as problem_lib
-from tgmm_jax.solvers.em import blocks, observations
+from tgmm_jax.solvers.em import blocks, observations, priors
 from tgmm_jax.solvers.em import known as em_known
 from tgmm_jax.solvers.em import options as em_options
 
@@ -204,6 +204,7 @@ class Inputs(NamedTuple):
     fixed: which parameters of it stay, or None.
     point_covariances: of the noise of each point, `[N, d]` or `[N, d, d]`, or
       None for none.
+    prior: of the parameters, or None.
   """
 
   key: jax.Array
@@ -213,6 +214,7 @@ class Inputs(NamedTuple):
   given: types.Mixture | None
   fixed: em_known.Fixed | None = None
   point_covariances: jax.Array | None = None
+  prior: priors.Prior | None = None
 
 
 def set_up(
@@ -229,6 +231,7 @@ def set_up(
     form,
     sample_weight=inputs.sample_weight,
   )
+  problem = _with_prior(problem, inputs.prior, form)
   filled, given = problem, inputs.given
   is_known = gmm.kind_of(form.covariance_type).is_known
   is_told = given is not None and (is_known or given.covariances is not None)
@@ -261,7 +264,7 @@ def prepare(
   rank = None
   if form.is_projected:
     rank = max(1, min(form.max_components - 1, inputs.points.shape[-1]))
-  return problem_lib.prepare(
+  problem = problem_lib.prepare(
     inputs.points,
     inputs.num_components,
     sample_weight=inputs.sample_weight,
@@ -271,6 +274,17 @@ def prepare(
     reg_share=limits.reg_share,
     reg_covar=limits.reg_covar,
   )
+  return _with_prior(problem, inputs.prior, form)
+
+
+def _with_prior(problem, prior, form):
+  """The problem with its prior; one that cannot be used marks it."""
+  if prior is None:
+    return problem
+  prior, is_usable = priors.in_frame(
+    problem, prior, covariance_type=form.covariance_type
+  )
+  return problem._replace(prior=prior, is_valid=problem.is_valid & is_usable)
 
 
 def begin(

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from tgmm_jax import gmm, linalg, types
 from tgmm_jax.solvers import covariance as covariance_lib
-from tgmm_jax.solvers.em import blocks, moments
+from tgmm_jax.solvers.em import blocks, moments, priors
 
 # A mean over less than this share of the weight says nothing.
 MIN_MASS = 1e-9
@@ -168,6 +168,8 @@ def m_step(
   ridge: covariance_lib.Ridge | None = None,
   lowest: jax.Array | None = None,
   prior_share: jax.Array | float = 0.0,
+  prior: priors.Prior | None = None,
+  num_points: jax.Array | float = 1.0,
 ) -> types.Mixture:
   """The most likely parameters, where there are points to tell them.
 
@@ -184,22 +186,27 @@ def m_step(
     lowest: `[d]`, floor of the variances, or None.
     prior_share: weight of the prior of each covariance, as a share of that of
       all points; see `em.Options.prior_size`.
+    prior: in the frame, or None; see `em.Options.prior`.
+    num_points: `[]`, how many points there are; only used with a prior.
   """
   total = jnp.sum(statistics.mass)
   mass = statistics.mass / total
   has_mass = mass >= MIN_MASS
-  safe = jnp.where(has_mass, statistics.mass, total)
-  moved = jnp.where(has_mass[:, None], statistics.sums / safe[:, None], 0.0)
+  counted, sums, scatter, _ = statistics
+  if prior is not None:
+    counted, sums, scatter = priors.joined(
+      priors.Sums(counted, sums, scatter),
+      *(mixture, prior, num_points),
+      covariance_type=covariance_type,
+    )
+  safe = jnp.where(has_mass, counted, total)
+  moved = jnp.where(has_mass[:, None], sums / safe[:, None], 0.0)
   weights = jnp.where(mixture.weights > 0, jnp.maximum(mass, MIN_MASS), 0.0)
   covariances, kind = None, gmm.kind_of(covariance_type)
   if not kind.is_known:
-    scatter = statistics.scatter
-    if kind.is_per_component:
-      shape = (-1,) + (1,) * (scatter.ndim - 1)
-      scatter = jnp.where(has_mass.reshape(shape), scatter, 0.0)
     covariances = covariance_lib.estimate(
-      scatter,
-      jnp.where(has_mass, statistics.mass, _LEAST * total),
+      covariance_lib.kept(scatter, has_mass, 0.0, kind),
+      jnp.where(has_mass, counted, _LEAST * total),
       moved,
       ridge,
       covariance_type=covariance_type,
@@ -209,10 +216,9 @@ def m_step(
       covariances = covariance_lib.raise_to(
         covariances, lowest, covariance_type=covariance_type
       )
-    if kind.is_per_component:
-      covariances = jnp.where(
-        has_mass.reshape(shape), covariances, anchor.covariances
-      )
+    covariances = covariance_lib.kept(
+      covariances, has_mass, anchor.covariances, kind
+    )
   means = moved if kind.is_known else mixture.means + moved
   means = jnp.where(has_mass[:, None], means, anchor.means)
   return types.Mixture(weights / jnp.sum(weights), means, covariances)

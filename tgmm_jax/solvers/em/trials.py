@@ -83,16 +83,13 @@ def fit_trials(
     max_components=max_components,
   )
   em_options.require_drawn(plan, "fit_trials")
+  em_options.require_default(options, ("prior",), "fit_trials")
   checks.integer("num_trial_steps", num_trial_steps, lowest=0)
   checks.integer("num_finals", num_finals, lowest=1)
   checks.number("head_start", head_start, lowest=0.0)
   inputs = em_starts.Inputs(key, points, num_components, sample_weight, None)
   return _RUN_TRIALS(
-    inputs,
-    starts,
-    plan.limits,
-    num_trial_steps,
-    head_start,
+    *(inputs, starts, plan.limits, num_trial_steps, head_start),
     form=plan.form,
     num_finals=num_finals,
   )

@@ -50,7 +50,8 @@ def fit(
     max_components=max_components,
   )
   inputs = em_starts.Inputs(
-    key, points, num_components, sample_weight, plan.given, plan.fixed
+    *(key, points, num_components, sample_weight),
+    *(plan.given, plan.fixed, None, plan.prior),
   )
   return em_families.fit(
     inputs, plan.limits, settings, form=plan.form, family=family

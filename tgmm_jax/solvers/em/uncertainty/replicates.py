@@ -38,7 +38,7 @@ from tgmm_jax.solvers.execution import programs, work_queue
 # So many weights of points take less time than an optimising compiler.
 _MOST_QUICK = 2**18
 # What makes no sense from a given start.
-_FIXED = ("init", "num_init", "is_projected", "prior_if_degenerate")
+_FIXED = ("init", "num_init", "is_projected", "prior_if_degenerate", "prior")
 
 
 def bootstrap(
