@@ -173,21 +173,20 @@ def m_step(
 ) -> types.Mixture:
   """The most likely parameters, where there are points to tell them.
 
-  A component of less than `MIN_MASS` of the weight falls back to its anchor
-  and keeps that much, so that it can come to life again; one of weight 0
-  stays without.
+  A component of less than `MIN_MASS` of the weight falls back to its anchor and
+  keeps that much, so that it can come to life; one of weight 0 stays without.
 
   Args:
     statistics: from the E-step.
     mixture: the parameters before.
     anchor: means and covariances to fall back to.
     covariance_type: one of `gmm.COVARIANCE_TYPES`.
-    ridge: added to the variances; not used for unit covariance.
+    ridge: added to the variances, if they are not known.
     lowest: `[d]`, floor of the variances, or None.
     prior_share: weight of the prior of each covariance, as a share of that of
       all points; see `em.Options.prior_size`.
     prior: in the frame, or None; see `em.Options.prior`.
-    num_points: `[]`, how many points there are; only used with a prior.
+    num_points: `[]`, how many points; only used with a prior.
   """
   total = jnp.sum(statistics.mass)
   mass = statistics.mass / total
@@ -195,8 +194,7 @@ def m_step(
   counted, sums, scatter, _ = statistics
   if prior is not None:
     counted, sums, scatter = priors.joined(
-      priors.Sums(counted, sums, scatter),
-      *(mixture, prior, num_points),
+      *(priors.Sums(*statistics[:3]), mixture, prior, num_points),
       covariance_type=covariance_type,
     )
   safe = jnp.where(has_mass, counted, total)
@@ -216,9 +214,8 @@ def m_step(
       covariances = covariance_lib.raise_to(
         covariances, lowest, covariance_type=covariance_type
       )
-    covariances = covariance_lib.kept(
-      covariances, has_mass, anchor.covariances, kind
-    )
+    given = anchor.covariances
+    covariances = covariance_lib.kept(covariances, has_mass, given, kind)
   means = moved if kind.is_known else mixture.means + moved
   means = jnp.where(has_mass[:, None], means, anchor.means)
   return types.Mixture(weights / jnp.sum(weights), means, covariances)
