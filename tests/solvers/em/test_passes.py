@@ -163,3 +163,19 @@ def test_inside_jit_nothing_is_shared_out():
 def _none_in(inputs):
   assert not passes.are_worth_it(inputs)
   return inputs.points
+
+
+def test_many_problems_are_dealt_out_over_the_cores(monkeypatch):
+  """Bit for bit what one core makes of them, the last part filled up."""
+  generator = np.random.default_rng(0)
+  points = generator.normal(size=(67, 16, 2)).astype(np.float32)
+  options = {"covariance_type": "diag", "batch_size": 8, "max_iter": 5}
+  key = jax.random.key(0)
+  dealt = em.fit_batch(key, points, 2, **options)
+  monkeypatch.setattr(cores, "num_cores", lambda: 1)
+  alone = em.fit_batch(key, points, 2, **options)
+  for leaf, other in zip(
+    jax.tree.leaves(dealt), jax.tree.leaves(alone), strict=True
+  ):
+    assert leaf.shape[0] == 67
+    np.testing.assert_array_equal(leaf, other)

@@ -4,6 +4,7 @@ import threading
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from tgmm_jax.solvers.execution import cores
@@ -57,3 +58,25 @@ def test_precision_is_that_of_the_caller(num_cores):
     with jax.enable_x64(has_64_bits):
       found = set(cores.map_ahead(dtype_of, range(4)))
     assert found == {8 if has_64_bits else 4}
+
+
+@pytest.mark.parametrize("num_items", [3, 4, 7, 8])
+def test_a_batch_is_dealt_out_and_put_together(num_cores, num_items):
+  sizes = []
+
+  def function(batch):
+    sizes.append(len(batch["values"]))
+    assert len(batch["keys"]) == len(batch["values"])
+    return {"doubled": 2 * jnp.asarray(batch["values"])}
+
+  values = np.arange(2.0 * num_items, dtype=np.float32).reshape(num_items, 2)
+  batch = {
+    "values": jnp.asarray(values),
+    "keys": jax.random.split(jax.random.key(0), num_items),
+    "nothing": None,
+  }
+  found = cores.deal_out(function, batch, least=2)
+  np.testing.assert_array_equal(found["doubled"], 2 * values)
+  # Parts of one size, each with enough to do.
+  assert len(set(sizes)) == 1
+  assert len(sizes) == max(1, min(num_cores, num_items // 2))

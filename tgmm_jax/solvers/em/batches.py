@@ -11,7 +11,7 @@ from tgmm_jax.solvers.em import options as em_options
 from tgmm_jax.solvers.em import runs as em_runs
 from tgmm_jax.solvers.em import starts as em_starts
 from tgmm_jax.solvers.em import tiles
-from tgmm_jax.solvers.execution import work_queue
+from tgmm_jax.solvers.execution import cores, work_queue
 
 
 def fit_batch(
@@ -107,10 +107,16 @@ def run_batch(
   tiles.check_noise(point_covariances, batch.points, plan.form)
   inputs = inputs_of(key, batch, plan)
   inputs = inputs._replace(point_covariances=point_covariances)
-  run = functools.partial(_fit_batch, batch_size=batch_size)
-  return tiles.run_parts(
-    lambda inputs, form: run(inputs, plan.limits, form=form), inputs, plan.form
-  )
+
+  def run(inputs, form):
+    fit = functools.partial(
+      _fit_batch, limits=plan.limits, form=form, batch_size=batch_size
+    )
+    if checks.is_traced(inputs):
+      return fit(inputs)
+    return cores.deal_out(fit, inputs, least=2 * batch_size)
+
+  return tiles.run_parts(run, inputs, plan.form)
 
 
 def inputs_of(

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 
 def num_cores() -> int:
@@ -23,6 +25,38 @@ def num_cores() -> int:
 
 
 _HAS_AFFINITY = hasattr(os, "sched_getaffinity")
+
+
+def deal_out(function: Callable[[Any], Any], batch: Any, *, least: int) -> Any:
+  """A function of a batch, its items dealt out over the cores.
+
+  Args:
+    function: of a pytree with a leading axis, to another; what it says of an
+      item must not depend on the others.
+    batch: arrays with the leading axis B, not traced.
+    least: items that are worth a call.
+  """
+  num_items, size = jax.tree.leaves(batch)[0].shape[0], num_cores()
+  size = min(size, num_items // least)
+  if size < 2:
+    return function(batch)
+  # Parts of one size share a program: the last item fills up.
+  length = -(-num_items // size)
+  index = np.minimum(np.arange(size * length), num_items - 1)
+  parts = [
+    jax.tree.map(lambda leaf: _taken(leaf, own), batch)  # noqa: B023
+    for own in index.reshape(size, length)
+  ]
+  found = list(map_ahead(function, parts))
+  return jax.tree.map(
+    lambda *leaves: jnp.concatenate(leaves)[:num_items], *found
+  )
+
+
+def _taken(leaf, index):
+  """Rows of an array, without a program for it where it is not of keys."""
+  is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+  return leaf[index] if is_key else np.asarray(leaf)[index]
 
 
 def map_ahead(
