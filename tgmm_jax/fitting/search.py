@@ -15,7 +15,7 @@ import numpy as np
 from tgmm_jax import gmm, pretrained, types
 from tgmm_jax.fitting import networks, proposals, sizes
 from tgmm_jax.solvers import em
-from tgmm_jax.solvers.execution import programs
+from tgmm_jax.solvers.execution import cores, programs
 
 # How many points the prior of a second run counts for, where the first ends
 # with a component that has collapsed.
@@ -92,17 +92,16 @@ def find(
     covariance_type=settings.covariance_type,
   )
   way = _Way(max_components, network, sizes.are_many(count))
-  parts = []
-  for first in range(0, count, size):
+
+  def find_from(first):
     # The last ones fill up what is missing.
     index = np.minimum(np.arange(first, first + size), count - 1)
     part = _find_some(
-      problems.take(index),
-      num_components[index],
-      way,
-      settings,
+      problems.take(index), num_components[index], way, settings
     )
-    parts.append(jax.tree.map(operator.itemgetter(slice(count - first)), part))
+    return jax.tree.map(operator.itemgetter(slice(count - first)), part)
+
+  parts = cores.map_ahead(find_from, range(0, count, size))
   found = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
   methods = (f"network {network}", "EM") if network else ("EM",)
   with_prior = tuple(f"{method}, with a prior" for method in methods)

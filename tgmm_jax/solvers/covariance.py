@@ -263,9 +263,7 @@ def is_collapsed(
   # within them is seen, if there is something.
   unit = jnp.where(variance > _COLLAPSED * added, variance, apart + variance)
   between = between * jax.lax.rsqrt(jnp.maximum(jnp.sum(apart / unit), 1.0))
-  spread = linalg.matmul(between.T, between)
-  rounding = gmm.roundings(spread.dtype) * _diagonal(spread)
-  null = _share_added(within + spread + jnp.diag(rounding), added)
+  null = _share_added(within + linalg.matmul(between.T, between), added)
   most = 1.0 / _COLLAPSED + null + _BLUR * jnp.sqrt(null)
   return ~(own <= most) | ~jnp.any(is_varied)
 
@@ -274,10 +272,13 @@ def _share_added(covariances, added):
   """What was added as a share of what is there, summed over directions.
 
   A direction with nothing else counts 1, one with much more counts about 0.
+  What rounding may have added counts as added.
   """
-  added = added + gmm.roundings(covariances.dtype) * _diagonal(covariances)
-  factors = gmm.inverse_factor(covariances)
-  return jnp.sum(factors**2 * added[..., None, :], axis=(-2, -1))
+  rounding = gmm.roundings(covariances.dtype) * _diagonal(covariances)
+  identity = jnp.eye(rounding.shape[-1], dtype=rounding.dtype)
+  factors = gmm.inverse_factor(covariances + rounding[..., None] * identity)
+  added = (added + rounding)[..., None, :]
+  return jnp.sum(factors**2 * added, axis=(-2, -1))
 
 
 def lift(

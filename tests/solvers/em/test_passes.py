@@ -152,17 +152,19 @@ def test_float32_follows_float64_where_a_component_is_thin():
 
 def test_inside_jit_nothing_is_shared_out():
   inputs = em.Inputs(jax.random.key(0), jnp.zeros((N, DIM)), K, None, None)
-  assert passes.are_worth_it(inputs)
+  form = em.make_plan(
+    {}, inputs.points, K, covariance_type="unit", max_components=None
+  ).form
+  assert passes.are_worth_it(inputs, form)
   small = inputs._replace(points=inputs.points[: blocks.most_at_once()])
-  assert not passes.are_worth_it(small)
-  jax.jit(lambda points: _none_in(inputs._replace(points=points)))(
-    inputs.points
-  )
+  assert not passes.are_worth_it(small, form)
 
+  @jax.jit
+  def inside(points):
+    assert not passes.are_worth_it(inputs._replace(points=points), form)
+    return points
 
-def _none_in(inputs):
-  assert not passes.are_worth_it(inputs)
-  return inputs.points
+  inside(inputs.points)
 
 
 def test_many_problems_are_dealt_out_over_the_cores(monkeypatch):

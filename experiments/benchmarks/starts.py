@@ -1,0 +1,208 @@
+"""Where EM starts: quality against time, on tasks and on point sets.
+
+  python -m experiments.benchmarks.starts [--folder=FOLDER]
+
+Draws by k-means++ are compared with k-means from such draws, for one, three and
+ten starts, on tasks of the TGMM paper, and with `--folder` on point sets with
+reference labels: `NAME.data.gz` beside `NAME.labels0.gz`, `NAME.labels1.gz`,
+..., in any sub-folder, 0 marking points that do not count (the format of
+Gagolewski's suite, SoftwareX 20:101270, 2022). Full covariances there.
+"""
+
+import functools
+import pathlib
+import time
+from collections.abc import Callable
+
+import jax
+import numpy as np
+import rich.console
+import rich.table
+from absl import app, flags
+from sklearn import metrics as sklearn_metrics
+
+from experiments.benchmarks import timing
+from tgmm_jax import gmm, metrics, types
+from tgmm_jax.solvers import em
+from tgmm_jax.tasks import mixtures
+
+_FOLDER = flags.DEFINE_string("folder", "", "of point sets")
+_NUM_TASKS = flags.DEFINE_integer("num_tasks", 640, "of each K", lower_bound=2)
+_WAYS = [
+  (init, num_init)
+  for init in ("k-means++", "k-means")
+  for num_init in (1, 3, 10)
+]
+_SIZES = (3, 5)
+
+
+def on_tasks(covariance_type: str, num_tasks: int) -> rich.table.Table:
+  """Mean `l2_error` of every way to start, d = 2, and time a task.
+
+  Args:
+    covariance_type: of the law and of the fit.
+    num_tasks: of each K.
+  """
+  law = mixtures.TaskConfig(
+    dim=2, num_components=_SIZES, covariance_type=covariance_type
+  )
+  tasks = mixtures.sample_batch(
+    jax.random.key(0), law, num_tasks * len(_SIZES), has_each_k=True
+  )
+  table = _table(
+    f"Tasks of the TGMM paper, d = 2, {covariance_type}",
+    *(f"l2_error, K = {size}" for size in _SIZES),
+    "DEGENERATE",
+    "ms a task",
+  )
+  for init, num_init in _WAYS:
+    found, seconds = _timed(
+      functools.partial(
+        em.fit_batch,
+        jax.random.key(1),
+        tasks.points,
+        tasks.num_components,
+        sample_weight=tasks.sample_weight,
+        max_components=law.padded_components,
+        covariance_type=covariance_type,
+        init=init,
+        num_init=num_init,
+      )
+    )
+    errors = np.asarray(
+      jax.vmap(metrics.l2_error)(
+        found.mixture.means, tasks.mixture.means, tasks.num_components
+      )
+    )
+    is_lost = np.asarray(found.status) == types.Status.DEGENERATE
+    own = [errors[np.asarray(tasks.num_components) == size] for size in _SIZES]
+    table.add_row(
+      init,
+      str(num_init),
+      *map(_with_error, own),
+      f"{is_lost.mean():.1%}",
+      f"{1e3 * seconds / errors.size:.2f}",
+    )
+  return table
+
+
+def on_sets(folder: pathlib.Path) -> rich.table.Table:
+  """Adjusted Rand index, best over the labellings, and log-likelihood."""
+  problems = read_sets(folder)
+  table = _table(
+    f"{len(problems)} point sets, full covariances, K as labelled",
+    "ARI",
+    "median",
+    "log-likelihood less best",
+    "DEGENERATE",
+    "s in all",
+  )
+  rows = [_fit_sets(problems, init, num_init) for init, num_init in _WAYS]
+  best = np.max([values for _, values, _, _ in rows], axis=0)
+  for (init, num_init), (scores, values, is_lost, seconds) in zip(
+    _WAYS, rows, strict=True
+  ):
+    table.add_row(
+      init,
+      str(num_init),
+      _with_error(scores),
+      f"{np.median(scores):.3f}",
+      _with_error(values - best),
+      f"{np.mean(is_lost):.1%}",
+      f"{seconds:.1f}",
+    )
+  return table
+
+
+def read_sets(
+  folder: pathlib.Path,
+) -> list[tuple[np.ndarray, list[np.ndarray]]]:
+  """Points `[N, d]` and labellings `[N]` of every set, in order of names."""
+  problems = []
+  for path in sorted(folder.rglob("*.data.gz")):
+    name = path.name.removesuffix(".data.gz")
+    labellings = sorted(path.parent.glob(f"{name}.labels*.gz"))
+    problems.append(
+      (
+        np.loadtxt(path, ndmin=2),
+        [np.loadtxt(labels, dtype=int) for labels in labellings],
+      )
+    )
+  return problems
+
+
+def _fit_sets(problems, init, num_init):
+  """Scores, log-likelihoods and statuses of all sets, and seconds."""
+  scores, values, is_lost, seconds = [], [], [], 0.0
+  for points, labellings in problems:
+    best, fits = -np.inf, {}
+    for labels in labellings:
+      size = int(labels.max())
+      if size not in fits:
+        begin = time.perf_counter()
+        fits[size] = _fit_set(points, size, init, num_init)
+        seconds += time.perf_counter() - begin
+      own = np.asarray(
+        gmm.predict(points, fits[size].mixture, covariance_type="full")
+      )
+      is_counted = labels > 0
+      score = sklearn_metrics.adjusted_rand_score(
+        labels[is_counted], own[is_counted]
+      )
+      best = max(best, score)
+    scores.append(best)
+    first = fits[int(labellings[0].max())]
+    values.append(float(first.log_likelihood))
+    is_lost.append(first.status == types.Status.DEGENERATE)
+  return np.array(scores), np.array(values), is_lost, seconds
+
+
+def _fit_set(points, size, init, num_init):
+  with jax.enable_x64(True):
+    found = em.fit(
+      jax.random.key(0),
+      points,
+      size,
+      covariance_type="full",
+      init=init,
+      num_init=num_init,
+      tol=1e-6,
+      max_iter=500,
+    )
+    return jax.tree.map(np.asarray, found)
+
+
+def _timed(call: Callable[[], types.SolverResult]):
+  """What a call says, and the seconds of a second one."""
+  jax.block_until_ready(call())
+  begin = time.perf_counter()
+  found = jax.block_until_ready(call())
+  return found, time.perf_counter() - begin
+
+
+def _with_error(values):
+  error = np.std(values, ddof=1) / np.sqrt(values.size)
+  return f"{values.mean():.3f} ± {error:.3f}"
+
+
+def _table(title, *headings):
+  table = rich.table.Table("start", title=title)
+  for heading in ("starts", *headings):
+    table.add_column(heading, justify="right")
+  return table
+
+
+def main(argv):
+  """Prints the tables."""
+  if len(argv) > 1:
+    raise app.UsageError(f"arguments are {argv[1:]}, takes flags only")
+  console = rich.console.Console(width=100)
+  console.print(timing.describe(("scikit-learn",)), highlight=False)
+  for covariance_type in ("unit", "diag"):
+    console.print(on_tasks(covariance_type, _NUM_TASKS.value))
+  if _FOLDER.value:
+    console.print(on_sets(pathlib.Path(_FOLDER.value)))
+
+
+if __name__ == "__main__":
+  app.run(main)
