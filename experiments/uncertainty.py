@@ -63,7 +63,7 @@ _LAWS = {
   "heavy": "heavy tails",
 }
 # Of the page's table: law and N.
-_SHOWN = (("full", 150), ("full", 400), ("spherical", 400), ("heavy", 400))
+_SHOWN = (("full", 400), ("heavy", 400))
 
 CONCLUSION = (
   "Where components are Gaussian both ways hold as often as they say: of the"
