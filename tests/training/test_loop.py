@@ -175,7 +175,8 @@ def test_own_folder_comes_before_restore_dir_and_that_before_scratch(
     checkpoints.CheckpointError, match="step 15 was restored, takes at most"
   ):
     run(tmp_path / "new", restore_dir=tmp_path)
-  assert newest(tmp_path / "new") is None
+  with pytest.raises(checkpoints.CheckpointError, match="holds no checkpoint"):
+    newest(tmp_path / "new")
 
 
 @pytest.mark.slow

@@ -185,11 +185,11 @@ def test_what_is_restored_is_not_taken_for_trained_here(tmp_path):
     make(tmp_path / "new", measured, seed=1, **goes_on).run("train")
   shorter = make(tmp_path / "new", measured, **goes_on)
   shorter._runs = tuple(
-    run._replace(train=dataclasses.replace(run.train, num_steps=20))
+    run._replace(train=dataclasses.replace(run.train, num_steps=10))
     for run in shorter._runs
   )
   with pytest.raises(
-    ValueError, match="restore_dir holds step 40 of dim5, takes at most"
+    ValueError, match="restore_dir holds step 20 of dim5, takes at most"
   ):
     shorter.run("train_and_evaluate")
   assert not (tmp_path / "new").exists()
