@@ -16,16 +16,12 @@ from ml_collections import config_dict
 from tgmm_jax.training import optim, run_folder
 from tgmm_jax.training import step as train_step
 
-# What may change between two starts of one run: it does not touch the training;
-# tables are made anew where the evaluation is another.
-FREE_KEYS = (
-  "only",
-  "max_to_keep",
-  "restore_dir",
-  "evaluation",
-  "title",
-  "question",
-)
+# What may change between two starts of one run, for it does not touch the
+# training: what a page is of (rows are measured anew where it is another),
+PAGE_KEYS = ("evaluation", "studies", "title", "question")
+# and how a start does its work.
+_START_KEYS = ("only", "max_to_keep", "restore_dir")
+FREE_KEYS = (*PAGE_KEYS, *_START_KEYS)
 
 # Names become folders and files; these two are taken.
 _NAME = re.compile(r"\w[\w-]*")
@@ -69,7 +65,9 @@ def common_config() -> ml_collections.ConfigDict:
   config.state_sharding = "replicated"  # or "sharded": split over the devices
   config.max_skipped_in_row = 20  # updates not finite before a run gives up
   config.max_to_keep = 3  # checkpoints of each run
-  config.restore_dir = ""  # folder of an earlier run to start from
+  # Folder of an earlier run to go on from: its parameters, its optimiser and
+  # its step, so that num_steps counts the steps that were done there.
+  config.restore_dir = ""
   return config
 
 
@@ -94,6 +92,14 @@ def training_config() -> ml_collections.ConfigDict:
 def identity(config: ml_collections.ConfigDict) -> dict[str, Any]:
   """The config as JSON holds it."""
   return config_dict.ConfigDict(config).to_dict()
+
+
+def settings(config: ml_collections.ConfigDict) -> dict[str, Any]:
+  """The identity without what no score of a training follows from."""
+  free = (*_START_KEYS, "title", "question")
+  return {
+    key: value for key, value in identity(config).items() if key not in free
+  }
 
 
 def check_common(config: ml_collections.ConfigDict, *more: str) -> None:

@@ -4,12 +4,17 @@ import math
 import time
 from collections.abc import Callable, Mapping
 
+import jax
 import rich.console
 import rich.progress
 from absl import logging
 
+from tgmm_jax.training import loop
+
 # Seconds between log lines of one run.
 LOG_INTERVAL = 10.0
+# A training that would take longer than this on a CPU is likely a mistake.
+_LONG_HOURS = 2.0
 
 
 class ProgressDisplay:
@@ -142,3 +147,39 @@ def _make_bar(console):
     console=console,
     expand=True,
   )
+
+
+class Reporter:
+  """Passes progress on; warns once where a CPU would take hours."""
+
+  def __init__(self, name: str, shown: ProgressDisplay):
+    """Begins with a training that has not reported yet.
+
+    Args:
+      name: of the training.
+      shown: where its progress is shown.
+    """
+    self._name = name
+    self._shown = shown
+    self._is_first = True
+
+  def __call__(self, update: loop.StepReport) -> None:
+    """Takes what the loop says after a call."""
+    self._shown(
+      self._name,
+      update.step,
+      update.num_steps,
+      update.scalars,
+      update.steps_per_second,
+    )
+    num_left = update.num_steps - update.step
+    hours = num_left / update.steps_per_second / 3600
+    is_cpu = jax.default_backend() == "cpu"
+    if self._is_first and is_cpu and hours > _LONG_HOURS:
+      logging.warning(
+        "%s will take %s on this CPU; the config's variant :quick is made for"
+        " CPUs and takes minutes",
+        self._name,
+        format_time_left(num_left, update.steps_per_second),
+      )
+    self._is_first = False

@@ -6,7 +6,7 @@ is there.
 """
 
 import contextlib
-import json
+import inspect
 import pathlib
 import time
 from collections.abc import Callable, Mapping
@@ -16,9 +16,8 @@ import ml_collections
 from absl import logging
 from matplotlib import figure as mpl_figure
 
-from experiments.runner import fields, pages, progress
-from tgmm_jax.evaluation import results
-from tgmm_jax.training import files, interrupts, loop, run_folder
+from experiments.runner import derived, fields, pages, parts, progress
+from tgmm_jax.training import interrupts, loop, run_folder
 
 # `on_step(done, total)`, after each part of the work.
 OnStep = Callable[[int, int], None]
@@ -35,10 +34,10 @@ class Study(NamedTuple):
   """
 
   title: str
-  measure: Callable[[ml_collections.ConfigDict, int, OnStep], pages.Rows]
-  draw: Callable[[pages.Rows], mpl_figure.Figure] | None = None
+  measure: Callable[[ml_collections.ConfigDict, int, OnStep], parts.Rows]
+  draw: Callable[[parts.Rows], mpl_figure.Figure] | None = None
   tabulate: (
-    Callable[[pages.Rows], Mapping[str, Mapping[str, object]]] | None
+    Callable[[parts.Rows], Mapping[str, Mapping[str, object]]] | None
   ) = None
 
 
@@ -75,7 +74,11 @@ def experiment_of(
   def experiment(config, workdir):
     found = studies(config) if callable(studies) else studies
     return StudyExperiment(
-      config, workdir, studies=found, template=get_config(config.variant)
+      config,
+      workdir,
+      studies=found,
+      template=get_config(config.variant),
+      question=inspect.getfile(get_config),
     )
 
   return experiment
@@ -91,6 +94,7 @@ class StudyExperiment:
     *,
     studies: Mapping[str, Study],
     template: ml_collections.ConfigDict,
+    question: str,
   ):
     """Checks the config whole; touches no disk.
 
@@ -99,6 +103,7 @@ class StudyExperiment:
       workdir: its folder.
       studies: by the name of their settings in the config.
       template: the config as its file makes it, for the types of its values.
+      question: path of that file: of its code the rows are.
 
     Raises:
       ValueError: a value is of another type, or `only` is no study.
@@ -111,6 +116,7 @@ class StudyExperiment:
     self._config = config
     self._studies = studies
     self._workdir = pathlib.Path(workdir)
+    self._question = question
     self._identity = fields.identity(config)
 
   def run(self, mode: str) -> None:
@@ -123,8 +129,7 @@ class StudyExperiment:
       run_folder.check_identity(
         self._workdir,
         self._identity,
-        # A study whose settings changed is measured anew.
-        free_keys=(*fields.FREE_KEYS, "studies"),
+        free_keys=fields.FREE_KEYS,
       )
       if mode in ("train_and_evaluate", "evaluate"):
         if not (self._workdir / run_folder.VERSIONS).exists():
@@ -147,9 +152,8 @@ class StudyExperiment:
           self._measure(name, study, folder, stop)
 
   def _measure(self, name, study, folder, stop):
-    settings = self._settings(name)
-    path = folder / run_folder.SETTINGS
-    if files.read_json(path) == settings:
+    made_of = self._made_of(name)
+    if parts.is_measured(folder, made_of):
       logging.info("%s is measured", name)
       return
     start = logged_at = time.monotonic()
@@ -167,54 +171,47 @@ class StudyExperiment:
       logging.info("%s: %d of %d, %s left", name, done, total, left)
 
     rows = study.measure(self._config.studies[name], self._config.seed, on_step)
-    row_type = type(rows[0])
-    results.write_csv(folder / pages.file_of(row_type), rows, row_type)
-    files.write_json(path, settings)
+    parts.keep_rows(folder, rows, type(rows[0]), made_of)
 
-  def _settings(self, name):
-    """What a study's rows follow from, as JSON gives it back."""
-    settings = {"seed": self._config.seed}
-    settings |= self._identity["studies"][name]
-    return json.loads(json.dumps(settings))
-
-  def _rows(self, name) -> pages.Rows:
-    """What a study measured; of other settings nothing, or the page lies."""
-    folder = self._workdir / name
-    path = folder / run_folder.SETTINGS
-    if files.read_json(path) != self._settings(name):
-      return []
-    return [
-      row
-      for row_type in (results.Row, results.CurveRow)
-      if (table := folder / pages.file_of(row_type)).exists()
-      for row in results.read_csv(table, row_type)
-    ]
+  def _made_of(self, name):
+    """What a study's rows follow from."""
+    settings = {"seed": self._config.seed, **self._identity["studies"][name]}
+    return {"settings": settings, "code": derived.code(self._question)}
 
   def _report(self):
     """Joins the tables, draws the figures and writes the page."""
-    measured = {name: self._rows(name) for name in self._studies}
+    found = parts.find_parts(
+      self._workdir, {name: self._made_of(name) for name in self._studies}
+    )
+    made_of = pages.page_made_of(
+      self._workdir,
+      self._identity,
+      found,
+      code=derived.code(self._question, is_shown=True),
+    )
+    if pages.is_written(self._workdir, made_of):
+      return
+    measured = {
+      name: [row for path in paths for row in parts.read_rows(path)]
+      for name, paths in found.tables.items()
+    }
     joined = [row for rows in measured.values() for row in rows]
-    for row_type in (results.Row, results.CurveRow):
-      part = [row for row in joined if isinstance(row, row_type)]
-      if part:
-        table = self._workdir / pages.file_of(row_type)
-        results.write_csv(table, part, row_type)
     figures, tables = {}, {}
     for name, study in self._studies.items():
       if not measured[name]:
-        tables[f"{study.title}: missing"] = {name: "not measured yet"}
+        tables[f"{study.title}: missing"] = {name: found.lacking[name]}
         continue
       if study.draw is not None:
         figures[study.title] = (name, study.draw(measured[name]))
       if study.tabulate is not None:
         tables[study.title] = study.tabulate(measured[name])
-    # What is drawn or tabulated needs no table of its curves.
-    rows = [row for row in joined if isinstance(row, results.Row)]
     pages.write(
       self._workdir,
       self._config,
-      rows,
+      joined,
       figures,
+      made_of=made_of,
       tables=tables,
-      identity=self._identity,
+      # What is drawn or tabulated needs no table of its curves.
+      has_curve_tables=False,
     )

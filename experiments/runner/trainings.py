@@ -6,7 +6,6 @@ it is scored and what the page shows is up to the kind of experiment.
 """
 
 import contextlib
-import json
 import pathlib
 import types
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +16,7 @@ import ml_collections
 import numpy as np
 from absl import logging
 
-from experiments.runner import fields, pages, progress
+from experiments.runner import derived, fields, pages, parts, progress
 from tgmm_jax.evaluation import results
 from tgmm_jax.figures import cells as cell_figures
 from tgmm_jax.models import parameters
@@ -29,12 +28,13 @@ from tgmm_jax.training import (
   metric_writer,
   run_folder,
   sharding,
+  tree_digest,
 )
 from tgmm_jax.training import step as train_step
 from tgmm_jax.training.learners import learner as learner_lib
 
-# A training that would take longer than this on a CPU is likely a mistake.
-_LONG_HOURS = 2.0
+# Fields of a run that its parameters do not follow from.
+_NOT_TRAINED_BY = ("checkpoint_every", "steps_per_call", "solver")
 
 # `(place, name)`, before each contender: where it is scored, and who it is.
 OnContender = Callable[[str, str], None]
@@ -66,9 +66,9 @@ class Kind(NamedTuple):
 
   row_type: type
   learner_of: Callable[[Any], learner_lib.Learner]
-  measure: Callable[[Any, Any, OnContender], pages.Rows]
-  draw: Callable[[pages.Rows], pages.Figures]
-  measure_rest: Callable[[OnContender], pages.Rows] | None = None
+  measure: Callable[[Any, Any, OnContender], parts.Rows]
+  draw: Callable[[parts.Rows], pages.Figures]
+  measure_rest: Callable[[OnContender], parts.Rows] | None = None
   expected: Sequence[results.Cell] = ()
   sources: Mapping[str, Any] = types.MappingProxyType({})
 
@@ -160,13 +160,39 @@ class TrainingExperiment:
     else:
       return
     for run in self._runs:
-      own = self._workdir / run.name / run_folder.CHECKPOINTS
-      is_read = mode == "evaluate" or not own.exists()
+      is_read = mode == "evaluate" or not self._newest(run.name)
       if is_read and self._config.only in ("", run.name):
-        self._read_params(parent, run)
+        restored = self._restore(parent, run)
+        if mode != "evaluate":
+          self._check_restored(restored, run)
 
-  def _read_params(self, parent, run):
-    """Parameters of the newest checkpoint of a training."""
+  def _check_restored(self, restored, run):
+    """Raises where the scores would be those of a training that is not ours."""
+    num_steps, step = run.train.num_steps, restored.step
+    said = f"config.restore_dir holds step {step:,} of {run.name}"
+    if step > num_steps:
+      raise ValueError(
+        f"{said}, takes at most config.runs.{run.name}.num_steps ="
+        f" {num_steps:,}, which counts those steps too"
+      )
+    if step < num_steps:
+      return
+    difference = {
+      key: values
+      for key, values in run_folder.config_difference(
+        restored.config, self._identity
+      ).items()
+      if key.startswith((f"runs.{run.name}.", "tasks.", "seed"))
+      and not key.endswith(_NOT_TRAINED_BY)
+    }
+    if difference:
+      raise ValueError(
+        f"{said}, so that no step is left, trained otherwise:"
+        f" {run_folder.format_difference(difference)}; takes more num_steps"
+      )
+
+  def _restore(self, parent, run):
+    """Parameters of the newest checkpoint of a training, and their step."""
     learner = self._kind.learner_of(run)
     abstract = train_step.abstract_state(learner, run.train)
     return checkpoints.restore(
@@ -174,7 +200,7 @@ class TrainingExperiment:
       abstract.params,
       subtree="params",
       config=self._identity,
-    ).state
+    )
 
   def _do_runs(self, mode):
     with interrupts.StopRequest() as stop:
@@ -187,23 +213,39 @@ class TrainingExperiment:
       if mode != "train" and is_rest and self._kind.measure_rest:
         folder = self._workdir / fields.BASELINES
         with run_folder.lock(folder):
-          self._evaluate(
-            folder, self._kind.measure_rest, stop, self._kind.sources
-          )
+          made_of = self._made_of(fields.BASELINES)
+          self._evaluate(folder, self._kind.measure_rest, made_of, stop)
 
   def _do_run(self, run, folder, mode, stop):
     if mode == "evaluate":
-      params = self._read_params(self._workdir, run)
+      params, step, _ = self._restore(self._workdir, run)
     else:
-      params = self._train(run, folder, stop)
+      params, step = self._train(run, folder, stop), run.train.num_steps
     if mode != "train":
+      made_of = self._made_of(run.name, (step, tree_digest.of_tree(params)))
       # Params may be spread over a mesh; evaluation is for one device.
       params = jax.device_get(params)
 
       def measure(on_contender):
         return self._kind.measure(run, params, on_contender)
 
-      self._evaluate(folder, measure, stop)
+      self._evaluate(folder, measure, made_of, stop)
+
+  def _made_of(self, name, trained=None):
+    """What the scores of a part follow from.
+
+    Args:
+      name: of the part.
+      trained: step and digest of the parameters, of a training.
+    """
+    settings = fields.settings(self._config)
+    if name == fields.BASELINES:
+      settings["sources"] = dict(self._kind.sources)
+    made_of = {"settings": settings, "code": derived.code()}
+    if trained is None:
+      return made_of
+    step, digest = trained
+    return {"step": step, "params": digest, **made_of}
 
   def _train(self, run, folder, stop):
     restore_dir = self._config.restore_dir
@@ -217,19 +259,16 @@ class TrainingExperiment:
         stop=stop,
         restore_dir=restore_dir and pathlib.Path(restore_dir) / run.name,
         max_to_keep=self._config.max_to_keep,
-        on_progress=_Reporter(run.name, shown),
+        on_progress=progress.Reporter(run.name, shown),
       )
     table = folder / run_folder.PARAMETERS
     if not table.exists() and jax.process_index() == 0:
       files.write_json(table, parameters.count(params)._asdict())
     return params
 
-  def _evaluate(self, folder, measure, stop, sources=None):
-    """Scores, once for settings and sources, into a folder."""
-    settings = self._identity["evaluation"] | dict(sources or {})
-    table = folder / pages.file_of(self._kind.row_type)
-    kept = folder / run_folder.SETTINGS
-    if is_evaluated(table, kept, settings) or jax.process_index():
+  def _evaluate(self, folder, measure, made_of, stop):
+    """Scores into a folder, where it has not these very scores."""
+    if parts.is_measured(folder, made_of) or jax.process_index():
       return
 
     def on_contender(place, name):
@@ -239,46 +278,66 @@ class TrainingExperiment:
       logging.info("evaluating %s at %s", name, place)
 
     rows = measure(on_contender)
-    if rows:
-      results.write_csv(table, rows, self._kind.row_type)
-      files.write_json(kept, settings)
+    parts.keep_rows(folder, rows, self._kind.row_type, made_of)
 
   def _report(self):
     """Joins the tables of the folders, draws them and writes the page."""
-    name = pages.file_of(self._kind.row_type)
-    found = {own: self._workdir / own / name for own in self.only_names}
-    parts = [path for path in found.values() if path.exists()]
-    newest = max((path.stat().st_mtime_ns for path in parts), default=0)
-    page = self._workdir / run_folder.REPORT
-    if page.exists() and page.stat().st_mtime_ns > newest:
-      logging.info("%s is up to date", page)
+    found = parts.find_parts(self._workdir, self._parts_now())
+    folders = {run.name: self._workdir / run.name for run in self._runs}
+    made_of = pages.page_made_of(
+      self._workdir,
+      self._identity,
+      found,
+      [
+        folder / name
+        for folder in folders.values()
+        for name in (
+          run_folder.METRICS,
+          run_folder.TIMING,
+          run_folder.PARAMETERS,
+        )
+      ],
+      code=derived.code(is_shown=True),
+    )
+    if pages.is_written(self._workdir, made_of):
       return
-    rows = results.join(parts, self._kind.row_type)
-    results.write_csv(self._workdir / name, rows, self._kind.row_type)
+    tables = [path for paths in found.tables.values() for path in paths]
+    rows = results.join(tables, self._kind.row_type)
     drawn = dict(self._kind.draw(rows)) if rows else {}
     logged = self._read_metrics()
     if logged:
       figure = cell_figures.learning_curves(logged)
       drawn["Training"] = ("learning_curves", figure)
-    missing = [own for own, path in found.items() if not path.exists()]
-    tables = {}
-    if missing and not self._kind.expected:
-      tables["Missing"] = dict.fromkeys(missing, "not measured yet")
-    folders = {run.name: self._workdir / run.name for run in self._runs}
     pages.write(
       self._workdir,
       self._config,
       rows,
       drawn,
-      tables=tables,
+      made_of=made_of,
+      tables={"Missing": found.lacking},
       expected=self._kind.expected,
-      identity=self._identity,
       parameters={
         own: files.read_json(folder / run_folder.PARAMETERS)
         for own, folder in folders.items()
       },
       training={run.name: self._training(run) for run in self._runs},
     )
+
+  def _newest(self, name):
+    """Step and digest of the parameters in a training's newest checkpoint."""
+    folder = self._workdir / name / run_folder.CHECKPOINTS
+    return checkpoints.newest(folder, "params")
+
+  def _parts_now(self):
+    """By part what its scores would follow from if it were measured now."""
+    return {
+      # Where there is no checkpoint, nothing is known of parameters.
+      name: self._made_of(
+        name,
+        self._newest(name),
+      )
+      for name in self.only_names
+    }
 
   def _read_metrics(self):
     """What was logged during the trainings, by run."""
@@ -297,7 +356,8 @@ class TrainingExperiment:
     folder = self._workdir / run.name
     path = folder / run_folder.METRICS
     if not path.exists():
-      return "missing"
+      newest = self._newest(run.name)
+      return f"restored at step {newest[0]:,}" if newest else "missing"
     scalars = metric_writer.read_metrics(path)
     said = {
       "steps": f"{scalars['step'][-1]:,} of {run.train.num_steps:,}",
@@ -313,40 +373,3 @@ class TrainingExperiment:
         run.train.num_steps, speed
       )
     return said
-
-
-def is_evaluated(
-  table: pathlib.Path, path: pathlib.Path, settings: dict[str, Any]
-) -> bool:
-  """Whether a table is there and is of these settings, kept in `path`."""
-  is_there = path.exists() and table.exists()
-  return is_there and files.read_json(path) == json.loads(json.dumps(settings))
-
-
-class _Reporter:
-  """Passes progress on; warns once where a CPU would take hours."""
-
-  def __init__(self, name, shown):
-    self._name = name
-    self._shown = shown
-    self._is_first = True
-
-  def __call__(self, update: loop.StepReport) -> None:
-    self._shown(
-      self._name,
-      update.step,
-      update.num_steps,
-      update.scalars,
-      update.steps_per_second,
-    )
-    num_left = update.num_steps - update.step
-    hours = num_left / update.steps_per_second / 3600
-    is_cpu = jax.default_backend() == "cpu"
-    if self._is_first and is_cpu and hours > _LONG_HOURS:
-      logging.warning(
-        "%s will take %s on this CPU; the config's variant :quick is made for"
-        " CPUs and takes minutes",
-        self._name,
-        progress.format_time_left(num_left, update.steps_per_second),
-      )
-    self._is_first = False

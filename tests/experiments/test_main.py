@@ -107,6 +107,70 @@ def test_finished_experiment_started_again_changes_nothing(start, smoke):
   assert after == before
 
 
+def test_run_evaluated_half_way_and_then_trained_to_its_end(
+  start, smoke, tmp_path
+):
+  """It ends with the table of one that was never looked at."""
+  workdir = tmp_path / "run"
+  shutil.copytree(smoke[0], workdir)
+  table, page = workdir / "results.csv", workdir / "report.html"
+  finished = table.read_bytes()
+  for step in (30, 40):
+    shutil.rmtree(workdir / "refiner" / "checkpoints" / str(step))
+  ended = start(SMOKE, f"--workdir={workdir}", "--mode=evaluate")
+  assert ended.returncode == 0, ended.stderr[-3000:]
+  (line,) = (x for x in ended.stderr.splitlines() if "measured again" in x)
+  assert "refiner is measured again: " in line
+  assert line.endswith("step is 40 there and 20 here")
+  assert table.read_bytes() != finished
+  ended = start(SMOKE, f"--workdir={workdir}")
+  assert ended.returncode == 0, ended.stderr[-3000:]
+  assert "refiner: step 40/40, loss " in ended.stderr
+  assert "step is 20 there and 40 here" in ended.stderr
+  # What nobody trained is as it was.
+  assert "evaluating em/oracle" not in ended.stderr
+  assert table.read_bytes() == finished
+  assert "40 of 40" in page.read_text()
+  assert "since then" not in page.read_text()
+
+
+@pytest.mark.parametrize(
+  ("flag", "message"),
+  [
+    ("--config.evaluation.seed=1", "evaluation.seed is 20000 there and 1 here"),
+    (
+      "--config.evaluation.num_tasks=8",
+      "evaluation.num_tasks is 16 there and 8 here",
+    ),
+  ],
+)
+def test_report_with_other_settings(start, smoke, flag, message):
+  workdir, _ = smoke
+  before = contents(workdir)
+  ended = start(SMOKE, f"--workdir={workdir}", "--mode=report", flag)
+  assert message in error_of(ended)
+  assert contents(workdir) == before
+
+
+@pytest.mark.parametrize(
+  ("flag", "message"),
+  [
+    (
+      "--config.runs.refiner.num_steps=20",
+      "holds step 40 of refiner, takes at",
+    ),
+    ("--config.seed=3", "trained otherwise: seed is 0 there and 3 here"),
+  ],
+)
+def test_restored_run_of_other_steps_or_seed(
+  start, smoke, tmp_path, flag, message
+):
+  workdir, source = tmp_path / "run", f"--config.restore_dir={smoke[0]}"
+  ended = start(SMOKE, f"--workdir={workdir}", source, flag)
+  assert message in error_of(ended)
+  assert not workdir.exists()
+
+
 def test_report_is_made_again_from_the_parts(start, smoke, tmp_path):
   workdir = tmp_path / "run"
   shutil.copytree(smoke[0], workdir)

@@ -10,7 +10,12 @@ import numpy as np
 import pytest
 
 from tests.training import saved_states
-from tgmm_jax.training import checkpoint_metadata, checkpoints, run_folder
+from tgmm_jax.training import (
+  checkpoint_metadata,
+  checkpoints,
+  run_folder,
+  tree_digest,
+)
 
 # After an error Orbax leaves coroutines that nobody awaits.
 pytestmark = pytest.mark.filterwarnings(
@@ -265,6 +270,20 @@ def test_reader_takes_a_subtree_and_touches_nothing(tmp_path):
   with pytest.raises(checkpoints.CheckpointError, match="no checkpoint"):
     checkpoints.restore(tmp_path / "none", saved_states.template(params))
   assert not (tmp_path / "none").exists()
+
+
+def test_newest_step_and_digest_are_read_without_arrays(tmp_path):
+  assert checkpoints.newest(tmp_path / "none", "params") is None
+  saved_states.save(tmp_path, 1, 2)
+  expected = {
+    step: (step, tree_digest.of_tree(saved_states.make_state(step).params))
+    for step in (1, 2)
+  }
+  assert expected[1][1] != expected[2][1]
+  assert checkpoints.newest(tmp_path, "params") == expected[2]
+  saved_states.cut(tmp_path / "2" / "meta" / "metadata", 50)
+  assert checkpoints.newest(tmp_path, "params") == expected[1]
+  assert sorted(os.listdir(tmp_path)) == ["1", "2"]
 
 
 def test_bad_arguments(tmp_path):

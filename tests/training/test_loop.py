@@ -170,6 +170,13 @@ def test_own_folder_comes_before_restore_dir_and_that_before_scratch(
   assert not reports
   with pytest.raises(checkpoints.CheckpointError, match="holds no checkpoint"):
     run(tmp_path / "new", restore_dir=tmp_path / "none")
+  # More steps than are wanted: that is not the training that was asked for.
+  with pytest.raises(
+    checkpoints.CheckpointError, match="step 15 was restored, takes at most"
+  ):
+    run(tmp_path / "new", restore_dir=tmp_path)
+  with pytest.raises(checkpoints.CheckpointError, match="holds no checkpoint"):
+    newest(tmp_path / "new")
 
 
 @pytest.mark.slow

@@ -140,6 +140,14 @@ def test_free_keys_may_differ(tmp_path):
     run_folder.check_identity(tmp_path, other, free_keys=("step", "mod"))
 
 
+def test_config_is_that_of_the_tables_in_what_is_free(tmp_path):
+  run_folder.check_identity(tmp_path, _CONFIG)
+  other = {"model": {"width": 16}, "steps": 20}
+  run_folder.update_config(tmp_path, other, ("steps", "title"))
+  stored = json.loads((tmp_path / "config.json").read_text())
+  assert stored == json.loads(json.dumps({**_CONFIG, "steps": 20}))
+
+
 def test_damaged_config_is_named(tmp_path):
   (tmp_path / "config.json").write_text('{"model":')
   with pytest.raises(run_folder.RunFolderError, match="config.json is damaged"):

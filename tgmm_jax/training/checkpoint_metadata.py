@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 
-from tgmm_jax.training import run_folder
+from tgmm_jax.training import run_folder, tree_digest
 
 # Of the layout of a step: a change of its names, types or digests raises it.
 # In every format `sha256` is that of all the rest.
@@ -105,6 +105,21 @@ def misfit(
   if difference:
     text += f"; config: {run_folder.format_difference(difference)}"
   return text
+
+
+def digest_of(meta: dict[str, Any], subtree: str) -> str:
+  """The digest of a tree within a step, as `tree_digest.of_tree` has it.
+
+  Args:
+    meta: of the step.
+    subtree: where the tree stands, e.g. "params".
+  """
+  found = {
+    name.removeprefix(f"{subtree}."): leaf["digest"]
+    for name, leaf in meta["leaves"].items()
+    if name.startswith(f"{subtree}.")
+  }
+  return tree_digest.combined(found)
 
 
 def _describe(leaf: jax.Array | jax.ShapeDtypeStruct) -> str:

@@ -7,11 +7,11 @@ with a digest of each leaf; a step that does not verify is set aside and the
 one before it is used.
 """
 
+import contextlib
 import logging
 import os
 import pathlib
 import re
-import shutil
 import textwrap
 import time
 from typing import Any, NamedTuple
@@ -20,7 +20,12 @@ import jax
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
-from tgmm_jax.training import checkpoint_metadata, run_folder, tree_digest
+from tgmm_jax.training import (
+  checkpoint_metadata,
+  files,
+  run_folder,
+  tree_digest,
+)
 
 _COMMIT_FILE = ocp.path.atomicity_types.COMMIT_SUCCESS_FILE
 
@@ -90,7 +95,7 @@ class Checkpointer:
       for path in self._directory.iterdir():
         if _is_step(path) and not _is_committed(path):
           _logger.warning("%s: removing an unfinished save", path)
-          _remove(path)
+          files.remove_folder(path)
     multihost_utils.sync_global_devices("tgmm_jax: checkpoints opened")
     self._orbax = ocp.AsyncCheckpointer(
       _handler(),
@@ -138,7 +143,7 @@ class Checkpointer:
     self._pending_step = step
     try:
       if jax.process_index() == 0 and path.exists():  # a failed save's
-        _remove(path)
+        files.remove_folder(path)
       self._orbax.save(
         path,
         args=ocp.args.Composite(
@@ -166,7 +171,7 @@ class Checkpointer:
       for step in _committed_steps(self._directory)[: -self._max_to_keep]:
         # Without its commit file a half-removed step is no step.
         (self._directory / str(step) / _COMMIT_FILE).unlink()
-        _remove(self._directory / str(step))
+        files.remove_folder(self._directory / str(step))
 
   def close(self):
     """Commits the pending save and frees the threads.
@@ -258,6 +263,22 @@ def restore(
   for step, reason in damaged.items():
     _logger.error("step %d in %s is damaged: %s", step, path, reason)
   return restored
+
+
+def newest(directory: str | os.PathLike, tree: str) -> tuple[int, str] | None:
+  """Newest step, and `tree_digest.of_tree` of a tree in it; reads no array.
+
+  Args:
+    directory: checkpoints of a run, which may be going on.
+    tree: where it stands in what was saved, e.g. "params".
+  """
+  path = pathlib.Path(directory).absolute()
+  with ocp.Checkpointer(_handler()) as orbax:
+    for step in reversed(_committed_steps(path)):
+      with contextlib.suppress(_DamagedError):
+        meta = _read_metadata(orbax, path / str(step))
+        return step, checkpoint_metadata.digest_of(meta, tree)
+  return None
 
 
 def _newest_good(
@@ -359,16 +380,6 @@ def _is_step(path: pathlib.Path) -> bool:
 
 def _is_committed(path: pathlib.Path) -> bool:
   return (path / _COMMIT_FILE).is_file()
-
-
-def _remove(path: pathlib.Path):
-  """Removes a folder, in which a failed save's threads may still write."""
-  for seconds in (0.1, 1.0, 5.0):
-    try:
-      return shutil.rmtree(path)
-    except OSError:
-      time.sleep(seconds)
-  shutil.rmtree(path)
 
 
 def _committed_steps(directory: pathlib.Path) -> list[int]:

@@ -3,6 +3,8 @@
 import json
 import os
 import pathlib
+import shutil
+import time
 from typing import Any
 
 
@@ -39,3 +41,13 @@ def read_json(path: str | os.PathLike) -> Any:
   """What a JSON file holds; an empty mapping if there is none."""
   path = pathlib.Path(path)
   return json.loads(path.read_text()) if path.exists() else {}
+
+
+def remove_folder(path: pathlib.Path):
+  """Removes a folder, in which a failed save's threads may still write."""
+  for seconds in (0.1, 1.0, 5.0):
+    try:
+      return shutil.rmtree(path)
+    except OSError:
+      time.sleep(seconds)
+  shutil.rmtree(path)

@@ -122,6 +122,11 @@ def _begin(learner, config, mesh, checkpointer, restore_dir):
   if restored is None:
     init = functools.partial(train_step.init_state, learner, config)
     return jax.jit(init, out_shardings=shardings)(), 0
+  if restored.step > config.num_steps:
+    raise checkpoints.CheckpointError(
+      f"step {restored.step} was restored, takes at most num_steps ="
+      f" {config.num_steps}, which counts the steps of an earlier run too"
+    )
   if checkpointer.latest_step() is None:  # it came from `restore_dir`
     checkpointer.save(restored.step, restored.state)
   return restored.state, restored.step

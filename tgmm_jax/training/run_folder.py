@@ -33,13 +33,14 @@ CHECKPOINTS = "checkpoints"
 METRICS = "metrics.jsonl"
 TIMING = "timing.jsonl"
 PARAMETERS = "parameters.json"
-# by an evaluation, with the settings that its table is of:
+# by an evaluation, with a record of what its table was made of:
 RESULTS = "results.csv"
 CURVES = "curves.csv"
-SETTINGS = "settings.json"
-# and by a report.
+MEASURED = "measured.json"
+# and by a report, with a record as well.
 REPORT = "report.html"
 FIGURES = "figures"
+SHOWN = "report.json"
 
 _LOCK = ".lock"
 _NOT_SET = "(not set)"
@@ -159,6 +160,25 @@ def check_identity(
     )
 
 
+def update_config(
+  path: str | os.PathLike, config: dict[str, Any], keys: Sequence[str]
+):
+  """Keeps what the tables of a folder are of, where that is free to change.
+
+  Each checkpoint has the config that it was trained with.
+
+  Args:
+    path: the run's folder, in which `check_identity` has been.
+    config: as for `check_identity`.
+    keys: those at the top of the config that are taken from it.
+  """
+  file = pathlib.Path(path) / CONFIG
+  stored = files.read_json(file)
+  updated = stored | {key: config[key] for key in keys if key in config}
+  if config_difference(stored, updated):
+    _write_json(file, updated)
+
+
 def config_difference(
   stored: dict[str, Any], given: dict[str, Any]
 ) -> dict[str, tuple[Any, Any]]:
@@ -213,48 +233,53 @@ def timed(workdir: str | os.PathLike) -> Iterator[None]:
     workdir: of the run; must exist.
   """
   path = pathlib.Path(workdir) / DURATION
-  begin, newest = time.monotonic(), _newest_change(path.parent)
+  begin, before = time.monotonic(), _state(path.parent)
   try:
     yield
   finally:
-    if jax.process_index() == 0 and _newest_change(path.parent) != newest:
-      before = files.read_json(path)
-      seconds = before.get("seconds", 0.0) + time.monotonic() - begin
-      starts = before.get("num_starts", 0) + 1
+    if jax.process_index() == 0 and _state(path.parent) != before:
+      earlier = files.read_json(path)
+      seconds = earlier.get("seconds", 0.0) + time.monotonic() - begin
+      starts = earlier.get("num_starts", 0) + 1
       _write_json(path, {"seconds": round(seconds, 1), "num_starts": starts})
 
 
-def _newest_change(folder):
-  """When a file below a folder was last written; locks are not looked at."""
-  files_in = (path for path in folder.rglob("*") if path.name != _LOCK)
-  return max((path.stat().st_mtime_ns for path in files_in), default=0)
+def _state(folder):
+  """Every file below a folder and when it was written; no locks."""
+  return {
+    path: path.stat().st_mtime_ns
+    for path in folder.rglob("*")
+    if path.name != _LOCK
+  }
 
 
 def write_versions(path: str | os.PathLike):
-  """Writes `versions.json`: software, git commit if any, and devices.
+  """Writes `versions.json`: what `versions` says at the start of a run.
 
   Args:
     path: the run's folder; must exist.
   """
+  _write_json(pathlib.Path(path) / VERSIONS, versions())
+
+
+def versions() -> dict[str, Any]:
+  """What works here: software, git commit if any, and devices."""
   devices = jax.devices()
   packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-  _write_json(
-    pathlib.Path(path) / VERSIONS,
-    {
-      "tgmm_jax": importlib.metadata.version("tgmm_jax"),
-      "git_commit": _git_commit(),
-      "python": platform.python_version(),
-      **{name: importlib.metadata.version(name) for name in packages},
-      "system": platform.platform(),
-      "platform": devices[0].platform,
-      "device_kind": devices[0].device_kind,
-      "num_devices": len(devices),
-      "num_cores": len(os.sched_getaffinity(0))
-      if hasattr(os, "sched_getaffinity")
-      else os.cpu_count(),
-      "num_processes": jax.process_count(),
-    },
-  )
+  return {
+    "tgmm_jax": importlib.metadata.version("tgmm_jax"),
+    "git_commit": _git_commit(),
+    "python": platform.python_version(),
+    **{name: importlib.metadata.version(name) for name in packages},
+    "system": platform.platform(),
+    "platform": devices[0].platform,
+    "device_kind": devices[0].device_kind,
+    "num_devices": len(devices),
+    "num_cores": len(os.sched_getaffinity(0))
+    if hasattr(os, "sched_getaffinity")
+    else os.cpu_count(),
+    "num_processes": jax.process_count(),
+  }
 
 
 def _git_commit() -> str | None:

@@ -1,6 +1,8 @@
 """Names and digests of a tree's leaves, the same on any number of devices."""
 
 import functools
+import hashlib
+import json
 import math
 import re
 from typing import Any
@@ -80,6 +82,17 @@ def digests(leaves: dict[str, jax.Array]) -> dict[str, str]:
       f"NaN or inf in {bad[0]} ({len(bad)} of {len(sums)} leaves)"
     )
   return {name: f"{a:08x}{b:08x}" for name, (a, b, _) in sums.items()}
+
+
+def of_tree(tree: Any) -> str:
+  """One digest of a whole tree of such arrays, as `digests` takes them."""
+  return combined(digests(named_leaves(tree)))
+
+
+def combined(found: dict[str, str]) -> str:
+  """One digest, 16 hexadecimal digits, of those of leaves by name."""
+  text = json.dumps(found, sort_keys=True)
+  return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @functools.cache

@@ -6,14 +6,14 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from experiments.runner import pages
+from experiments.runner import parts
 from tgmm_jax.evaluation import results
 
 # Problems at a time: hidden layers of more would not fit the caches.
 BATCH_SIZE = 8
 
 
-def in_float64(measure: Callable[..., pages.Rows]):
+def in_float64(measure: Callable[..., parts.Rows]):
   """A study whose arrays are 64 bits wide."""
 
   @functools.wraps(measure)

@@ -1,5 +1,8 @@
 """Experiments scored by curves: what is measured, when, and what is shown."""
 
+import dataclasses
+import os
+import shutil
 from typing import NamedTuple
 
 import jax
@@ -8,7 +11,7 @@ import numpy as np
 import pytest
 
 from experiments import pca_eigenvalues
-from experiments.runner import trainings
+from experiments.runner import derived, trainings
 from experiments.spectra import config as spectrum_config
 from tgmm_jax.evaluation import results
 from tgmm_jax.figures import curves as curve_figures
@@ -100,6 +103,96 @@ def test_each_run_is_measured_once_and_again_where_settings_change(
   assert measured == ["top3", "dim5", "dim5", "top3"]
   # The same parameters: they were read, and not trained again.
   assert (workdir / "curves.csv").read_bytes() == before
+
+
+def step_back(folder):
+  """Takes a training back to the checkpoint before its last."""
+  steps = sorted(int(path.name) for path in folder.iterdir())
+  shutil.rmtree(folder / str(steps[-1]))
+  return steps[-2]
+
+
+@pytest.mark.slow
+def test_rows_and_page_are_those_of_the_parameters(tmp_path, caplog):
+  caplog.set_level("INFO", logger="absl")
+  workdir, measured = tmp_path / "run", []
+  table, page = workdir / "curves.csv", workdir / "report.html"
+  make(workdir, measured).run("train_and_evaluate")
+  finished = table.read_bytes(), page.read_bytes()
+  step = step_back(workdir / "dim5" / "checkpoints")
+  # A report measures nothing, but says that there is something else.
+  make(workdir, measured).run("report")
+  assert f"there and {step} here" in page.read_text()
+  assert table.read_bytes() == finished[0]
+
+  make(workdir, measured).run("evaluate")
+  assert measured == ["dim5", "top3", "dim5"]
+  (line,) = (text for text in caplog.messages if "measured again" in text)
+  assert f"there and {step} here" in line
+  assert table.read_bytes() != finished[0]
+  assert "since then" not in page.read_text()
+
+  # Whoever was here last has a clock that goes ahead.
+  os.utime(page, (2**32, 2**32))
+  make(workdir, measured).run("train_and_evaluate")
+  assert measured == ["dim5", "top3", "dim5", "dim5"]
+  assert table.read_bytes() == finished[0]
+  # Of the first training there are timings of its own.
+  assert "since then" not in page.read_text()
+
+  shown = page.read_bytes()
+  page.write_bytes(b"another")
+  make(workdir, measured).run("report")
+  assert page.read_bytes() == shown
+
+
+@pytest.mark.slow
+def test_rows_of_other_settings_or_other_code_are_not_joined(
+  tmp_path, monkeypatch
+):
+  workdir, measured = tmp_path / "run", []
+  other = {"evaluation": {"num_instances": 64}}
+  make(workdir, measured).run("train_and_evaluate")
+  before = (workdir / "report.html").read_bytes()
+  with pytest.raises(ValueError, match="num_instances is .* there and 64 here"):
+    make(workdir, measured, **other).run("report")
+  assert (workdir / "report.html").read_bytes() == before
+
+  make(workdir, measured, only="top3", **other).run("evaluate")
+  make(workdir, measured).run("report")
+  assert measured == ["dim5", "top3", "top3"]
+  rows = results.read_csv(workdir / "curves.csv", results.CurveRow)
+  assert [row.study for row in rows] == ["dim5"]
+  page = (workdir / "report.html").read_text()
+  assert "num_instances is 64 there" in page
+  assert "--mode=evaluate measures it again" in page
+
+  monkeypatch.setattr(derived, "code", lambda *names, is_shown=False: "new")
+  make(workdir, measured).run("evaluate")
+  assert measured == ["dim5", "top3", "top3", "dim5", "top3"]
+
+
+@pytest.mark.slow
+def test_what_is_restored_is_not_taken_for_trained_here(tmp_path):
+  source, measured = tmp_path / "source", []
+  make(source, measured).run("train")
+  goes_on = {"restore_dir": str(source)}
+  # The same training: there is nothing left to do but to score it.
+  make(tmp_path / "same", measured, **goes_on).run("train_and_evaluate")
+  assert measured == ["dim5", "top3"]
+  assert "restored at step" in (tmp_path / "same" / "report.html").read_text()
+  with pytest.raises(ValueError, match="trained otherwise: seed is 0 there"):
+    make(tmp_path / "new", measured, seed=1, **goes_on).run("train")
+  shorter = make(tmp_path / "new", measured, **goes_on)
+  shorter._runs = tuple(
+    run._replace(train=dataclasses.replace(run.train, num_steps=10))
+    for run in shorter._runs
+  )
+  with pytest.raises(
+    ValueError, match="restore_dir holds step 20 of dim5, takes at most"
+  ):
+    shorter.run("train_and_evaluate")
+  assert not (tmp_path / "new").exists()
 
 
 def test_report_of_a_folder_that_is_not_there(tmp_path):
