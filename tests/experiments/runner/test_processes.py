@@ -123,17 +123,21 @@ def start(monkeypatch):
   def start(arguments=(), variables=(), *, is_array_element=False):
     for variable, value in dict(variables).items():
       monkeypatch.setenv(variable, value)
-    with flagsaver.flagsaver():
-      flags.FLAGS(["main", *arguments])
+    with flagsaver.flagsaver(**dict(arguments)):
       processes.start(is_array_element=is_array_element)
     return asked[0] if asked else None
 
-  return start
+  # Programs that other tests import have flags that must be given: no parsing.
+  is_parsed = flags.FLAGS.is_parsed()
+  flags.FLAGS.mark_as_parsed()
+  yield start
+  if not is_parsed:
+    flags.FLAGS.unparse_flags()
 
 
 NOBODY = (None, None, None)
 ALL = dict(zip(NAMED, ("a:1", "3", "2"), strict=True))
-ALL_FLAGS = ("--coordinator=b:2", "--num_processes=4", "--process_id=0")
+ALL_FLAGS = {"coordinator": "b:2", "num_processes": 4, "process_id": 0}
 
 
 @pytest.mark.parametrize(
@@ -144,13 +148,13 @@ ALL_FLAGS = ("--coordinator=b:2", "--num_processes=4", "--process_id=0")
     ((), {}, True, None),
     ((), ALL, False, ("a:1", 3, 2)),
     (ALL_FLAGS, ALL, False, ("b:2", 4, 0)),
-    (("--process_id=1",), ALL, False, ("a:1", 3, 1)),
+    ({"process_id": 1}, ALL, False, ("a:1", 3, 1)),
     # An element of an array may have processes, if they are named.
     (ALL_FLAGS, {}, True, ("b:2", 4, 0)),
     ((), ALL, True, ("a:1", 3, 2)),
     # The cluster says the rest.
-    (("--num_processes=4",), {}, True, (None, 4, None)),
-    (("--num_processes=1",), ALL, False, None),
+    ({"num_processes": 4}, {}, True, (None, 4, None)),
+    ({"num_processes": 1}, ALL, False, None),
     ((), {"JAX_NUM_PROCESSES": "1"}, False, None),
     ((), dict.fromkeys(NAMED, ""), False, NOBODY),
   ],
@@ -165,18 +169,18 @@ def test_who_says_how_many(
 @pytest.mark.parametrize(
   ("arguments", "variables", "message"),
   [
-    (["--coordinator=here"], {}, "--coordinator is 'here', takes HOST:PORT"),
+    ({"coordinator": "here"}, {}, "--coordinator is 'here', takes HOST:PORT"),
     (
-      ["--num_processes=2"],
+      {"num_processes": 2},
       {"JAX_PROCESS_ID": "2"},
       "JAX_PROCESS_ID is 2, takes 0 to 1 with 2 processes",
     ),
     (
-      [],
+      {},
       {"JAX_NUM_PROCESSES": "two"},
       "JAX_NUM_PROCESSES is 'two', takes an integer >= 1",
     ),
-    (["--process_id=-1"], {}, "--process_id is -1, takes an integer >= 0"),
+    ({"process_id": -1}, {}, "--process_id is -1, takes an integer >= 0"),
   ],
 )
 def test_what_names_no_processes(start, arguments, variables, message):
