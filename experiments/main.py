@@ -7,14 +7,12 @@ by a signal with the state saved (start again with the same command to go on),
 1 anything else.
 """
 
-import contextlib
 import os
 import sys
 
-import jax
 from absl import app, flags, logging
 
-from experiments.runner import command_line
+from experiments.runner import command_line, fields, processes
 from tgmm_jax.training import checkpoints, interrupts, loop, run_folder
 
 _WORKDIR = flags.DEFINE_string(
@@ -33,6 +31,7 @@ _ERRORS = (
   ValueError,
   OSError,
   ImportError,
+  processes.ProcessError,
   run_folder.RunFolderError,
   checkpoints.CheckpointError,
   loop.NonFiniteError,
@@ -43,10 +42,10 @@ def main(argv):
   """Does what the flags say and returns the exit status."""
   del argv
   command_line.log_own_lines()
-  with contextlib.suppress(ValueError):  # what it raises on a single host
-    jax.distributed.initialize()
   try:
-    _resolve().run(_MODE.value)
+    question = command_line.question()
+    processes.start(is_array_element=_SWEEP_INDEX.value is not None)
+    _resolve(question).run(_MODE.value)
   except loop.StoppedError as stopped:
     logging.warning("%s; start again with the same command", stopped)
     return interrupts.EXIT_STOPPED
@@ -55,9 +54,8 @@ def main(argv):
   return 0
 
 
-def _resolve():
+def _resolve(question):
   """The experiment of the config, with the element of the sweep."""
-  question = command_line.question()
   config = question.config
   workdir = _WORKDIR.value
   if workdir == "":
@@ -67,6 +65,14 @@ def _resolve():
       "runs", f"{question.name}-{config.variant or 'full'}"
     )
   index = _SWEEP_INDEX.value
+  processes.check_same(
+    {
+      "config": fields.identity(config),
+      "mode": _MODE.value,
+      "workdir": os.path.abspath(workdir),
+      "sweep_index": index,
+    }
+  )
   if index is not None:
     sweep = question.module.sweep(config)
     if not 0 <= index < len(sweep):

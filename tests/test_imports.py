@@ -27,7 +27,7 @@ PLACES = {
   "tensorboardX": ("training/metric_writer.py",),
   "matplotlib": ("figures/cells.py", "figures/panels.py", "figures/style.py")
   + ("figures/curves.py", "figures/fit.py", "figures/report.py"),
-  "safetensors": ("pretrained/cards.py", "fitting/saved/files.py"),
+  "safetensors": ("pretrained/stored_params.py", "fitting/saved/files.py"),
   "sklearn": ("fitting/estimator/gaussian_mixture.py",)
   + ("fitting/estimator/door.py", "fitting/estimator/running.py")
   + ("fitting/fitted/as_sklearn.py", "tasks/images/sources.py"),

@@ -132,8 +132,7 @@ class StudyExperiment:
         free_keys=fields.FREE_KEYS,
       )
       if mode in ("train_and_evaluate", "evaluate"):
-        if not (self._workdir / run_folder.VERSIONS).exists():
-          run_folder.write_versions(self._workdir)
+        run_folder.note_versions(self._workdir)
         if not self._config.only:
           stack.enter_context(run_folder.timed(self._workdir))
         self._measure_all()

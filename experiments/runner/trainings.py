@@ -6,6 +6,7 @@ it is scored and what the page shows is up to the kind of experiment.
 """
 
 import contextlib
+import math
 import pathlib
 import types
 from collections.abc import Callable, Mapping, Sequence
@@ -125,8 +126,7 @@ class TrainingExperiment:
         self._workdir, self._identity, free_keys=fields.FREE_KEYS
       )
       if mode != "report":
-        if not (self._workdir / run_folder.VERSIONS).exists():
-          run_folder.write_versions(self._workdir)
+        run_folder.note_versions(self._workdir)
         if not self._config.only:
           stack.enter_context(run_folder.timed(self._workdir))
         self._do_runs(mode)
@@ -345,11 +345,12 @@ class TrainingExperiment:
       run.name: self._workdir / run.name / run_folder.METRICS
       for run in self._runs
     }
-    return {
+    found = {
       name: metric_writer.read_metrics(path)
       for name, path in paths.items()
       if path.exists()
     }
+    return {name: own for name, own in found.items() if len(own["step"])}
 
   def _training(self, run):
     """What the page says of a training."""
@@ -358,7 +359,9 @@ class TrainingExperiment:
     if not path.exists():
       newest = self._newest(run.name)
       return f"restored at step {newest[0]:,}" if newest else "missing"
-    scalars = metric_writer.read_metrics(path)
+    scalars = metric_writer.read_metrics(path, needs=("loss", "num_skipped"))
+    if not len(scalars["step"]):
+      return "missing"
     said = {
       "steps": f"{scalars['step'][-1]:,} of {run.train.num_steps:,}",
       "loss of the last call": f"{scalars['loss'][-1]:.4g}",
@@ -366,8 +369,9 @@ class TrainingExperiment:
     }
     timing = folder / run_folder.TIMING
     if timing.exists():
-      speeds = metric_writer.read_metrics(timing)["steps_per_second"]
-      speed = float(np.median(speeds))
+      name = "steps_per_second"
+      speeds = metric_writer.read_metrics(timing, needs=(name,)).get(name, ())
+      speed = float(np.median(speeds)) if len(speeds) else math.nan
       said["steps per second, median"] = f"{speed:.3g}"
       said["time of all steps"] = progress.format_time_left(
         run.train.num_steps, speed

@@ -134,7 +134,9 @@ def _metrics(run):
 
 def _training(workdir, run, step):
   """How long it took, on what, and by which code."""
-  timing = metric_writer.read_metrics(workdir / run.name / run_folder.TIMING)
+  timing = metric_writer.read_metrics(
+    workdir / run.name / run_folder.TIMING, needs=("steps_per_second",)
+  )
   speeds = np.asarray(timing["steps_per_second"])
   seconds = float(np.sum(run.train.steps_per_call / speeds))
   versions = files.read_json(workdir / run_folder.VERSIONS)

@@ -1,7 +1,9 @@
+import copy
 import dataclasses
 import hashlib
 import json
 import pathlib
+import shutil
 import subprocess
 import sys
 import warnings
@@ -166,6 +168,27 @@ def test_names_that_do_not_exist():
   )
 
 
+def with_nan(content):
+  flat = safetensors.numpy.load(content)
+  flat["context/bias"] = np.full_like(flat["context/bias"], np.nan)
+  return safetensors.numpy.save(flat)
+
+
+def of_leaves(*names, dtype=np.float32):
+  return safetensors.numpy.save({name: np.zeros(3, dtype) for name in names})
+
+
+# What is in the file of parameters; the card has its checksum.
+ODD_PARAMETERS = {
+  "NaN": with_nan,
+  "other parameters": lambda _: of_leaves("a"),
+  "integers": lambda _: of_leaves("a", dtype=np.int32),
+  "unknown numbers": lambda _: of_leaves("a").replace(b"F32", b"F33"),
+  "a leaf in a leaf": lambda _: of_leaves("a", "a/b"),
+  "a deep name": lambda _: of_leaves("a" + 5000 * "/a"),
+}
+
+
 def damaged(tmp_path, what):
   path, _ = write(tmp_path)
   card = json.loads(path.read_text())
@@ -180,8 +203,8 @@ def damaged(tmp_path, what):
     card["sha256"] = hashlib.sha256(content).hexdigest()
   elif what == "other network":
     card["model"]["width"] = 16
-  elif what == "other parameters":
-    content = safetensors.numpy.save({"a": np.zeros(3, np.float32)})
+  elif what in ODD_PARAMETERS:
+    content = ODD_PARAMETERS[what](bytes(content))
     card["sha256"] = hashlib.sha256(content).hexdigest()
   elif what == "newer format":
     card["format"] = 99
@@ -191,6 +214,9 @@ def damaged(tmp_path, what):
     del card["dims"]
   weights.write_bytes(content)
   path.write_text(json.dumps(card))
+  if what == "renamed":
+    weights.rename(tmp_path / "other.safetensors")
+    path = path.rename(tmp_path / "other.json")
   if what == "no weights":
     weights.unlink()
   elif what == "no JSON":
@@ -208,6 +234,12 @@ def damaged(tmp_path, what):
     ("other parameters", "has other parameters than the network"),
     ("newer format", "has format 99, takes 1 or less: a newer version"),
     ("no format", "is no card: it has no format"),
+    ("NaN", "has NaN, inf or no numbers in 'context/bias'"),
+    ("renamed", "is no card: name is 'small', takes 'other' as its file"),
+    ("integers", "has NaN, inf or no numbers in 'a'"),
+    ("unknown numbers", "is no safetensors file that can be read"),
+    ("a leaf in a leaf", "has other parameters than the network"),
+    ("a deep name", "has other parameters than the network"),
     ("a field too few", "is no card of format 1: .'dims'"),
     ("no weights", "cannot be read: No such file"),
     ("no JSON", "is no card: "),
@@ -218,6 +250,117 @@ def test_damaged_files_are_refused_in_one_line(tmp_path, what, message):
   with pytest.raises(pretrained.PretrainedError, match=message) as error:
     pretrained.load(path)
   assert "\n" not in str(error.value)
+
+
+DEEP = "[" * 100_000 + "]" * 100_000
+ODD_VALUES = {
+  "null": "null",
+  "NaN": "NaN",
+  "an infinite number": "1e999",
+  "a negative number": "-1",
+  "a flag": "true",
+  "a text": '""',
+  "a list": "[[]]",
+  "an object": "{}",
+  "deep": DEEP,
+  "not that deep": "[" * 90 + "]" * 90,
+}
+
+
+def places_of(card):
+  """Every field, and what stands in the first entry of those that have any."""
+  places = [(name,) for name in card]
+  places += [("model", name) for name in card["model"]]
+  places += [("ranges", "2"), ("ranges", "2", "max_reach")]
+  places += [("ranges", "8", "min_spread"), ("dims", 0), ("num_points", 1)]
+  places += [("metrics", 0)]
+  return places + [("metrics", 0, name) for name in card["metrics"][0]]
+
+
+def with_text_at(card, place, text):
+  """The JSON of a card that has a text at a place."""
+  changed = copy.deepcopy(card)
+  entry = changed
+  for key in place[:-1]:
+    entry = entry[key]
+  entry[place[-1]] = "HERE"
+  return json.dumps(changed).replace('"HERE"', text)
+
+
+def without(card, place):
+  changed = copy.deepcopy(card)
+  entry = changed
+  for key in place[:-1]:
+    entry = entry[key]
+  del entry[place[-1]]
+  return json.dumps(changed)
+
+
+def refusal_of(path):
+  try:
+    pretrained.load_params(path)
+  except pretrained.PretrainedError as error:
+    return str(error)
+  return ""
+
+
+def test_every_damaged_field_of_a_real_card_is_refused(tmp_path):
+  folder = pathlib.Path(pretrained.__file__).parent / "weights"
+  for suffix in (".json", ".safetensors"):
+    shutil.copy(folder / f"diag{suffix}", tmp_path)
+  path = tmp_path / "diag.json"
+  card = json.loads(path.read_text())
+  places = places_of(card)
+  damages = {
+    (place, what): with_text_at(card, place, text)
+    for place in places
+    for what, text in ODD_VALUES.items()
+    # A mean of log-likelihoods, say.
+    if (place[-1], what) != ("mean", "a negative number")
+  }
+  damages |= {
+    (place, "removed"): without(card, place)
+    for place in places
+    if place != ("metrics", 0)  # a table may have a row less
+  }
+  for (place, what), text in damages.items():
+    path.write_text(text)
+    message = refusal_of(path)
+    assert message, f"{place} is {what} and was loaded"
+    assert "\n" not in message, (place, what)
+    assert len(message) < 500, (place, what)
+  path.write_text(json.dumps(card))
+  pretrained.read_card(path)
+
+
+@pytest.mark.parametrize(
+  ("place", "text", "message"),
+  [
+    (("format",), "true", "format is True, takes an integer >= 1"),
+    (("format",), "-1", "format is -1, takes an integer >= 1"),
+    (("metrics",), "null", "metrics is None, takes a list of rows"),
+    (("ranges", "2", "max_reach"), "NaN", "ranges has NaN or inf"),
+    (("ranges", "2"), "null", r"ranges\['2'\] is None, takes max_reach, min"),
+    (("model", "width"), '"64"', "model.width is '64', takes int"),
+    (("model", "rank"), "4", "max_dim is 8, takes at most 4 with its network"),
+    (("network",), '"none"', "has the network 'none', takes one of"),
+    (("model", "covariance_type"), '"x"', "describes no network: covariance_t"),
+  ],
+)
+def test_damaged_fields_are_named(tmp_path, place, text, message):
+  folder = pathlib.Path(pretrained.__file__).parent / "weights"
+  shutil.copy(folder / "diag.safetensors", tmp_path)
+  card = json.loads((folder / "diag.json").read_text())
+  path = tmp_path / "diag.json"
+  path.write_text(with_text_at(card, place, text))
+  with pytest.raises(pretrained.PretrainedError, match=message):
+    pretrained.load_params(path)
+
+
+def test_a_card_that_none_could_read_is_not_written(tmp_path):
+  with pytest.raises(ValueError, match="ranges has NaN or inf"):
+    write(tmp_path, ranges={"2": LIMITS, "8": LIMITS | {"max_reach": np.nan}})
+  assert not list(tmp_path.iterdir())
 
 
 def test_every_shipped_network_is_whole_and_small():

@@ -1,5 +1,7 @@
 """Faults of a disk or of a hand in the folder: never used, never lost."""
 
+import hashlib
+import json
 import re
 import shutil
 
@@ -88,6 +90,47 @@ def test_each_file_damaged(tmp_path, damage):
     shutil.rmtree(tmp_path / "2")
     shutil.copytree(tmp_path / "whole", tmp_path / "2")
   assert num_rejected >= 3  # data, manifest, metadata of the step
+
+
+def _change_first_leaf(meta, change):
+  name = min(meta["leaves"])
+  meta["leaves"][name] = change(meta["leaves"][name])
+
+
+@pytest.mark.parametrize(
+  "change",
+  [
+    lambda meta: meta.pop("leaves"),
+    lambda meta: meta.update(leaves=[]),
+    lambda meta: meta.pop("config"),
+    lambda meta: meta.update(config=None),
+    lambda meta: meta.update(format=True),
+    lambda meta: meta.update(format=-1),
+    lambda meta: meta.pop("step"),
+    lambda meta: _change_first_leaf(meta, lambda leaf: leaf | {"digest": 1}),
+    lambda meta: _change_first_leaf(meta, lambda leaf: {"type": leaf["type"]}),
+    lambda meta: _change_first_leaf(meta, lambda leaf: leaf | {"type": None}),
+    lambda meta: _change_first_leaf(meta, lambda leaf: None),
+    lambda meta: meta["config"].update(
+      json.loads('{"a":' * 90 + "1" + "}" * 90)
+    ),
+  ],
+)
+def test_metadata_with_a_good_digest_and_a_fault(tmp_path, caplog, change):
+  saved_states.save(tmp_path, 1, 2)
+  file = tmp_path / "2" / "meta" / "metadata"
+  meta = json.loads(file.read_text())
+  change(meta)
+  content = {key: value for key, value in meta.items() if key != "sha256"}
+  text = json.dumps(content, sort_keys=True)
+  digest = hashlib.sha256(text.encode()).hexdigest()
+  file.write_text(json.dumps({"sha256": digest, **content}))
+  restored = saved_states.restore(tmp_path)
+  assert restored.step == 1
+  saved_states.assert_same(restored.state, saved_states.make_state(1))
+  (line,) = [line for line in caplog.messages if "is damaged" in line]
+  assert "\n" not in line
+  assert len(list(tmp_path.glob("corrupt-2-*"))) == 1
 
 
 def test_foreign_entries(tmp_path):

@@ -30,3 +30,27 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
   with pytest.raises(OSError, match="no space"):
     files.write(file, b"new")
   assert contents(file.parent) == {"value": b"old"}
+
+
+def test_writers_with_one_process_id_do_not_meet(tmp_path, monkeypatch):
+  # As in two containers that share a disk.
+  monkeypatch.setattr(os, "getpid", lambda: 1)
+  file, replace = tmp_path / "value", os.replace
+
+  def meet(source, target):
+    monkeypatch.setattr(os, "replace", replace)
+    files.write(file, b"other")
+    replace(source, target)
+
+  monkeypatch.setattr(os, "replace", meet)
+  files.write(file, b"own")
+  assert contents(tmp_path) == {"value": b"own"}
+
+
+@pytest.mark.parametrize("text", ["[]", "1", "null", "{", "[" * 10**5])
+def test_what_is_no_object_is_named(tmp_path, text):
+  file = tmp_path / "value.json"
+  file.write_text(text)
+  with pytest.raises(ValueError, match=r"value\.json is damaged: ") as error:
+    files.read_json(file)
+  assert "\n" not in str(error.value)

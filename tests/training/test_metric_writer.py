@@ -220,9 +220,39 @@ def test_read_metrics_of_an_empty_file(tmp_path):
   assert columns["step"].shape == (0,)
 
 
-@pytest.mark.parametrize("line", ["nonsense", "[1]", '{"loss": 1.0}'])
+@pytest.mark.parametrize(
+  "line",
+  [
+    "nonsense",
+    "[1]",
+    '{"loss": 1.0}',
+    '{"step": true}',
+    '{"step": -1}',
+    '{"step": 1.5}',
+    f'{{"step": {10**30}}}',
+    '{"step": 2, "loss": null}',
+    '{"step": 2, "loss": [1]}',
+    '{"step": 2, "loss": "high"}',
+    f'{{"step": 2, "loss": {10**400}}}',
+    '{"step": 2, "loss": ' + "[" * 100_000,
+    '{"a":' * 100_000,
+  ],
+)
 def test_read_metrics_names_a_damaged_line(tmp_path, line):
   path = tmp_path / "metrics.jsonl"
   path.write_text('{"step": 1}\n' + line + '\n{"step": 3}\n')
-  with pytest.raises(ValueError, match=r"metrics\.jsonl, line 2, is"):
+  with pytest.raises(ValueError, match=r"metrics\.jsonl, line 2, is") as error:
     metric_writer.read_metrics(path)
+  assert "\n" not in str(error.value)
+  # A run that goes on drops the line, as a torn one.
+  with metric_writer.MetricWriter(tmp_path) as writer:
+    assert writer.truncate(3) == 1
+  assert path.read_text() == '{"step": 1}\n{"step": 3}\n'
+
+
+def test_read_metrics_names_what_is_missing(tmp_path):
+  path = tmp_path / "metrics.jsonl"
+  path.write_text('{"step": 1, "loss": 2}\n')
+  assert metric_writer.read_metrics(path, needs=("loss",))["loss"] == [2.0]
+  with pytest.raises(ValueError, match=r"metrics\.jsonl has no 'speed' in any"):
+    metric_writer.read_metrics(path, needs=("loss", "speed"))

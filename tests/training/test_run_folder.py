@@ -45,6 +45,34 @@ def test_lock_of_a_dead_process_is_taken_over(tmp_path, caplog):
     assert text == f"pid {os.getpid()} on host {socket.gethostname()}"
 
 
+@pytest.mark.parametrize(
+  ("make", "message"),
+  [
+    (lambda lock, other: lock.symlink_to(other), "lock is a link, takes a"),
+    (lambda lock, _: lock.symlink_to("nowhere"), "lock is a link, takes a"),
+    (
+      lambda lock, other: lock.hardlink_to(other),
+      "lock is a second name of a file, takes a file of its own",
+    ),
+    (lambda lock, _: os.mkfifo(lock), "lock is no plain file, takes a file"),
+    (lambda lock, _: lock.mkdir(), "cannot be written: Is a directory"),
+  ],
+)
+def test_lock_that_is_somebody_elses_file(tmp_path, make, message):
+  other = tmp_path / "precious"
+  other.write_text("kept")
+  folder = tmp_path / "run"
+  folder.mkdir()
+  make(folder / ".lock", other)
+  with (
+    pytest.raises(run_folder.RunFolderError, match=message),
+    run_folder.lock(folder),
+  ):
+    pass
+  assert other.read_text() == "kept"
+  assert not (folder / "nowhere").exists()
+
+
 def _take_lock(folder, barrier, results):
   barrier.wait()
   try:
@@ -148,14 +176,43 @@ def test_config_is_that_of_the_tables_in_what_is_free(tmp_path):
   assert stored == json.loads(json.dumps({**_CONFIG, "steps": 20}))
 
 
-def test_damaged_config_is_named(tmp_path):
-  (tmp_path / "config.json").write_text('{"model":')
-  with pytest.raises(run_folder.RunFolderError, match="config.json is damaged"):
+@pytest.mark.parametrize(
+  "text",
+  [
+    '{"model":',
+    "null",
+    "[1, 2]",
+    "\xff",
+    "[" * 100_000,
+    '{"a":' * 100_000 + "1" + "}" * 100_000,
+    '{"a":' * 90 + "1" + "}" * 90,
+  ],
+)
+def test_damaged_config_is_named_and_stays(tmp_path, text):
+  (tmp_path / "config.json").write_bytes(text.encode("latin-1"))
+  before = _contents(tmp_path)
+  with pytest.raises(
+    run_folder.RunFolderError, match="config.json is damaged"
+  ) as error:
     run_folder.check_identity(tmp_path, _CONFIG)
+  assert "\n" not in str(error.value)
+  assert _contents(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+  "text", ["[]", "{", '{"seconds": "long"}', '{"num_starts": null}']
+)
+def test_damaged_duration_is_told_before_the_work(tmp_path, text):
+  (tmp_path / "duration.json").write_text(text)
+  with (
+    pytest.raises(run_folder.RunFolderError, match="duration.json is damaged"),
+    run_folder.timed(tmp_path),
+  ):
+    pytest.fail("the work was begun")
 
 
 def test_versions_are_plain_and_complete(tmp_path):
-  run_folder.write_versions(tmp_path)
+  run_folder.note_versions(tmp_path)
   versions = json.loads((tmp_path / "versions.json").read_text())
   assert set(versions) == {
     "tgmm_jax",
@@ -176,6 +233,28 @@ def test_versions_are_plain_and_complete(tmp_path):
   }
   assert versions["num_devices"] >= 1
   assert versions["jax"].count(".") >= 2
+
+
+def test_other_versions_are_told_in_one_line_when_a_run_goes_on(
+  tmp_path, caplog
+):
+  run_folder.note_versions(tmp_path)
+  run_folder.note_versions(tmp_path)
+  assert not caplog.messages
+  file = tmp_path / "versions.json"
+  versions = json.loads(file.read_text())
+  own = versions["jax"]
+  file.write_text(json.dumps(versions | {"jax": "0.1.2"}))
+  before = _contents(tmp_path)
+  run_folder.note_versions(tmp_path)
+  assert caplog.messages == [
+    f"{tmp_path}: the run goes on with other versions: jax is '0.1.2' there"
+    f" and {own!r} here"
+  ]
+  assert _contents(tmp_path) == before
+  file.write_text("[]")
+  with pytest.raises(run_folder.RunFolderError, match="versions.json is dam"):
+    run_folder.note_versions(tmp_path)
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="needs git")

@@ -7,20 +7,21 @@ package; nothing is downloaded, and nothing in a file is executed.
 """
 
 import dataclasses
+import functools
 import hashlib
 import importlib.resources
 import json
 import os
 import pathlib
+import reprlib
 from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import safetensors
-import safetensors.numpy
 
 from tgmm_jax import types
+from tgmm_jax.pretrained import card_fields, stored_params
 from tgmm_jax.solvers import checks
 from tgmm_jax.tasks import trained_range
 from tgmm_jax.training import files
@@ -88,14 +89,30 @@ class Card:
 
   @property
   def config(self) -> "factory.ModelConfig":
-    """Of the network."""
+    """Of the network; `PretrainedError` where the card describes none."""
     from tgmm_jax.models import factory
 
-    values = {
-      name: tuple(value) if isinstance(value, list) else value
-      for name, value in self.model.items()
-    }
-    return factory.CONFIGS[self.network](**values)
+    kind = factory.CONFIGS.get(self.network)
+    if kind is None:
+      raise PretrainedError(
+        f"the card of {self.name!r} has the network {self.network!r}, takes"
+        f" one of {list(factory.CONFIGS)}"
+      )
+    try:
+      card_fields.check_model(
+        {field.name: field.type for field in dataclasses.fields(kind)},
+        self.model,
+      )
+      return kind(
+        **{
+          name: tuple(value) if isinstance(value, list) else value
+          for name, value in self.model.items()
+        }
+      )
+    except ValueError as error:
+      raise PretrainedError(
+        f"the card of {self.name!r} describes no network: {error}"
+      ) from error
 
   def range_of(self, dim: int) -> trained_range.TrainedRange:
     """The limits for any d, between those of training by the logarithm."""
@@ -117,6 +134,12 @@ class Card:
 
 def available() -> dict[str, Card]:
   """The cards of the networks that come with the package, by name."""
+  return dict(_shipped())
+
+
+@functools.cache
+def _shipped():
+  """Read once: every fit asks for them."""
   return {
     path.stem: read_card(path) for path in sorted(_folder().glob("*.json"))
   }
@@ -134,21 +157,29 @@ def read_card(name_or_path: str | os.PathLike) -> Card:
   """
   path = _find(name_or_path)
   try:
-    found = json.loads(path.read_text())
+    found = files.parse_object(path.read_bytes())
+    version = card_fields.format_of(found)
+    if version > FORMAT:
+      raise PretrainedError(
+        f"{path} has format {version}, takes {FORMAT} or less: a newer version"
+        " of tgmm_jax reads it"
+      )
+    fields = {field.name for field in dataclasses.fields(Card)}
+    if set(found) != fields:
+      wrong = sorted(set(found) ^ fields)
+      raise PretrainedError(
+        f"{path} is no card of format {version}: {reprlib.repr(wrong)}"
+      )
+    card_fields.check(found)
+    if found["name"] != path.stem:
+      raise ValueError(
+        f"name is {found['name']!r}, takes {path.stem!r} as its file: one of"
+        " them was renamed"
+      )
+  except PretrainedError:
+    raise
   except (OSError, ValueError) as error:
     raise PretrainedError(f"{path} is no card: {error}") from error
-  version = found.get("format") if isinstance(found, dict) else None
-  if not isinstance(version, int):
-    raise PretrainedError(f"{path} is no card: it has no format")
-  if version > FORMAT:
-    raise PretrainedError(
-      f"{path} has format {version}, takes {FORMAT} or less: a newer version"
-      " of tgmm_jax reads it"
-    )
-  fields = {field.name for field in dataclasses.fields(Card)}
-  if set(found) != fields:
-    wrong = sorted(set(found) ^ fields)
-    raise PretrainedError(f"{path} is no card of format {version}: {wrong}")
   for name in ("dims", "num_points"):
     found[name] = tuple(found[name])
   return Card(**found)
@@ -179,25 +210,41 @@ def load_params(
       f" {card.sha256[:12]}... as on its card: it is damaged or another file"
     )
   try:
-    flat = safetensors.numpy.load(content)
-  except safetensors.SafetensorError as error:
-    raise PretrainedError(
-      f"{weights} is no safetensors file: {error}"
-    ) from error
-  params = _unflatten(flat)
+    flat = stored_params.decode(content)
+  except ValueError as error:
+    raise PretrainedError(f"{weights} {error}") from error
+  _check_dims(path, card)
   # Those that come with the package need no network to be built for it.
-  is_shipped = path.parent == _folder()
-  if not is_shipped and _shapes(params) != _shapes(_build(card).shapes):
+  if path.parent != _folder():
+    wanted = stored_params.flatten(_build(card).shapes)
+    if stored_params.types_of(flat) != stored_params.types_of(wanted):
+      raise PretrainedError(
+        f"{weights} has other parameters than the network of its card"
+      )
+  return card, stored_params.unflatten(flat)
+
+
+def _check_dims(path, card):
+  """Refuses a card that promises more d than its network can answer."""
+  most = card.config.max_dim
+  if most is not None and (card.max_dim is None or card.max_dim > most):
     raise PretrainedError(
-      f"{weights} has other parameters than the network of its card"
+      f"{path} is no card: max_dim is {card.max_dim}, takes at most {most} with"
+      " its network"
     )
-  return card, params
 
 
 def _build(card):
   from tgmm_jax.models import factory
 
-  return factory.build(card.config)
+  config = card.config
+  try:
+    return factory.build(config)
+  except (TypeError, ValueError, ArithmeticError) as error:
+    text = " ".join(str(error).split())
+    raise PretrainedError(
+      f"the card of {card.name!r} describes no network: {text}"
+    ) from error
 
 
 def load(
@@ -224,9 +271,7 @@ def load(
 
   card, params = load_params(name_or_path)
   params = jax.tree.map(jnp.asarray, params)
-  solve = factory.solver(
-    factory.build(card.config), params, knows_origin=knows_origin
-  )
+  solve = factory.solver(_build(card), params, knows_origin=knows_origin)
 
   def solve_in_range(key, points, num_components, *, sample_weight=None):
     check_problem(card, points.shape[-1], num_components)
@@ -308,16 +353,17 @@ def save(
 
   Returns:
     The path of the card.
+
+  Raises:
+    ValueError: a field is not what a card takes; nothing is written.
   """
   folder = pathlib.Path(folder)
-  flat = {
-    "/".join(entry.key for entry in path): np.asarray(leaf, np.float32)
-    for path, leaf in jax.tree.leaves_with_path(params)
-  }
-  content = safetensors.numpy.save(flat)
+  content = stored_params.encode(params)
   card = Card(
     format=FORMAT, sha256=hashlib.sha256(content).hexdigest(), **fields
   )
+  # As a reader will find it.
+  card_fields.check(json.loads(json.dumps(dataclasses.asdict(card))))
   path = folder / f"{card.name}.json"
   files.write(path.with_suffix(".safetensors"), content)
   files.write_json(path, dataclasses.asdict(card))
@@ -345,21 +391,3 @@ def _find(name_or_path):
       " card"
     )
   return card
-
-
-def _unflatten(flat):
-  tree = {}
-  for name, leaf in flat.items():
-    *parents, last = name.split("/")
-    place = tree
-    for parent in parents:
-      place = place.setdefault(parent, {})
-    place[last] = leaf
-  return tree
-
-
-def _shapes(tree):
-  return {
-    jax.tree_util.keystr(path): (leaf.shape, np.dtype(leaf.dtype))
-    for path, leaf in jax.tree.leaves_with_path(tree)
-  }

@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 
-from tgmm_jax.training import run_folder, tree_digest
+from tgmm_jax.training import files, run_folder, tree_digest
 
 # Of the layout of a step: a change of its names, types or digests raises it.
 # In every format `sha256` is that of all the rest.
@@ -60,6 +60,8 @@ def check(meta: dict[str, Any], step: int):
   # The digest comes first: a flipped bit must not read as another format.
   if meta["sha256"] != _sha256(content):
     raise ValueError("the digest of the metadata differs")
+  if type(meta["format"]) is not int or meta["format"] < 1:
+    raise ValueError(f"its format is {meta['format']!r}")
   if meta["format"] > FORMAT:
     raise NewerFormatError(
       f"written by a newer version: its format is {meta['format']}, this"
@@ -67,6 +69,19 @@ def check(meta: dict[str, Any], step: int):
     )
   if meta["step"] != step:
     raise ValueError(f"it is a copy of step {meta['step']}")
+  # A digest that was made anew says nothing of what it is made of.
+  files.check_depth(meta)
+  if not isinstance(meta["config"], dict):
+    raise ValueError("config is no object")
+  leaves = meta["leaves"]
+  if not isinstance(leaves, dict) or not all(map(_is_leaf, leaves.values())):
+    raise ValueError("leaves have no type and digest each")
+
+
+def _is_leaf(leaf):
+  return isinstance(leaf, dict) and all(
+    isinstance(leaf.get(key), str) for key in ("type", "digest")
+  )
 
 
 def misfit(

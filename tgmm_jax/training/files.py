@@ -3,9 +3,13 @@
 import json
 import os
 import pathlib
+import secrets
 import shutil
 import time
 from typing import Any
+
+_MOST_LEVELS = 50
+_TOO_DEEP = f"it is nested deeper than {_MOST_LEVELS} levels"
 
 
 def write(path: str | os.PathLike, content: bytes) -> None:
@@ -20,10 +24,11 @@ def write(path: str | os.PathLike, content: bytes) -> None:
   """
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
-  # Jobs of one array may write the same file at once.
-  temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+  # Jobs of one array may write the same file at once; those of two containers
+  # may have the same process id.
+  temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
   try:
-    with open(temporary, "wb") as file:
+    with open(temporary, "xb") as file:  # never through a link
       file.write(content)
       file.flush()
       os.fsync(file.fileno())
@@ -37,10 +42,51 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
   write(path, (json.dumps(value, indent=2) + "\n").encode())
 
 
-def read_json(path: str | os.PathLike) -> Any:
-  """What a JSON file holds; an empty mapping if there is none."""
+def read_json(path: str | os.PathLike) -> dict[str, Any]:
+  """The object that a JSON file holds; an empty one if there is no file.
+
+  Raises:
+    ValueError: it holds anything else; the message names it, in one line.
+  """
   path = pathlib.Path(path)
-  return json.loads(path.read_text()) if path.exists() else {}
+  if not path.exists():
+    return {}
+  try:
+    return parse_object(path.read_bytes())
+  except ValueError as error:
+    raise ValueError(f"{path} is damaged: {error}") from error
+
+
+def parse_object(text: str | bytes) -> dict[str, Any]:
+  """The JSON object that a text is.
+
+  Raises:
+    ValueError: it is none, or nested so deep that whoever walks through it
+      would fail.
+  """
+  try:
+    value = json.loads(text)
+  except RecursionError:
+    raise ValueError(_TOO_DEEP) from None
+  if not isinstance(value, dict):
+    raise ValueError(f"it holds {type(value).__name__}, takes a JSON object")
+  check_depth(value)
+  return value
+
+
+def check_depth(value: Any) -> None:
+  """Raises ValueError where JSON is nested deeper than we ever write it."""
+  level = [value]
+  for _ in range(_MOST_LEVELS):
+    level = [
+      below
+      for own in level
+      if isinstance(own, (dict, list))
+      for below in (own.values() if isinstance(own, dict) else own)
+    ]
+    if not level:
+      return
+  raise ValueError(_TOO_DEEP)
 
 
 def remove_folder(path: pathlib.Path):

@@ -14,7 +14,7 @@ import math
 import os
 import pathlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import jax
 import numpy as np
@@ -148,29 +148,36 @@ class MetricWriter:
     self._files[name].flush()
 
 
-def read_metrics(path: str | os.PathLike) -> dict[str, np.ndarray]:
+def read_metrics(
+  path: str | os.PathLike, *, needs: Sequence[str] = ()
+) -> dict[str, np.ndarray]:
   """Reads `metrics.jsonl` or `timing.jsonl`, also of a run under way.
 
   Args:
     path: of the file.
+    needs: names that must be there, but in a file without lines.
 
   Returns:
     By name `[lines]`: `step` as int64, the others as float64 with nan in lines
     that lack them. A last line without its end is left out.
 
   Raises:
-    ValueError: another line is no object with a step.
+    ValueError: another line is no object with a step and numbers, or a name is
+      missing; in one line.
   """
   records = []
   for number, (line, record) in enumerate(_lines(path), 1):
     if record is None and line.endswith(b"\n"):
       raise ValueError(
         f"{path}, line {number}, is {line[:60]!r}, takes a JSON object with a "
-        "step"
+        "step and numbers"
       )
     if record is not None:
       records.append(record)
   names = dict.fromkeys(name for record in records for name in record)
+  missing = [name for name in needs if name not in names] if records else []
+  if missing:
+    raise ValueError(f"{path} has no {missing[0]!r} in any line")
   columns = {
     name: np.array([float(record.get(name, "nan")) for record in records])
     for name in names
@@ -187,13 +194,23 @@ def _lines(path) -> Iterator[tuple[bytes, dict | None]]:
       record = None
       if line.endswith(b"\n"):
         try:
-          record = json.loads(line)
+          record = files.parse_object(line)
         except ValueError:
           pass
-      is_record = isinstance(record, dict) and isinstance(
-        record.get("step"), int
-      )
-      yield line, record if is_record else None
+      yield line, record if _is_record(record) else None
+
+
+def _is_record(record):
+  """Whether it is what `write` writes: an int64 step, and numbers."""
+  if record is None or type(record.get("step")) is not int:
+    return False
+  return 0 <= record["step"] < 2**63 and all(map(_is_number, record.values()))
+
+
+def _is_number(value):
+  if type(value) is int:
+    return abs(value) < 2**64  # any integer of JAX
+  return type(value) is float or value in ("NaN", "Infinity", "-Infinity")
 
 
 def _keep_lines(path, max_step) -> tuple[int | None, int]:

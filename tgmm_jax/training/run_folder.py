@@ -1,7 +1,7 @@
 """A run's folder: who works in it, what it holds, and what it was made with.
 
 One process works in a folder at a time (`lock`); a folder holds one config's
-run (`check_identity`); and it says which versions made it (`write_versions`).
+run (`check_identity`); and it says which versions made it (`note_versions`).
 """
 
 import contextlib
@@ -13,6 +13,7 @@ import os
 import pathlib
 import platform
 import socket
+import stat
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -43,7 +44,9 @@ FIGURES = "figures"
 SHOWN = "report.json"
 
 _LOCK = ".lock"
+_FOREIGN_LOCK = "{} is {}, takes a file of its own: remove it"
 _NOT_SET = "(not set)"
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
 class RunFolderError(RuntimeError):
@@ -88,11 +91,7 @@ def lock(workdir: str | os.PathLike) -> Iterator[None]:
     yield
     return
   workdir = make(workdir)
-  try:
-    file = open(workdir / _LOCK, "a+")  # noqa: SIM115 closed below
-  except OSError as error:
-    raise RunFolderError(_not_writable(workdir, error)) from error
-  with file:
+  with _open_own(workdir / _LOCK) as file:
     try:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
@@ -106,6 +105,23 @@ def lock(workdir: str | os.PathLike) -> Iterator[None]:
       yield
     finally:
       _write_owner(file, "")
+
+
+def _open_own(path: pathlib.Path):
+  """Opens a lock; it will be emptied, so it must be nobody else's file."""
+  flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+  try:
+    descriptor = os.open(path, flags, 0o666)
+  except OSError as error:
+    if path.is_symlink():
+      raise RunFolderError(_FOREIGN_LOCK.format(path, "a link")) from error
+    raise RunFolderError(_not_writable(path.parent, error)) from error
+  status = os.fstat(descriptor)
+  if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+    os.close(descriptor)
+    what = "a second name of a file" if status.st_nlink > 1 else "no plain file"
+    raise RunFolderError(_FOREIGN_LOCK.format(path, what))
+  return open(descriptor, "a+", errors="replace")
 
 
 def _read_owner(file) -> str:
@@ -141,13 +157,10 @@ def check_identity(
   """
   path = make(path)
   file = path / CONFIG
-  try:
-    stored = json.loads(file.read_text()) if file.exists() else None
-  except ValueError as error:
-    raise RunFolderError(f"{file} is damaged: {error}") from error
-  if stored is None:
+  if not file.exists():
     _write_json(file, config)
     return
+  stored = _read_json(file)
   difference = {
     key: values
     for key, values in config_difference(stored, config).items()
@@ -214,6 +227,16 @@ def _flatten(config: dict[str, Any]) -> dict[str, Any]:
   return flat
 
 
+def _read_json(path):
+  """As `files.read_json`, with errors of one line that stop a run."""
+  try:
+    return files.read_json(path)
+  except ValueError as error:
+    raise RunFolderError(str(error)) from error
+  except OSError as error:
+    raise RunFolderError(f"{path} cannot be read: {error.strerror}") from error
+
+
 def _write_json(path, value):
   """As `files.write_json`, with an error of one line."""
   try:
@@ -231,17 +254,23 @@ def timed(workdir: str | os.PathLike) -> Iterator[None]:
 
   Args:
     workdir: of the run; must exist.
+
+  Raises:
+    RunFolderError: `duration.json` is damaged or cannot be written.
   """
   path = pathlib.Path(workdir) / DURATION
-  begin, before = time.monotonic(), _state(path.parent)
+  before = _read_json(path)  # now: a fault must not come after the work
+  seconds, starts = before.get("seconds", 0.0), before.get("num_starts", 0)
+  if type(seconds) not in (int, float) or type(starts) is not int:
+    raise RunFolderError(f"{path} is damaged: it holds no numbers")
+  begin, state = time.monotonic(), _state(path.parent)
   try:
     yield
   finally:
-    if jax.process_index() == 0 and _state(path.parent) != before:
-      earlier = files.read_json(path)
-      seconds = earlier.get("seconds", 0.0) + time.monotonic() - begin
-      starts = earlier.get("num_starts", 0) + 1
-      _write_json(path, {"seconds": round(seconds, 1), "num_starts": starts})
+    if jax.process_index() == 0 and _state(path.parent) != state:
+      seconds += time.monotonic() - begin
+      value = {"seconds": round(seconds, 1), "num_starts": starts + 1}
+      _write_json(path, value)
 
 
 def _state(folder):
@@ -253,24 +282,45 @@ def _state(folder):
   }
 
 
-def write_versions(path: str | os.PathLike):
-  """Writes `versions.json`: what `versions` says at the start of a run.
+def note_versions(path: str | os.PathLike):
+  """Writes `versions.json`: software, git commit if any, and devices.
+
+  Where it is there, the run goes on; what has another version by now is told
+  in one line, since then the same bits cannot be expected.
 
   Args:
     path: the run's folder; must exist.
+
+  Raises:
+    RunFolderError: the file is damaged or cannot be written.
   """
-  _write_json(pathlib.Path(path) / VERSIONS, versions())
+  file = pathlib.Path(path) / VERSIONS
+  if not file.exists():
+    _write_json(file, versions())
+    return
+  stored = _read_json(file)
+  now = {name: importlib.metadata.version(name) for name in _PACKAGES}
+  changed = {
+    name: (stored.get(name), own)
+    for name, own in now.items()
+    if stored.get(name) != own
+  }
+  if changed:
+    _logger.warning(
+      "%s: the run goes on with other versions: %s",
+      path,
+      format_difference(changed),
+    )
 
 
 def versions() -> dict[str, Any]:
   """What works here: software, git commit if any, and devices."""
   devices = jax.devices()
-  packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
   return {
     "tgmm_jax": importlib.metadata.version("tgmm_jax"),
     "git_commit": _git_commit(),
     "python": platform.python_version(),
-    **{name: importlib.metadata.version(name) for name in packages},
+    **{name: importlib.metadata.version(name) for name in _PACKAGES},
     "system": platform.platform(),
     "platform": devices[0].platform,
     "device_kind": devices[0].device_kind,

@@ -119,7 +119,8 @@ def test_card_is_held_against_the_table(released):
   assert " 0 farther apart" in ended.stdout
   card = json.loads(path.read_text())
   card["metrics"][0]["mean"] += 100.0
-  other = output / "other.json"
+  other = output / "other" / "full.json"
+  other.parent.mkdir()
   other.write_text(json.dumps(card))
   ended = command("check_card", f"--name={other}", flags[1])
   assert ended.returncode == 1
