@@ -64,7 +64,7 @@ def test_densities_and_imputed_points_are_those_of_the_textbook(
 @pytest.mark.parametrize("kind", ["none", "matrices", "variances"])
 @pytest.mark.usefixtures("x64")
 def test_draws_have_the_moments_of_the_posterior(kind):
-  num_draws = 20_000
+  num_draws = 6_000
   points, noise, mixture = made(kind)
   # Between two components, so that labels matter.
   row = np.array([[2.0, np.nan, np.nan]])
@@ -89,7 +89,7 @@ def test_draws_have_the_moments_of_the_posterior(kind):
   found = np.cov(draws.T)
   scale = np.sqrt(np.outer(np.diag(covariance), np.diag(covariance)))
   np.testing.assert_array_less(
-    np.abs(found - covariance), 0.05 * np.maximum(scale, 1e-12)
+    np.abs(found - covariance), 0.1 * np.maximum(scale, 1e-12)
   )
   if noise is None:
     np.testing.assert_array_equal(draws[:, 0], 2.0)

@@ -34,7 +34,7 @@ def save(folder, name, dim, seed=0):
       num_points=(16, 32),
       ranges={str(dim): RANGE},
       metrics=[],
-      training={},
+      training={"num_steps": 1},
     )
   )
 
