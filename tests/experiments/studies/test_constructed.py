@@ -89,7 +89,7 @@ def test_folder_table_and_page(run):
   names = {path.name for path in workdir.iterdir()}
   assert names == set(constructed.STUDIES) | {
     *("config.json", "versions.json", "results.csv", "curves.csv"),
-    *("duration.json", "figures", "report.html", ".lock"),
+    *("duration.json", "figures", "report.html", "report.json", ".lock"),
   }
   page = (workdir / "report.html").read_text()
   assert "missing" not in page.split("</style>")[1]
