@@ -23,14 +23,37 @@ def test_results_come_in_the_order_of_the_items(num_cores):
   assert list(cores.map_ahead(lambda item: item, [])) == []
 
 
-def test_as_many_are_taken_ahead_as_there_are_cores(num_cores):
+def test_one_more_is_taken_ahead_than_there_are_cores(num_cores):
   taken = []
   found = cores.map_ahead(
     lambda item: item, (taken.append(i) or i for i in range(9))
   )
   for item in found:
-    assert len(taken) <= item + 1 + num_cores
-  assert len(taken) == 9
+    assert len(taken) == min(item + 2 + num_cores, 9)
+
+
+def test_within_a_call_there_are_no_more_threads(num_cores):
+  """Or calls would wait for threads that wait for them."""
+
+  def of_item(item):
+    own = threading.get_ident()
+    inner = list(cores.map_ahead(lambda _: threading.get_ident(), range(5)))
+    return item if set(inner) == {own} else None
+
+  assert list(cores.map_ahead(of_item, range(8))) == list(range(8))
+
+
+def test_the_reader_goes_on_while_the_last_call_is_under_way(num_cores):
+  """On an accelerator too, where one call is made at a time."""
+  is_read = threading.Event()
+
+  def items():
+    yield 0
+    is_read.set()
+    yield 1
+
+  found = cores.map_ahead(lambda item: (is_read.wait(30), item), items())
+  assert list(found) == [(True, 0), (True, 1)]
 
 
 def test_calls_are_at_once(monkeypatch):

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 
 from tgmm_jax import types
 from tgmm_jax.solvers import checks
+from tgmm_jax.solvers.em import blocks, tiles
 from tgmm_jax.solvers.em import options as em_options
 from tgmm_jax.solvers.em import runs as em_runs
 from tgmm_jax.solvers.em import starts as em_starts
-from tgmm_jax.solvers.em import tiles
 from tgmm_jax.solvers.execution import cores, work_queue
 
 
@@ -108,13 +108,14 @@ def run_batch(
   inputs = inputs_of(key, batch, plan)
   inputs = inputs._replace(point_covariances=point_covariances)
 
+  fit, least = functools.partial(_fit_batch, batch_size=batch_size), batch_size
+  if batch.points.shape[1] > blocks.most_at_once():
+    # Each fills the caches of a core by itself.
+    fit, least = _fit_in_turn, 1
+
   def run(inputs, form):
-    fit = functools.partial(
-      _fit_batch, limits=plan.limits, form=form, batch_size=batch_size
-    )
-    if checks.is_traced(inputs):
-      return fit(inputs)
-    return cores.deal_out(fit, inputs, least=2 * batch_size)
+    of_part = functools.partial(fit, limits=plan.limits, form=form)
+    return cores.deal_out(of_part, inputs, least=least)
 
   return tiles.run_parts(run, inputs, plan.form)
 
@@ -145,6 +146,11 @@ def keys_of(key: jax.Array, num_problems: int) -> jax.Array:
     return key
   fold_in = jax.vmap(jax.random.fold_in, in_axes=(None, 0))
   return fold_in(key, jnp.arange(num_problems))
+
+
+@functools.partial(jax.jit, static_argnames="form")
+def _fit_in_turn(inputs, limits, *, form):
+  return jax.lax.map(lambda one: em_runs.fit(one, limits, form), inputs)
 
 
 @functools.partial(jax.jit, static_argnames=("form", "batch_size"))

@@ -66,3 +66,21 @@ def sum_over(
   rest = values[-1, block_size - (num_points - num_before) :]
   values = jnp.concatenate([values[:-1].reshape(-1), rest])
   return jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), found), values
+
+
+def map_each(
+  function: Callable[[Any], Any], items: Any, *, num_points: int
+) -> Any:
+  """`jax.vmap` of runs; one after the other where each is taken in blocks.
+
+  Together they would not fit the caches, and `vmap` computes both sides of a
+  choice that is made for each.
+
+  Args:
+    function: of one item.
+    items: with a leading axis.
+    num_points: N of each.
+  """
+  if num_points <= most_at_once():
+    return jax.vmap(function)(items)
+  return jax.lax.map(function, items)

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 
 from tgmm_jax import types
 from tgmm_jax.solvers import checks
+from tgmm_jax.solvers.em import blocks, passes, tiles
 from tgmm_jax.solvers.em import options as em_options
-from tgmm_jax.solvers.em import passes, tiles
 from tgmm_jax.solvers.em import runs as em_runs
 from tgmm_jax.solvers.em import starts as em_starts
 from tgmm_jax.solvers.execution import programs
@@ -239,37 +239,6 @@ def start(
   return fit(key, points, num_components, **options, max_iter=0).mixture
 
 
-def _run_to_end(problem, start, limits, form):
-  """A run from its start until it is done; a second one where it must be."""
-  options = {"limits": limits, "covariance_type": form.covariance_type}
-  advance = functools.partial(em_runs.advance, problem, **options)
-
-  def go_on(run):
-    return jax.lax.while_loop(
-      lambda run: ~em_runs.is_done(run, limits=limits), advance, run
-    )
-
-  run = em_runs.begin(problem, start, limits.prior_size)
-  if not form.has_second_run:
-    return go_on(run)
-
-  def end(run, is_second):
-    other = em_runs.again(
-      problem,
-      run,
-      start,
-      prior_size=limits.prior_if_degenerate,
-      covariance_type=form.covariance_type,
-    )
-    run = jax.tree.map(
-      lambda own, new: jnp.where(is_second, new, own), run, other
-    )
-    return go_on(run), None
-
-  # One loop for both, or it would be compiled twice.
-  return jax.lax.scan(end, run, jnp.array([False, True]))[0]
-
-
 @programs.quick
 def _choose(frame, runs, log_likelihoods, *, covariance_type):
   is_degenerate = functools.partial(
@@ -294,21 +263,17 @@ def _conclude_each(frame, runs, log_likelihoods, *, covariance_type):
 
 @functools.partial(jax.jit, static_argnames="form")
 def _fit(inputs, limits, *, form):
-  problem, starts = em_starts.set_up(inputs, limits, form)
-  runs = jax.vmap(lambda start: _run_to_end(problem, start, limits, form))(
-    starts
-  )
-  result = em_runs.finish(problem, runs, covariance_type=form.covariance_type)
-  return em_starts.restored(result, inputs)
+  return em_runs.fit(inputs, limits, form)
 
 
 @programs.quick
 def _fit_each(inputs, limits, *, form):
-  def fit_one(key, given):
+  def fit_one(start):
+    key, given = start
     own = inputs._replace(key=key, given=given)
     problem, starts = em_starts.set_up(own, limits, form)
     start = jax.tree.map(lambda leaf: leaf[0], starts)
-    run = _run_to_end(problem, start, limits, form)
+    run = em_runs.run_to_end(problem, start, limits, form)
     runs = jax.tree.map(lambda leaf: leaf[None], run)
     result = em_runs.finish(problem, runs, covariance_type=form.covariance_type)
     result = em_starts.restored(result, own)
@@ -317,7 +282,9 @@ def _fit_each(inputs, limits, *, form):
     )
     return result, jnp.where(run.num_iters > 0, before, -jnp.inf)
 
-  return Ended(*jax.vmap(fit_one)(inputs.key, inputs.given))
+  starts = (inputs.key, inputs.given)
+  num_points = inputs.points.shape[0]
+  return Ended(*blocks.map_each(fit_one, starts, num_points=num_points))
 
 
 @functools.partial(jax.jit, static_argnames=("form", "num_steps"))

@@ -205,10 +205,7 @@ def _shares(columns, observation, mixture, *, sample_weight, covariance_type):
   )
   log_joint = gmm.log_weights(mixture)[:, None]
   log_joint = log_joint - 0.5 * (found.log_det + found.distances)
-  highest = jnp.max(log_joint, axis=0)
-  joint = jnp.exp(log_joint - highest)
-  total = jnp.sum(joint, axis=0)
-  return found, joint * (sample_weight / total), highest + jnp.log(total)
+  return found, *em_steps.shares(log_joint, sample_weight=sample_weight)
 
 
 def _sums(found, share, mixture, *, covariance_type):

@@ -21,6 +21,9 @@ from tgmm_jax.solvers.em import starts as em_starts
 from tgmm_jax.solvers.em import steps as em_steps
 from tgmm_jax.solvers.execution import cores, programs
 
+# Points that are worth a call.
+_LEAST = 2048
+
 
 class Share(NamedTuple):
   """Some of the points.
@@ -78,8 +81,9 @@ def run_each(
     limits: when a run stops.
     form: static.
   """
+  num_shares = min(cores.num_cores(), inputs.points.shape[0] // _LEAST)
   frame, is_valid, starts, shares = _set_up(
-    inputs, keys, limits, form=form, num_shares=cores.num_cores()
+    inputs, keys, limits, form=form, num_shares=num_shares
   )
   ended = []
   for index in range(keys.shape[0]):

@@ -1,7 +1,8 @@
 """Runs of EM: begun, advanced by a step, ended, and the best one chosen.
 
-A run is one start of one problem under way. How its steps are repeated is the
-business of `fits`: a `while_loop`, a `scan`, or a queue of many runs.
+A run is one start of one problem under way. Its steps are repeated by a
+`while_loop` here; a `scan`, a queue of many runs and passes over shares of the
+points are elsewhere.
 """
 
 import functools
@@ -12,8 +13,8 @@ import jax.numpy as jnp
 
 from tgmm_jax import gmm, types
 from tgmm_jax.solvers import problem as problem_lib
+from tgmm_jax.solvers.em import blocks, observations, priors
 from tgmm_jax.solvers.em import known as em_known
-from tgmm_jax.solvers.em import observations, priors
 from tgmm_jax.solvers.em import options as em_options
 from tgmm_jax.solvers.em import starts as em_starts
 from tgmm_jax.solvers.em import steps as em_steps
@@ -211,6 +212,50 @@ def is_done(run: EMRun, *, limits: em_options.Limits) -> jax.Array:
   return run.is_converged | (run.num_iters >= limits.max_iter)
 
 
+def run_to_end(
+  problem: problem_lib.PreparedProblem,
+  start: em_starts.Start,
+  limits: em_options.Limits,
+  form: em_options.Form,
+) -> EMRun:
+  """A run from its start until it is done; a second one where it must be.
+
+  Args:
+    problem: made ready.
+    start: in its frame.
+    limits: when a run stops.
+    form: whether there may be a second run, and the covariance type.
+  """
+  options = {"limits": limits, "covariance_type": form.covariance_type}
+
+  def go_on(run):
+    return jax.lax.while_loop(
+      lambda run: ~is_done(run, limits=limits),
+      functools.partial(advance, problem, **options),
+      run,
+    )
+
+  run = begin(problem, start, limits.prior_size)
+  if not form.has_second_run:
+    return go_on(run)
+
+  def end(run, is_second):
+    other = again(
+      problem,
+      run,
+      start,
+      prior_size=limits.prior_if_degenerate,
+      covariance_type=form.covariance_type,
+    )
+    run = jax.tree.map(
+      lambda own, new: jnp.where(is_second, new, own), run, other
+    )
+    return go_on(run), None
+
+  # One loop for both, or it would be compiled twice.
+  return jax.lax.scan(end, run, jnp.array([False, True]))[0]
+
+
 def mean_log_density(
   problem: problem_lib.PreparedProblem,
   log_density: jax.Array,
@@ -269,16 +314,44 @@ def choose(
   covariance_type: str,
 ) -> types.SolverResult:
   """`finish` where `rate` has been asked of all the runs, `[S]`."""
-  # The most likely of all may be a component that has collapsed on a point.
-  rank = jnp.where(are_degenerate, -jnp.inf, log_likelihoods)
-  best = jnp.where(
-    jnp.all(are_degenerate), jnp.argmax(log_likelihoods), jnp.argmax(rank)
-  )
+  best = best_of(log_likelihoods, are_degenerate)
   run = jax.tree.map(lambda leaf: leaf[best], runs)
   return conclude(
     *(problem, run, log_likelihoods[best], are_degenerate[best]),
     covariance_type=covariance_type,
   )
+
+
+def best_of(log_likelihoods: jax.Array, are_degenerate: jax.Array) -> jax.Array:
+  """Which of the runs `[S]` to keep: the likeliest that is not degenerate.
+
+  Of all, if all are. The most likely of all may be a component that has
+  collapsed on a point.
+  """
+  rank = jnp.where(are_degenerate, -jnp.inf, log_likelihoods)
+  return jnp.where(
+    jnp.all(are_degenerate), jnp.argmax(log_likelihoods), jnp.argmax(rank)
+  )
+
+
+def fit(
+  inputs: em_starts.Inputs, limits: em_options.Limits, form: em_options.Form
+) -> types.SolverResult:
+  """Fits one problem from all its starts, within one program.
+
+  Args:
+    inputs: the problem.
+    limits: when runs stop.
+    form: static.
+  """
+  problem, starts = em_starts.set_up(inputs, limits, form)
+  runs = blocks.map_each(
+    lambda start: run_to_end(problem, start, limits, form),
+    starts,
+    num_points=inputs.points.shape[0],
+  )
+  result = finish(problem, runs, covariance_type=form.covariance_type)
+  return em_starts.restored(result, inputs)
 
 
 def conclude(

@@ -110,15 +110,33 @@ def _sums(model, covariance_type, columns, sample_weight):
   share, log_density, differences = _share(
     model, covariance_type, columns, sample_weight
   )
+  sums = sums_of(share, columns, differences, covariance_type=covariance_type)
+  return sums, log_density
+
+
+def sums_of(
+  share: jax.Array,
+  columns: jax.Array,
+  differences: jax.Array | None,
+  *,
+  covariance_type: str,
+) -> Statistics:
+  """What shares of points add up to; without the log density.
+
+  Args:
+    share: `[K, n]`, responsibility times weight.
+    columns: `[d, n]`.
+    differences: `[K, d, n]`, of them from the means; None with unit covariance.
+    covariance_type: one of `gmm.COVARIANCE_TYPES`.
+  """
   mass = jnp.sum(share, axis=-1)
   if differences is None:
-    sums = linalg.matmul(share, columns.T)
-    return Statistics(mass, sums, None, None), log_density
+    return Statistics(mass, linalg.matmul(share, columns.T), None, None)
   sums = linalg.einsum("kn,kdn->kd", share, differences)
   scatter = covariance_lib.scatter(
     share, differences, covariance_type=covariance_type
   )
-  return Statistics(mass, sums, scatter, None), log_density
+  return Statistics(mass, sums, scatter, None)
 
 
 def _moments(own, model, covariance_type, columns, sample_weight):
@@ -152,11 +170,22 @@ def _share(model, covariance_type, columns, sample_weight):
     )
     bias = log_weights - 0.5 * measured.log_det
     log_joint = bias[:, None] - 0.5 * distances
+  return *shares(log_joint, sample_weight=sample_weight), differences
+
+
+def shares(
+  log_joint: jax.Array, *, sample_weight: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """Responsibility times weight `[K, n]`, and log density `[n]`.
+
+  Args:
+    log_joint: `[K, n]`, of components (and whatever else takes points).
+    sample_weight: `[n]`.
+  """
   highest = jnp.max(log_joint, axis=0)
   joint = jnp.exp(log_joint - highest)
   total = jnp.sum(joint, axis=0)
-  share = joint * (sample_weight / total)
-  return share, highest + jnp.log(total), differences
+  return joint * (sample_weight / total), highest + jnp.log(total)
 
 
 def m_step(

@@ -325,6 +325,9 @@ def _pass(read, survey, scale, block_size, mixture, *, covariance_type):
       # Rounded after it is centred.
       points = (points - origin).astype(dtype)
       centre = jax.tree.map(np.zeros_like, centre)
+    else:
+      # JAX keeps what it is given a little longer than the call: not a block.
+      points = points.copy()
     weight = (weight / survey.total).astype(dtype)
     if missing > 0:
       points = np.pad(points, ((0, missing), (0, 0)))

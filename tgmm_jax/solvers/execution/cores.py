@@ -8,23 +8,24 @@ import collections
 import concurrent.futures
 import functools
 import itertools
-import os
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import joblib
 import numpy as np
 
 
+@functools.cache
 def num_cores() -> int:
-  """How many calls are worth being made at once."""
-  if jax.default_backend() != "cpu":
-    return 1
-  return len(os.sched_getaffinity(0)) if _HAS_AFFINITY else os.cpu_count() or 1
+  """How many calls are worth being made at once.
 
-
-_HAS_AFFINITY = hasattr(os, "sched_getaffinity")
+  What a scheduler, a container or `LOKY_MAX_CPU_COUNT` leaves of the machine
+  counts; it is looked at once.
+  """
+  return joblib.cpu_count() if jax.default_backend() == "cpu" else 1
 
 
 def deal_out(function: Callable[[Any], Any], batch: Any, *, least: int) -> Any:
@@ -33,30 +34,38 @@ def deal_out(function: Callable[[Any], Any], batch: Any, *, least: int) -> Any:
   Args:
     function: of a pytree with a leading axis, to another; what it says of an
       item must not depend on the others.
-    batch: arrays with the leading axis B, not traced.
+    batch: arrays with the leading axis B; traced it stays together.
     least: items that are worth a call.
   """
-  num_items, size = jax.tree.leaves(batch)[0].shape[0], num_cores()
-  size = min(size, num_items // least)
-  if size < 2:
+  leaves = jax.tree.leaves(batch)
+  num_items = leaves[0].shape[0]
+  size = min(num_cores(), num_items // least)
+  if size < 2 or any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
     return function(batch)
-  # Parts of one size share a program: the last item fills up.
+  # Parts of one size share a program: the last item fills the last one up.
   length = -(-num_items // size)
-  index = np.minimum(np.arange(size * length), num_items - 1)
-  parts = [
-    jax.tree.map(lambda leaf: _taken(leaf, own), batch)  # noqa: B023
-    for own in index.reshape(size, length)
-  ]
+  parts = (
+    jax.tree.map(
+      lambda leaf: _rows(leaf, first, length),  # noqa: B023
+      batch,
+    )
+    for first in range(0, num_items, length)
+  )
   found = list(map_ahead(function, parts))
   return jax.tree.map(
     lambda *leaves: jnp.concatenate(leaves)[:num_items], *found
   )
 
 
-def _taken(leaf, index):
-  """Rows of an array, without a program for it where it is not of keys."""
-  is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-  return leaf[index] if is_key else np.asarray(leaf)[index]
+def _rows(leaf, first, length):
+  """Some of an array; without a program for it where it is not of keys."""
+  if not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+    leaf = np.asarray(leaf)
+  part = leaf[first : first + length]
+  missing = length - part.shape[0]
+  if not missing:
+    return part
+  return leaf[np.minimum(np.arange(first, first + length), len(leaf) - 1)]
 
 
 def map_ahead(
@@ -65,27 +74,28 @@ def map_ahead(
   """`map`, some items ahead of what is asked for; in the order of the items.
 
   Args:
-    function: is called in threads, with JAX's precision as it is here.
-    items: taken one by one in the thread of the caller, as many ahead as there
-      are cores.
+    function: is called in threads, with JAX's precision as it is here. Within
+      such a call it is `map`: all cores have something to do.
+    items: taken one by one in the thread of the caller, one more than there are
+      cores, so that the next is there when a call ends.
 
   Yields:
     The results. An error of the function is raised in the place of its result.
   """
-  size = num_cores()
-  if size == 1:
+  if getattr(_THREAD, "is_worker", False):
     yield from map(function, items)
     return
-  has_64_bits = jax.config.jax_enable_x64
+  size, has_64_bits = num_cores(), jax.config.jax_enable_x64
 
   def call(item):
+    _THREAD.is_worker = True
     # This setting of JAX belongs to a thread, and so does what waits.
     with jax.enable_x64(has_64_bits):
       return jax.block_until_ready(function(item))
 
   pool, pending, items = _pool(size), collections.deque(), iter(items)
   try:
-    for item in itertools.islice(items, size):
+    for item in itertools.islice(items, size + 1):
       pending.append(pool.submit(call, item))
     while pending:
       found = pending.popleft().result()
@@ -95,6 +105,10 @@ def map_ahead(
   finally:
     for future in pending:
       future.cancel()
+
+
+# Whether a thread is one of the pool's.
+_THREAD = threading.local()
 
 
 @functools.cache

@@ -120,7 +120,9 @@ def fit(
       state,
     )
 
-  states = jax.vmap(run_to_end)(starts)
+  states = blocks.map_each(
+    run_to_end, starts, num_points=inputs.points.shape[0]
+  )
   ended = _finish(problem, states, form, family)
   return ended._replace(result=em_starts.restored(ended.result, inputs))
 
@@ -315,22 +317,14 @@ def _finish(problem, states, form, family):
     return jnp.sum(problem.sample_weight * value), is_degenerate
 
   values, are_degenerate = jax.vmap(rate)(states)
-  rank = jnp.where(are_degenerate, -jnp.inf, values)
-  best = jnp.where(
-    jnp.all(are_degenerate), jnp.argmax(values), jnp.argmax(rank)
-  )
+  best = em_runs.best_of(values, are_degenerate)
   run, extras = jax.tree.map(lambda leaf: leaf[best], states)
   result = em_runs.conclude(
-    problem, run, values[best], covariance_type=covariance_type
-  )
-  status = jnp.where(
-    are_degenerate[best] & problem.is_valid,
-    types.Status.DEGENERATE,
-    result.status,
+    *(problem, run, values[best], are_degenerate[best]),
+    covariance_type=covariance_type,
   )
   before = jnp.sum(problem.sample_weight * run.log_density)
   before = jnp.where(run.num_iters > 0, before + problem.log_density, -jnp.inf)
-  result = result._replace(status=status.astype(jnp.int32))
   return Ended(result, extras, problem.log_density, before)
 
 

@@ -12,6 +12,7 @@ from tgmm_jax.solvers.em import batches as em_batches
 from tgmm_jax.solvers.em import options as em_options
 from tgmm_jax.solvers.em import starts as em_starts
 from tgmm_jax.solvers.em.robust import families as em_families
+from tgmm_jax.solvers.execution import cores
 
 
 def fit(
@@ -110,9 +111,13 @@ def fit_batch(
     checks.integer("batch_size", batch_size, lowest=1)
     inputs = em_batches.inputs_of(key, batch, plan)
     kind = {"form": plan.form, "family": family, "batch_size": batch_size}
-    return conclude(
-      em_families.fit_batch(inputs, plan.limits, settings, **kind)
-    )
+
+    def fit_part(part):
+      inputs, settings = part
+      return em_families.fit_batch(inputs, plan.limits, settings, **kind)
+
+    ended = cores.deal_out(fit_part, (inputs, settings), least=batch_size)
+    return conclude(ended)
 
   return checks.in_precision_of(batch.points, run)
 

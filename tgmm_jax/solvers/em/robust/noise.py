@@ -16,7 +16,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from tgmm_jax import gmm, linalg, types
-from tgmm_jax.solvers import covariance as covariance_lib
 from tgmm_jax.solvers.em import steps as em_steps
 from tgmm_jax.solvers.em.robust import families as em_families
 from tgmm_jax.solvers.em.robust import family_fits as em_fits
@@ -276,8 +275,8 @@ def _least_variance(problem, columns, form):
   """What a component may have along each coordinate, `[d]`."""
   if gmm.kind_of(form.covariance_type).is_known:
     return jnp.ones_like(problem.centre)
-  # As `covariance.estimate` adds it, of all that varies.
-  share = problem.ridge.share + 10.0 * jnp.finfo(columns.dtype).eps
+  # What is added to a variance, and what rounding may: of all that varies.
+  share = problem.ridge.share + gmm.roundings(columns.dtype)
   variance = linalg.matmul(columns**2, problem.sample_weight)
   return problem.ridge.fixed * problem.scale**2 + share * variance
 
@@ -289,27 +288,22 @@ def _e_step(columns, mixture, noise, *, sample_weight, covariance_type):
   distances = gmm.squared_distances(
     differences, measured, covariance_type=covariance_type
   )
-  bias = (
-    gmm.log_weights(mixture) + _log(1.0 - noise.weight) - 0.5 * measured.log_det
+  bias = gmm.log_weights(mixture) + _log(1.0 - noise.weight)
+  log_joint = (bias - 0.5 * measured.log_det)[:, None] - 0.5 * distances
+  log_noise = jnp.full_like(log_joint[:1], _log(noise.weight))
+  share, log_density = em_steps.shares(
+    jnp.concatenate([log_joint, log_noise + noise.log_density]),
+    sample_weight=sample_weight,
   )
-  log_joint = bias[:, None] - 0.5 * distances
-  log_noise = _log(noise.weight) + noise.log_density
-  highest = jnp.maximum(jnp.max(log_joint, axis=0), log_noise)
-  joint, outside = jnp.exp(log_joint - highest), jnp.exp(log_noise - highest)
-  total = jnp.sum(joint, axis=0) + outside
-  share = joint * (sample_weight / total)
-  mass = jnp.sum(share, axis=-1)
-  if gmm.kind_of(covariance_type).is_known:
-    sums, scatter = linalg.matmul(share, columns.T), None
-  else:
-    sums = linalg.einsum("kn,kdn->kd", share, differences)
-    scatter = covariance_lib.scatter(
-      share, differences, covariance_type=covariance_type
-    )
-  statistics = em_steps.Statistics(
-    mass, sums, scatter, highest + jnp.log(total)
+  is_known = gmm.kind_of(covariance_type).is_known
+  statistics = em_steps.sums_of(
+    share[:-1],
+    columns,
+    None if is_known else differences,
+    covariance_type=covariance_type,
   )
-  return statistics, jnp.sum(outside * (sample_weight / total))
+  statistics = statistics._replace(log_density=log_density)
+  return statistics, jnp.sum(share[-1])
 
 
 def _complete(statistics, mass, mixture, covariance_type):
