@@ -19,6 +19,9 @@ _DIMS = (1, 2, 4, 6, 8, 12, 16, 20)
 # Problems that are fitted together.
 _PROBLEMS = (1, 16)
 
+# Numbers of rows are multiples of it.
+_LEAST_STEP = 32
+
 
 class Problems(NamedTuple):
   """B problems of N points as a program takes them, on the host.
@@ -146,6 +149,17 @@ def num_rows_for(num_points: int, num_problems: int = 1) -> int:
     power = max(num_points - 1, 1).bit_length()
     return min(max(2**power, _LEAST_ROWS), _ROWS[-1])
   return next((rows for rows in _ROWS if rows >= num_points), _ROWS[-1])
+
+
+def padded(rows: np.ndarray) -> np.ndarray:
+  """Rows of 0 below, so that tables of about the same size share a program.
+
+  Args:
+    rows: `[N, ...]`; N becomes a multiple of an eighth to a quarter of itself.
+  """
+  step = max(_LEAST_STEP, 2 ** (len(rows).bit_length() - 3))
+  widths = [(0, -len(rows) % step)] + [(0, 0)] * (rows.ndim - 1)
+  return np.pad(rows, widths)
 
 
 def are_many(num_problems: int) -> bool:

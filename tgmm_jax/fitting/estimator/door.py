@@ -6,10 +6,6 @@ from sklearn.utils import validation
 from tgmm_jax.fitting import fitted
 from tgmm_jax.solvers import checks
 
-# Numbers of rows are rounded up to a multiple of this, and of an eighth to a
-# quarter of themselves where that is more.
-_NUM_ROWS = 32
-
 # scikit-learn's checks of an estimator look for these words, by what X is.
 _RESHAPE = "Reshape your data: X[:, None] for one column, X[None] for one point"
 _WORDS = {
@@ -122,10 +118,3 @@ def check_given(
   if not np.all(np.isfinite(found)):
     raise ValueError("X_given contains NaN or inf, takes finite numbers")
   return found, index
-
-
-def padded(rows: np.ndarray) -> np.ndarray:
-  """Rows of 0 below, so that data of about the same size compiles once."""
-  step = max(_NUM_ROWS, 2 ** (len(rows).bit_length() - 3))
-  padding = -len(rows) % step
-  return np.pad(rows, [(0, padding)] + [(0, 0)] * (rows.ndim - 1))

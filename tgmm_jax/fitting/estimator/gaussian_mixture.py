@@ -9,7 +9,7 @@ from sklearn import base
 from sklearn.utils import validation
 
 from tgmm_jax import gmm, types
-from tgmm_jax.fitting import fitted
+from tgmm_jax.fitting import fitted, sizes
 from tgmm_jax.fitting.estimator import (
   derived,
   door,
@@ -291,7 +291,7 @@ class GaussianMixture(
     num_init = self.n_init
     if self.warm_start and hasattr(self, "converged_"):
       given, num_init = self._mixture(), 1
-    X, sample_weight = door.padded(X), door.padded(sample_weight)
+    X, sample_weight = sizes.padded(X), sizes.padded(sample_weight)
     with jax.enable_x64(X.dtype == np.float64):
       keys = jax.random.split(start.key_of(self.random_state), num_init)
       result, before = running.run(
@@ -363,10 +363,10 @@ class GaussianMixture(
       )
     with jax.enable_x64(X.dtype == np.float64):
       return _CRITERIA(
-        door.padded(X),
+        sizes.padded(X),
         mixture,
         covariance_type=self.covariance_type,
-        sample_weight=door.padded(sample_weight),
+        sample_weight=sizes.padded(sample_weight),
         missing="observed" if np.any(np.isnan(X)) else "refused",
       )
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tgmm_jax import gmm, types
-from tgmm_jax.fitting.estimator import door
+from tgmm_jax.fitting import fitted, sizes
 from tgmm_jax.solvers import em
 
 # Of EM for the one normal distribution that fills holes.
@@ -60,7 +60,7 @@ def impute(
     covariance_type: one of `gmm.COVARIANCE_TYPES`.
   """
   with jax.enable_x64(X.dtype == np.float64):
-    found = _IMPUTE(mixture, door.padded(X), covariance_type=covariance_type)
+    found = _IMPUTE(mixture, sizes.padded(X), covariance_type=covariance_type)
   return np.asarray(found)[: len(X)]
 
 
@@ -76,8 +76,10 @@ def posterior(
     covariance_type: one of `gmm.COVARIANCE_TYPES`.
   """
   with jax.enable_x64(X.dtype == np.float64):
-    found = _posterior(door.padded(X), mixture, covariance_type=covariance_type)
-  return np.asarray(found[field])[: len(X)]
+    found = _posterior(
+      sizes.padded(X), mixture, covariance_type=covariance_type
+    )
+  return np.asarray(getattr(found, field))[: len(X)]
 
 
 @functools.partial(jax.jit, static_argnames="covariance_type")
@@ -85,15 +87,7 @@ def _posterior(points, mixture, *, covariance_type):
   values = gmm.observed_log_joint(
     points, mixture, covariance_type=covariance_type
   )
-  values = jnp.where(jnp.isnan(values), -jnp.inf, values)
-  log_density = jax.nn.logsumexp(values, axis=-1)
-  is_lost = jnp.isneginf(log_density)[:, None]
-  values = jnp.where(is_lost, gmm.log_weights(mixture), values)
-  return {
-    "labels": jnp.argmax(values, axis=-1).astype(jnp.int32),
-    "shares": jax.nn.softmax(values, axis=-1),
-    "log_density": log_density,
-  }
+  return fitted.of_log_joint(values, mixture)
 
 
 _IMPUTE = jax.jit(gmm.impute, static_argnames="covariance_type")

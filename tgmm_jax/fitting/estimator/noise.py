@@ -3,31 +3,18 @@
 In NumPy, of what the mixture alone says: density and shares of the components.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 
 from tgmm_jax import types
+from tgmm_jax.fitting import fitted
 from tgmm_jax.solvers import checks, combine, em, selection
 from tgmm_jax.solvers import problem as problem_lib
 
 # mclust counts the weight and the volume.
 _NUM_PARAMETERS = 2
-
-
-class Posterior(NamedTuple):
-  """What a mixture and its noise say of points.
-
-  Attributes:
-    labels: `[N]`, -1 for noise.
-    shares: `[N, K]`; rows sum to 1 less the noise's share.
-    log_density: `[N]`.
-  """
-
-  labels: np.ndarray
-  shares: np.ndarray
-  log_density: np.ndarray
 
 
 def check(noise: Any) -> None:
@@ -77,8 +64,10 @@ def posterior(
   log_density: np.ndarray,
   noise_weight: float,
   noise_log_density: float,
-) -> Posterior:
-  """What mixture and noise say together.
+) -> fitted.Posterior:
+  """What mixture and noise say together: labels are -1 for noise.
+
+  Shares sum to 1 less the noise's.
 
   Args:
     shares: `[N, K]`, of the mixture alone.
@@ -93,11 +82,11 @@ def posterior(
   shares = shares * np.exp(own - total)[:, None]
   is_noise = np.exp(outside - total) > shares.max(axis=1)
   labels = np.where(is_noise, -1, shares.argmax(axis=1))
-  return Posterior(labels, shares.astype(log_density.dtype), total)
+  return fitted.Posterior(labels, shares.astype(log_density.dtype), total)
 
 
 def criteria(
-  said: Posterior,
+  said: fitted.Posterior,
   num_components: int,
   dim: int,
   *,

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from tgmm_jax import gmm, types
+from tgmm_jax.fitting import sizes
 from tgmm_jax.fitting.estimator import door, running, start
 from tgmm_jax.solvers import em
 
@@ -71,8 +72,8 @@ class PartialFit:
     )
     state = kept.state if has_state else None
     dtype = X.dtype if state is None else state.frame.scale.dtype
-    X = door.padded(X.astype(dtype, copy=False))
-    sample_weight = door.padded(sample_weight.astype(dtype, copy=False))
+    X = sizes.padded(X.astype(dtype, copy=False))
+    sample_weight = sizes.padded(sample_weight.astype(dtype, copy=False))
     with jax.enable_x64(dtype == np.float64):
       if state is None:
         state = self._begin(X, sample_weight, is_first)

@@ -9,17 +9,24 @@ new points, or of a part of them.
 from tgmm_jax.fitting.fitted import derived
 from tgmm_jax.fitting.fitted.door import columns_of
 from tgmm_jax.fitting.fitted.loading import load, load_fit
-from tgmm_jax.fitting.fitted.posterior import of_batch, of_fit
+from tgmm_jax.fitting.fitted.posterior import (
+  Posterior,
+  of_batch,
+  of_fit,
+  of_log_joint,
+)
 from tgmm_jax.fitting.fitted.record import Fit
 from tgmm_jax.fitting.fitted.uncertainty import of_fit as uncertainty_of
 
 __all__ = [
   "Fit",
+  "Posterior",
   "columns_of",
   "derived",
   "load",
   "load_fit",
   "of_batch",
   "of_fit",
+  "of_log_joint",
   "uncertainty_of",
 ]

@@ -12,12 +12,9 @@ import jax
 import numpy as np
 
 from tgmm_jax import gmm, types
+from tgmm_jax.fitting import sizes
+from tgmm_jax.fitting.fitted import posterior
 from tgmm_jax.solvers.execution import programs
-
-# Blocks have one of these numbers of rows.
-_ROWS = (128, 1024, 8192)
-# Points whose clusters are found share programs by multiples of this.
-_NUM_POINTS = 512
 
 
 def indices_of(
@@ -69,10 +66,9 @@ def regress(
     covariance_type: one of `gmm.COVARIANCE_TYPES`.
   """
   dtype, mixture = _in_one_dtype(values, mixture)
-  count, most = len(values), gmm.rows_of_block(mixture)
-  allowed = [rows for rows in _ROWS if rows <= most]
-  num_rows = ([rows for rows in allowed if rows >= count] or allowed[-1:])[0]
-  run = _regress if count <= _ROWS[-1] else _regress.optimized
+  count = len(values)
+  num_rows, _ = posterior.rows_of_block(count, gmm.rows_of_block(mixture))
+  run = _regress if count <= posterior.MOST_QUICK else _regress.optimized
   shape = (count, mixture.means.shape[1] - len(given))
   found = gmm.Moments(np.empty(shape, dtype), np.empty(shape, dtype))
   for start in range(0, count, num_rows):
@@ -98,9 +94,8 @@ def merge(
   """
   if sample_weight is None:
     sample_weight = np.ones(len(shares), shares.dtype)
-  missing = -len(shares) % max(_NUM_POINTS, 2 ** (len(shares).bit_length() - 3))
-  sample_weight = np.pad(np.asarray(sample_weight, shares.dtype), (0, missing))
-  shares = np.pad(shares, ((0, missing), (0, 0)))
+  sample_weight = np.asarray(sample_weight, shares.dtype)
+  shares, sample_weight = map(sizes.padded, (shares, sample_weight))
   with jax.enable_x64(shares.dtype == np.float64):
     found = _merge(shares, sample_weight, np.asarray(weights, shares.dtype))
   return jax.tree.map(np.asarray, found)

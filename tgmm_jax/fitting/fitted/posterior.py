@@ -17,7 +17,7 @@ from tgmm_jax.solvers.execution import programs
 # few compiled programs.
 _ROWS = (128, 512, 2048, 8192)
 # Of so many points it takes less time than an optimising compiler.
-_MOST_QUICK = 32_768
+MOST_QUICK = 32_768
 
 
 class Posterior(NamedTuple):
@@ -61,9 +61,9 @@ def of_batch(
   dtype = np.result_type(jnp.promote_types(dtype, np.float32), mixture.means)
   mixture = jax.tree.map(lambda leaf: np.asarray(leaf, dtype), mixture)
   num_problems, num_points, dim = points.shape
-  num_rows, most = _rows_of_block(num_points, gmm.rows_of_block(mixture))
+  num_rows, most = rows_of_block(num_points, gmm.rows_of_block(mixture))
   num_sets = _sets_of_block(num_problems, most // num_rows)
-  found, is_small = None, num_problems * num_points <= _MOST_QUICK
+  found, is_small = None, num_problems * num_points <= MOST_QUICK
   evaluate = _evaluate if is_small else _evaluate.optimized
   for first, start in itertools.product(
     range(0, num_problems, num_sets), range(0, num_points, num_rows)
@@ -168,8 +168,13 @@ def weighted_mean(values: Any, *, sample_weight: Any = None) -> Any:
   return float(mean) if numpy is np and mean.ndim == 0 else mean
 
 
-def _rows_of_block(num_points, most):
-  """The rows of a block, and the most that there may be."""
+def rows_of_block(num_points: int, most: int) -> tuple[int, int]:
+  """The rows of a block, and the most that there may be.
+
+  Args:
+    num_points: N.
+    most: rows that memory is for, see `gmm.rows_of_block`.
+  """
   allowed = [rows for rows in _ROWS if rows <= most]
   enough = [rows for rows in allowed if rows >= num_points]
   return (enough or allowed[-1:])[0], allowed[-1]
@@ -192,6 +197,16 @@ def _evaluate(points, mixture, *, covariance_type):
 def _evaluate_one(points, mixture, *, covariance_type):
   """The posterior of points `[n, d]` of one problem."""
   values = gmm.log_joint(points, mixture, covariance_type=covariance_type)
+  return of_log_joint(values, mixture)
+
+
+def of_log_joint(values: jax.Array, mixture: types.Mixture) -> Posterior:
+  """The posterior of points of one problem; nothing in it is NaN.
+
+  Args:
+    values: `[n, K]`, of points and components.
+    mixture: its weights are the shares where no density differs from 0.
+  """
   values = jnp.where(jnp.isnan(values), -jnp.inf, values)
   log_density = jax.nn.logsumexp(values, axis=-1)
   is_lost = jnp.isneginf(log_density)[:, None]

@@ -4,14 +4,12 @@ import jax
 import numpy as np
 
 from tgmm_jax import types
+from tgmm_jax.fitting import sizes
 from tgmm_jax.solvers import checks, em
 
 METHODS = ("bootstrap", "information")
 # Weights of points that the replicates of a batch hold, and replicates in it.
 _BATCH_SIZE, _MOST_REPLICATES = 2**23, 64
-# Rows are padded to a multiple of it and of an eighth of their number or more,
-# so that tables of about the same size share a program.
-_NUM_ROWS = 32
 
 
 def of_fit(
@@ -49,11 +47,10 @@ def of_fit(
   points, sample_weight, mixture = jax.tree.map(
     lambda leaf: np.asarray(leaf, dtype), (points, sample_weight, mixture)
   )
-  missing = -len(points) % max(_NUM_ROWS, 2 ** (len(points).bit_length() - 3))
-  points = np.pad(points, ((0, missing), (0, 0)))
+  points = sizes.padded(points)
   shared = {
     "covariance_type": covariance_type,
-    "sample_weight": np.pad(sample_weight, (0, missing)),
+    "sample_weight": sizes.padded(sample_weight),
     "level": level,
   }
   with jax.enable_x64(dtype == np.float64):

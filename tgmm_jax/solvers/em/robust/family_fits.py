@@ -113,11 +113,10 @@ def fit_batch(
     kind = {"form": plan.form, "family": family, "batch_size": batch_size}
 
     def fit_part(part):
-      inputs, settings = part
-      return em_families.fit_batch(inputs, plan.limits, settings, **kind)
+      return em_families.fit_batch(part[0], plan.limits, part[1], **kind)
 
-    ended = cores.deal_out(fit_part, (inputs, settings), least=batch_size)
-    return conclude(ended)
+    given = (inputs, settings)
+    return conclude(cores.deal_out(fit_part, given, least=batch_size))
 
   return checks.in_precision_of(batch.points, run)
 
