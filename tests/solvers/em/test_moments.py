@@ -83,16 +83,22 @@ def test_far_from_the_origin_float32_stays_right(width):
 
 def test_some_thin_components_are_done_by_themselves():
   columns, weight, mixture = make_problem(dtype=np.float32)
-  thin = np.diag([1e-7, 1e-4, 1e-3, 1e-2]).astype(np.float32)
-  covariances = mixture.covariances.at[1].set(thin)
-  mixture = mixture._replace(covariances=covariances)
+  axes = np.array([1e-4, 1e-3, 1e-2, 1e-1], np.float32)
+  noise = np.random.default_rng(2).normal(size=(DIM, 300)).astype(np.float32)
+  own = mixture.means[1][:, None] + axes[:, None] * noise
+  columns = columns.at[:, :300].set(own)
+  thin = np.diag(axes**2)
+  mixture = mixture._replace(covariances=mixture.covariances.at[1].set(thin))
   own = moments.thinnest(mixture, gmm.metric(mixture, covariance_type="full"))
   np.testing.assert_array_equal(own.index, [1])
   assert own.are_enough
   found = e_step(columns, weight, mixture, block_size=BLOCK_SIZE)
   whole = e_step(columns, weight, mixture, block_size=N)
+  # In its own units it is about the weight of its points.
+  units = np.outer(axes, axes)
+  assert whole.scatter[1, 0, 0] > 0.1 * units[0, 0]
   np.testing.assert_allclose(
-    found.scatter[1], whole.scatter[1], rtol=1e-4, atol=1e-9
+    found.scatter[1] / units, whole.scatter[1] / units, atol=1e-4
   )
   # All of them thin: then each is done by itself.
   mixture = mixture._replace(covariances=jnp.stack([thin] * K))

@@ -150,6 +150,36 @@ def test_float32_follows_float64_where_a_component_is_thin():
   )
 
 
+@pytest.mark.parametrize("kind", ["fixed", "noise", "holes"])
+def test_what_is_not_plain_stays_within_one_program(x64, kind):
+  points = make_points()
+  given = types.Mixture(np.full(K, 1 / K), MEANS, np.stack([np.eye(DIM)] * K))
+  options = {"covariance_type": "full", "init": given, "max_iter": 3}
+  if kind == "fixed":
+    options["fixed"] = em.Fixed(means=np.array([True, False, False]))
+  elif kind == "noise":
+    options["point_covariances"] = np.full((N, DIM), 0.5)
+  else:
+    points[::7, 1] = np.nan
+    options["missing"] = "observed"
+  args = (jax.random.key(0), jnp.asarray(points), K)
+  found = em.fit(*args, **options)
+  assert_same(found, fit_within_one(*args, **options), rtol=1e-8)
+  if kind == "fixed":
+    np.testing.assert_array_equal(found.mixture.means[0], MEANS[0])
+
+
+def test_a_batch_of_large_problems_is_each_by_itself(x64):
+  points = np.stack([make_points(), 2.0 * make_points() - 1.0, make_points()])
+  options = {"covariance_type": "full", "num_init": 2, "max_iter": 4}
+  keys = jax.random.split(jax.random.key(0), 3)
+  found = em.fit_batch(keys, points, K, **options)
+  for index in range(3):
+    alone = em.fit(keys[index], jnp.asarray(points[index]), K, **options)
+    one = jax.tree.map(lambda leaf: leaf[index], found)  # noqa: B023
+    assert_same(one, alone, rtol=1e-8)
+
+
 def test_inside_jit_nothing_is_shared_out():
   inputs = em.Inputs(jax.random.key(0), jnp.zeros((N, DIM)), K, None, None)
   form = em.make_plan(
