@@ -12,6 +12,7 @@ import scipy.stats
 from tests.solvers.em import problems as em_problems
 from tgmm_jax import gmm, types
 from tgmm_jax.solvers import em
+from tgmm_jax.training import sharding
 
 KEY = jax.random.key(0)
 MEANS = np.array([True, False, False])
@@ -83,6 +84,22 @@ def test_what_is_fixed_is_the_given_bit_for_bit(covariance_type, x64):
     np.testing.assert_allclose(np.sum(mixture.weights), 1.0, rtol=1e-6)
     assert np.all(np.asarray(mixture.means)[1:] != start.means[1:])
   assert np.all(held(free.mixture, fixed) != expected)
+
+
+@pytest.mark.parametrize("name", ["fit_stream", "fit_sharded"])
+def test_large_problems_keep_it_too(name):
+  points, start = problem("full")
+  fixed = masks("full")
+  options = {"covariance_type": "full", "max_iter": 15, "tol": 0.0}
+  options |= {"init": start, "fixed": fixed}
+  with jax.enable_x64(True):
+    expected = em.fit(KEY, points, 3, **options)
+    if name == "fit_sharded":
+      options["mesh"] = sharding.make_mesh(1)
+    found = getattr(em, name)(KEY, points, 3, **options)
+  np.testing.assert_array_equal(held(found.mixture, fixed), held(start, fixed))
+  for own, other in zip(found.mixture, expected.mixture, strict=True):
+    np.testing.assert_allclose(own, other, rtol=1e-9)
 
 
 def unpacked(vector, start):
@@ -186,8 +203,6 @@ def test_what_cannot_stay_is_refused_or_has_a_status():
     ValueError, match="min_weight is 0.4, takes at most 1 / K"
   ):
     fit(min_weight=0.4)
-  with pytest.raises(ValueError, match="fixed is .*, takes None with fit_stre"):
-    em.fit_stream(KEY, [points], 3, init=start, fixed=em.Fixed(means=MEANS))
   # Weights that are no shares.
   for weights, mask in (
     ([0.6, 0.6, 0.1], [True, True, False]),

@@ -8,6 +8,7 @@ from scipy import stats
 
 from tgmm_jax import gmm, types
 from tgmm_jax.solvers import em
+from tgmm_jax.training import sharding
 
 N, DIM, K = 40, 2, 2
 TYPES = tuple(gmm.COVARIANCE_TYPES)
@@ -250,6 +251,28 @@ def test_a_large_problem_has_the_same_prior(monkeypatch):
   )
   np.testing.assert_allclose(
     dealt.mixture.covariances, within.mixture.covariances, rtol=1e-8
+  )
+
+
+@pytest.mark.parametrize("name", ["fit_stream", "fit_sharded"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_files_and_devices_have_the_same_prior(name, dtype):
+  """Far from the origin as well, where float32 must not round the gaps."""
+  shift = 1000.0
+  points = (make_points() + shift).astype(dtype)
+  prior = make_prior("full")
+  prior = prior._replace(mean=prior.mean + shift, mean_size=9.0, size=50.0)
+  start = types.Mixture(np.ones(3) / 3, points[:3].astype(float), None)
+  options = {"covariance_type": "full", "max_iter": 5, "tol": 0.0}
+  options |= {"init": start, "prior": prior}
+  with jax.enable_x64(True):
+    expected = em.fit(jax.random.key(0), make_points() + shift, 3, **options)
+  if name == "fit_sharded":
+    options["mesh"] = sharding.make_mesh(1)
+  found = getattr(em, name)(jax.random.key(0), points, 3, **options)
+  tolerance = 1e-9 if dtype == "float64" else 1e-3
+  np.testing.assert_allclose(
+    found.mixture.covariances, expected.mixture.covariances, rtol=tolerance
   )
 
 

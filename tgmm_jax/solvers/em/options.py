@@ -252,8 +252,7 @@ def require_drawn(plan: Plan, function: str) -> None:
 
 def require_one_run(options: Mapping[str, Any], function: str) -> None:
   """Refuses several runs, projections and holes, for large problems."""
-  names = ("num_init", "is_projected", "prior_if_degenerate", "fixed")
-  names = (*names, "missing", "prior")
+  names = ("num_init", "is_projected", "prior_if_degenerate", "missing")
   require_default(options, names, function)
 
 

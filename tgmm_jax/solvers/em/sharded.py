@@ -17,6 +17,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from tgmm_jax import types
 from tgmm_jax.solvers import checks
 from tgmm_jax.solvers import problem as problem_lib
+from tgmm_jax.solvers.em import known as em_known
 from tgmm_jax.solvers.em import options as em_options
 from tgmm_jax.solvers.em import runs as em_runs
 from tgmm_jax.solvers.em import starts as em_starts
@@ -51,8 +52,9 @@ def fit_sharded(
     covariance_type: as in `em.fit`.
     sample_weight: `[N]`, or None for ones.
     block_size: points of a device at a time, or None for what suits it.
-    **options: fields of `em.Options` but `num_init`, `is_projected`, `fixed`. A
-      start is drawn from at most `NUM_START_POINTS` points.
+    **options: fields of `em.Options` but `num_init`, `is_projected`,
+      `prior_if_degenerate`, `missing`. A start is drawn from at most
+      `NUM_START_POINTS` points.
 
   Returns:
     A `SolverResult`, replicated; statuses as in `em.fit`. In NumPy where the
@@ -87,12 +89,15 @@ def _fit(key, points, sample_weight, plan, layout):
   """`fit_sharded` in the precision of the points."""
   mesh, num_points = layout.mesh, points.shape[0]
   points, sample_weight = _deal_out(points, sample_weight, mesh, layout.axis)
-  key, given = jax.device_put((key, plan.given), NamedSharding(mesh, jax.P()))
+  key, given, fixed, prior = jax.device_put(
+    (key, plan.given, plan.fixed, plan.prior), NamedSharding(mesh, jax.P())
+  )
   with jax.set_mesh(mesh):
     _check_values(points, sample_weight, num_points)
     return _fit_sharded(
       em_starts.Inputs(
-        key, points, plan.form.max_components, sample_weight, given
+        *(key, points, plan.form.max_components, sample_weight),
+        *(given, fixed, None, prior),
       ),
       plan.limits,
       form=plan.form,
@@ -144,20 +149,14 @@ def _first_bad(points, weights):
 
 @functools.partial(jax.jit, static_argnames=("form", "num_points", "layout"))
 def _fit_sharded(inputs, limits, *, form, num_points, layout):
-  problem = problem_lib.prepare(
-    inputs.points,
-    inputs.num_components,
-    sample_weight=inputs.sample_weight,
-    max_components=form.max_components,
-    covariance_type=form.covariance_type,
-    reg_share=limits.reg_share,
-    reg_covar=limits.reg_covar,
-  )
+  problem = em_starts.prepare(inputs, limits, form)
   replicated = NamedSharding(layout.mesh, jax.P())
   sample = jax.lax.with_sharding_constraint(
     _sample(inputs.key, problem, num_points), replicated
   )
-  problem, start = begin(inputs.key, problem, sample, inputs.given, form=form)
+  problem, start = begin(
+    inputs.key, problem, sample, inputs.given, inputs.fixed, form=form
+  )
   run = jax.shard_map(
     functools.partial(
       _run_shard,
@@ -173,9 +172,10 @@ def _fit_sharded(inputs, limits, *, form, num_points, layout):
   ended, log_likelihood = run(
     problem.columns, problem.sample_weight, frame, start
   )
-  return em_runs.conclude(
+  result = em_runs.conclude(
     problem, ended, log_likelihood, covariance_type=form.covariance_type
   )
+  return em_starts.restored(result, inputs)
 
 
 class Sample(NamedTuple):
@@ -209,6 +209,7 @@ def begin(
   problem: problem_lib.PreparedProblem,
   sample: Sample,
   given: types.Mixture | None,
+  fixed: em_known.Fixed | None = None,
   *,
   form: em_options.Form,
 ) -> tuple[problem_lib.PreparedProblem, em_starts.Start]:
@@ -219,17 +220,14 @@ def begin(
     problem: its frame is used.
     sample: the points that the start is drawn from.
     given: the mixture to start from, or None.
+    fixed: what of it stays, or None.
     form: of the fit.
   """
   part = problem._replace(
     columns=sample.columns, sample_weight=sample.sample_weight
   )
-  if given is None:
-    (draw_key,) = jax.random.split(key, 1)
-    return problem, em_starts.draw(draw_key, part, form)
-  part, start = em_starts.check(
-    part, given, covariance_type=form.covariance_type
-  )
+  (draw_key,) = jax.random.split(key, 1)
+  part, start = em_starts.begin(draw_key, given, part, form, fixed=fixed)
   return problem._replace(is_valid=part.is_valid), start
 
 

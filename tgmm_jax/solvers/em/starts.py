@@ -231,7 +231,7 @@ def set_up(
     form,
     sample_weight=inputs.sample_weight,
   )
-  problem = _with_prior(problem, inputs.prior, form)
+  problem = with_prior(problem, inputs.prior, form)
   filled, given = problem, inputs.given
   is_known = gmm.kind_of(form.covariance_type).is_known
   is_told = given is not None and (is_known or given.covariances is not None)
@@ -274,10 +274,14 @@ def prepare(
     reg_share=limits.reg_share,
     reg_covar=limits.reg_covar,
   )
-  return _with_prior(problem, inputs.prior, form)
+  return with_prior(problem, inputs.prior, form)
 
 
-def _with_prior(problem, prior, form):
+def with_prior(
+  problem: problem_lib.PreparedProblem,
+  prior: priors.Prior | None,
+  form: em_options.Form,
+) -> problem_lib.PreparedProblem:
   """The problem with its prior; one that cannot be used marks it."""
   if prior is None:
     return problem

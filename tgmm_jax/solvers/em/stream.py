@@ -20,9 +20,11 @@ import numpy as np
 from tgmm_jax import gmm, linalg, types
 from tgmm_jax.solvers import checks
 from tgmm_jax.solvers import problem as problem_lib
+from tgmm_jax.solvers.em import known as em_known
 from tgmm_jax.solvers.em import options as em_options
 from tgmm_jax.solvers.em import runs as em_runs
 from tgmm_jax.solvers.em import sharded
+from tgmm_jax.solvers.em import starts as em_starts
 from tgmm_jax.solvers.em import steps as em_steps
 from tgmm_jax.solvers.execution import cores, programs
 
@@ -62,9 +64,9 @@ def fit_stream(
     block_size: points that the device gets at a time.
     on_step: called after each pass with the number of steps taken and the
       mean log-likelihood before the step.
-    **options: fields of `em.Options` but `num_init`, `is_projected`, `fixed`. A
-      start is drawn from a uniform sample of `sharded.NUM_START_POINTS` points;
-      `tol` is 1e-6 if it is not given.
+    **options: fields of `em.Options` but `num_init`, `is_projected`,
+      `prior_if_degenerate`, `missing`. A start is drawn from a uniform sample
+      of `sharded.NUM_START_POINTS` points; `tol` is 1e-6 if it is not given.
 
   Returns:
     A `SolverResult`, in NumPy where the first block is float64 and JAX has not
@@ -149,11 +151,14 @@ def _iterate(one_pass, frame, start, plan, on_step):
     )
     on_step(int(run.num_iters), value + float(frame.log_density))
   _, log_likelihood = one_pass(run.mixture)
-  return _CONCLUDE(
+  result = _CONCLUDE(
     frame,
     run,
     jnp.asarray(log_likelihood, unused.dtype),
     covariance_type=covariance_type,
+  )
+  return em_known.restored(
+    result, plan.given, plan.fixed, plan.form.max_components
   )
 
 
@@ -279,17 +284,26 @@ def _frame(survey, plan):
 
 
 def _begin(key, survey, frame, plan):
-  """As `sharded.begin`; sample and given start are centred in float64."""
-  centre, given = frame.centre, plan.given
+  """As `sharded.begin`; what is in the points' units is centred in float64."""
+  centre, given, prior = frame.centre, plan.given, plan.prior
+
+  def centred(values):
+    values = np.asarray(values, np.float64) - survey.mean
+    return jnp.asarray(values, centre.dtype)
+
+  about_mean = frame._replace(centre=jnp.zeros_like(centre))
+  if prior is not None:
+    prior = prior._replace(mean=centred(prior.mean))
+    about_mean = em_starts.with_prior(about_mean, prior, plan.form)
+    frame = about_mean._replace(centre=centre)
   if given is not None:
-    means = np.asarray(given.means, np.float64) - survey.mean
-    given = given._replace(means=jnp.asarray(means, centre.dtype))
-    frame = frame._replace(centre=jnp.zeros_like(centre))
+    given = given._replace(means=centred(given.means))
+    frame = about_mean
   weight = survey.sample_weight / survey.sample_weight.sum()
   sample = sharded.Sample(
     *_to_frame(survey.sample, weight, survey.mean, frame.scale)
   )
-  frame, start = _BEGIN(key, frame, sample, given, form=plan.form)
+  frame, start = _BEGIN(key, frame, sample, given, plan.fixed, form=plan.form)
   return frame._replace(centre=centre), start
 
 
