@@ -2,11 +2,13 @@
 
   python -m experiments.benchmarks.starts [--folder=FOLDER]
 
-Draws by k-means++ are compared with k-means from such draws, for one, three and
-ten starts, on tasks of the TGMM paper, and with `--folder` on point sets with
-reference labels: `NAME.data.gz` beside `NAME.labels0.gz`, `NAME.labels1.gz`,
-..., in any sub-folder, 0 marking points that do not count (the format of
-Gagolewski's suite, SoftwareX 20:101270, 2022). Full covariances there.
+Draws by k-means++, k-means from such draws, and small clusters merged by Ward's
+rule are compared, for one, three and ten starts, on tasks of the TGMM paper;
+beside them one start from Ward's rule on all points (SciPy's). With `--folder`
+the same on point sets with reference labels: `NAME.data.gz` beside
+`NAME.labels0.gz`, `NAME.labels1.gz`, ..., in any sub-folder, 0 marking points
+that do not count (the format of Gagolewski's suite, SoftwareX 20:101270, 2022).
+Full covariances there; of larger sets a sample of 4,096 points.
 """
 
 import functools
@@ -19,6 +21,7 @@ import numpy as np
 import rich.console
 import rich.table
 from absl import app, flags
+from scipy.cluster import hierarchy
 from sklearn import metrics as sklearn_metrics
 
 from experiments.benchmarks import timing
@@ -30,10 +33,14 @@ _FOLDER = flags.DEFINE_string("folder", "", "of point sets")
 _NUM_TASKS = flags.DEFINE_integer("num_tasks", 640, "of each K", lower_bound=2)
 _WAYS = [
   (init, num_init)
-  for init in ("k-means++", "k-means")
+  for init in ("k-means++", "k-means", "ward")
   for num_init in (1, 3, 10)
 ]
+# Ward's rule on all points, by SciPy: what `ward` is near to.
+_ALL_POINTS = "ward, all points"
 _SIZES = (3, 5)
+# Points of a set.
+_MOST_POINTS = 4096
 
 
 def on_tasks(covariance_type: str, num_tasks: int) -> rich.table.Table:
@@ -55,18 +62,10 @@ def on_tasks(covariance_type: str, num_tasks: int) -> rich.table.Table:
     "DEGENERATE",
     "ms a task",
   )
-  for init, num_init in _WAYS:
+  for init, num_init in [*_WAYS, (_ALL_POINTS, 1)]:
     found, seconds = _timed(
       functools.partial(
-        em.fit_batch,
-        jax.random.key(1),
-        tasks.points,
-        tasks.num_components,
-        sample_weight=tasks.sample_weight,
-        max_components=law.padded_components,
-        covariance_type=covariance_type,
-        init=init,
-        num_init=num_init,
+        _fit_tasks, tasks, init, num_init, covariance_type=covariance_type
       )
     )
     errors = np.asarray(
@@ -86,6 +85,41 @@ def on_tasks(covariance_type: str, num_tasks: int) -> rich.table.Table:
   return table
 
 
+def _fit_tasks(tasks, init, num_init, *, covariance_type):
+  max_components = tasks.mixture.weights.shape[1]
+  if init == _ALL_POINTS:
+    means = [
+      by_ward(np.asarray(points)[np.asarray(weight) > 0], int(size))
+      for points, weight, size in zip(
+        tasks.points, tasks.sample_weight, tasks.num_components, strict=True
+      )
+    ]
+    means = np.stack(
+      [np.pad(one, ((0, max_components - len(one)), (0, 0))) for one in means]
+    )
+    init = types.Mixture(np.ones(means.shape[:2], np.float32), means)
+  return em.fit_batch(
+    jax.random.key(1),
+    tasks.points,
+    tasks.num_components,
+    sample_weight=tasks.sample_weight,
+    max_components=max_components,
+    covariance_type=covariance_type,
+    init=init,
+    num_init=num_init,
+  )
+
+
+def by_ward(points: np.ndarray, num_components: int) -> np.ndarray:
+  """Centres `[K, d]` of the clusters that SciPy's Ward leaves of `[N, d]`."""
+  labels = hierarchy.fcluster(
+    hierarchy.linkage(points, "ward"), num_components, "maxclust"
+  )
+  return np.stack(
+    [points[labels == label].mean(axis=0) for label in np.unique(labels)]
+  )
+
+
 def on_sets(folder: pathlib.Path) -> rich.table.Table:
   """Adjusted Rand index, best over the labellings, and log-likelihood."""
   problems = read_sets(folder)
@@ -97,10 +131,11 @@ def on_sets(folder: pathlib.Path) -> rich.table.Table:
     "DEGENERATE",
     "s in all",
   )
-  rows = [_fit_sets(problems, init, num_init) for init, num_init in _WAYS]
+  ways = [*_WAYS, (_ALL_POINTS, 1)]
+  rows = [_fit_sets(problems, init, num_init) for init, num_init in ways]
   best = np.max([values for _, values, _, _ in rows], axis=0)
   for (init, num_init), (scores, values, is_lost, seconds) in zip(
-    _WAYS, rows, strict=True
+    ways, rows, strict=True
   ):
     table.add_row(
       init,
@@ -118,16 +153,18 @@ def read_sets(
   folder: pathlib.Path,
 ) -> list[tuple[np.ndarray, list[np.ndarray]]]:
   """Points `[N, d]` and labellings `[N]` of every set, in order of names."""
-  problems = []
+  generator, problems = np.random.default_rng(0), []
   for path in sorted(folder.rglob("*.data.gz")):
     name = path.name.removesuffix(".data.gz")
-    labellings = sorted(path.parent.glob(f"{name}.labels*.gz"))
-    problems.append(
-      (
-        np.loadtxt(path, ndmin=2),
-        [np.loadtxt(labels, dtype=int) for labels in labellings],
-      )
-    )
+    points = np.loadtxt(path, ndmin=2)
+    labellings = [
+      np.loadtxt(labels, dtype=int)
+      for labels in sorted(path.parent.glob(f"{name}.labels*.gz"))
+    ]
+    if len(points) > _MOST_POINTS:
+      rows = generator.choice(len(points), _MOST_POINTS, replace=False)
+      points, labellings = points[rows], [own[rows] for own in labellings]
+    problems.append((points, labellings))
   return problems
 
 
@@ -158,18 +195,28 @@ def _fit_sets(problems, init, num_init):
 
 
 def _fit_set(points, size, init, num_init):
-  with jax.enable_x64(True):
-    found = em.fit(
-      jax.random.key(0),
-      points,
-      size,
-      covariance_type="full",
-      init=init,
-      num_init=num_init,
-      tol=1e-6,
-      max_iter=500,
-    )
-    return jax.tree.map(np.asarray, found)
+  """Padded, so that sets share programs."""
+  num_rows = max(512, 2 ** (len(points) - 1).bit_length())
+  max_components = 8 * -(-size // 8)
+  if init == _ALL_POINTS:
+    means = np.zeros((1, max_components, points.shape[1]))
+    own = by_ward(points, size)
+    means[0, : len(own)] = own
+    init = types.Mixture(np.ones(means.shape[:2]), means)
+  weight = np.arange(num_rows) < len(points)
+  found = em.fit_batch(
+    jax.random.key(0),
+    np.pad(points, ((0, num_rows - len(points)), (0, 0)))[None],
+    size,
+    sample_weight=weight[None].astype(points.dtype),
+    max_components=max_components,
+    covariance_type="full",
+    init=init,
+    num_init=num_init,
+    tol=1e-6,
+    max_iter=500,
+  )
+  return jax.tree.map(lambda leaf: np.asarray(leaf)[0], found)
 
 
 def _timed(call: Callable[[], types.SolverResult]):

@@ -1,6 +1,6 @@
 """The best mixture of given K for each problem: proposals, restarts, then EM.
 
-A shipped network proposes; k-means++ draws further starts. A few steps of EM
+A shipped network proposes; further starts are drawn. A few steps of EM
 tell which of all are worth going on with, and the likeliest end is kept.
 """
 
@@ -20,8 +20,8 @@ from tgmm_jax.solvers.execution import cores, programs
 # How many points the prior of a second run counts for, where the first ends
 # with a component that has collapsed.
 PRIOR_SIZE = 1.0
-# By how much the log-likelihood of all points must be higher for a k-means++
-# start to be kept instead of a proposal: small accidental groups give so much.
+# By how much the log-likelihood of all points must be higher for a drawn start
+# to be kept instead of a proposal: small accidental groups give so much.
 HEAD_START = 5.0
 # With these a fit of the paper's tasks is as likely as that of the best of all
 # runs to their end, in a quarter of the time.
@@ -34,7 +34,7 @@ class Settings(NamedTuple):
   Attributes:
     covariance_type: one of `gmm.COVARIANCE_TYPES`.
     num_views: of the network.
-    num_restarts: k-means++ starts.
+    num_restarts: drawn starts.
     options: of `em.Options`, when runs end and what floor variances have.
     seed: of everything.
   """

@@ -50,6 +50,7 @@ def test_groups_that_stand_apart_are_found_from_every_start(folder):
 
 def test_every_way_is_scored_on_tasks():
   table = starts.on_tasks("unit", 4)
-  assert cells(table, "starts") == ["1", "3"]
+  assert cells(table, "starts") == ["1", "3", "1"]
+  assert cells(table, "start")[-1] == "ward, all points"
   for heading in ("l2_error, K = 3", "l2_error, K = 5"):
     assert all(float(cell.split()[0]) >= 0 for cell in cells(table, heading))

@@ -14,7 +14,8 @@ import tempfile
 import jax
 from absl import app
 
-from experiments import main
+# `mixtures` as well, or each start would import it, in half a second.
+from experiments import main, mixtures  # noqa: F401
 
 
 def start(arguments):

@@ -186,7 +186,7 @@ def test_dtype_is_that_of_the_data(dtype, expected):
 
 
 @pytest.mark.parametrize(
-  "init_params", ["kmeans", "k-means++", "random_from_data"]
+  "init_params", ["kmeans", "ward", "k-means++", "random_from_data"]
 )
 def test_drawn_starts_find_groups_that_stand_apart(init_params):
   points, labels = groups()

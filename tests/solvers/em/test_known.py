@@ -16,6 +16,7 @@ from tgmm_jax.training import sharding
 
 KEY = jax.random.key(0)
 MEANS = np.array([True, False, False])
+FAST = (("full", True), ("unit", False))
 
 
 def problem(covariance_type):
@@ -51,12 +52,8 @@ def held(mixture, fixed):
 @pytest.mark.parametrize(
   ("covariance_type", "x64"),
   [
-    ("full", True),
-    ("unit", False),
-    *(
-      pytest.param(name, x64, marks=pytest.mark.slow)
-      for name, x64 in itertools.product(gmm.COVARIANCE_TYPES, [False, True])
-    ),
+    pytest.param(*way, marks=() if way in FAST else pytest.mark.slow)
+    for way in itertools.product(gmm.COVARIANCE_TYPES, [False, True])
   ],
 )
 def test_what_is_fixed_is_the_given_bit_for_bit(covariance_type, x64):

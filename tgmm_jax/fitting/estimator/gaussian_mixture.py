@@ -53,9 +53,10 @@ class GaussianMixture(
     max_iter: steps at most.
     n_init: starts; the result of the largest likelihood is kept, one that is
       not degenerate before one that is.
-    init_params: "kmeans", "k-means++", "random_from_data", "random", or
-      "network": from what a shipped network proposes, a ValueError where none
-      covers K, d and the type.
+    init_params: scikit-learn's "kmeans", "k-means++", "random_from_data" or
+      "random"; "ward", clusters merged from many small ones; or "network": from
+      what a shipped network proposes, a ValueError where none covers K, d and
+      the type.
     weights_init: `[K]` or None; replaces what is drawn.
     means_init: `[K, d]` or None; with it nothing is drawn, weights that are not
       given are equal, and covariances that are not given are all the one of

@@ -26,7 +26,7 @@ def propose(
   """The network's proposal for each seed, as a mixture `[S, ...]`.
 
   The network that covers the problem looks from eight views, and of these and
-  one k-means++ start that is taken which is the likeliest after ten EM steps.
+  one drawn start that is taken which is the likeliest after ten EM steps.
 
   Args:
     seeds: S of them; of the views and, of many points, the sample.

@@ -16,6 +16,7 @@ from tgmm_jax.solvers import covariance as covariance_lib
 # is made of random responsibilities, "network" by a shipped network.
 INITS = {
   "kmeans": "k-means",
+  "ward": "ward",
   "k-means++": "k-means++",
   "random_from_data": "random_points",
   "random": None,

@@ -107,7 +107,9 @@ def test_means_do_not_depend_on_padding(name):
   np.testing.assert_array_equal(more[3:], 0.0)
 
 
-@pytest.mark.parametrize("name", ["k-means++", "k-means", "random_points"])
+@pytest.mark.parametrize(
+  "name", ["ward", "k-means++", "k-means", "random_points"]
+)
 def test_fewer_distinct_points_than_components_are_repeated(name):
   points = np.repeat(POINTS[:2], [1, 3], axis=0)
   means = k_means.METHODS[name](jax.random.key(1), points, 6, max_components=6)
