@@ -124,7 +124,9 @@ def _measure(settings, seed, on_step):
 
 
 def _starts(max_components):
-  return functools.partial(em.fit, max_components=max_components)
+  return functools.partial(
+    em.fit, max_components=max_components, init="k-means++"
+  )
 
 
 def _views():

@@ -111,7 +111,7 @@ def fit(
   network: EmNetwork,
   sample_weight: jax.Array | None = None,
   max_components: int | None = None,
-  init: str | types.Mixture = "k-means++",
+  init: str | types.Mixture = "ward",
   num_steps: int = 30,
 ) -> types.SolverResult:
   """A solver: `num_steps` of EM by the network, from one start.

@@ -46,12 +46,14 @@ def baselines(
     covariance_type: of the tasks. But for "unit" they estimate variances; the
       spectral method, which has one variance for all, is not there.
   """
-  ten = {"num_init": 10}
+  one = {"init": "k-means++"}
+  ten = one | {"num_init": 10}
   if not gmm.kind_of(covariance_type).is_known:
     own = {"covariance_type": covariance_type}
     groups = {
       "em/normal": _em_group("em/normal", init="normal", **own),
-      "em/k-means++": _em_group("em/k-means++", **own),
+      "em/ward": _em_group("em/ward", init="ward", **own),
+      "em/k-means++": _em_group("em/k-means++", **one, **own),
       "em/k-means++-x10": _em_group("em/k-means++-x10", **ten, **own),
     }
     if gmm.kind_of(covariance_type).structure == "axes":
@@ -67,7 +69,8 @@ def baselines(
   return {
     "em/normal": _em_group("em/normal", init="normal"),
     "em/random_points": _em_group("em/random_points", init="random_points"),
-    "em/k-means++": _em_group("em/k-means++", init="k-means++"),
+    "em/ward": _em_group("em/ward", init="ward"),
+    "em/k-means++": _em_group("em/k-means++", **one),
     "em/k-means++-x10": _em_group("em/k-means++-x10", **ten),
     "em/k-means++-x10-projected": _em_group(
       "em/k-means++-x10-projected", is_projected=True, **ten

@@ -255,6 +255,7 @@ def _em(
     covariance_type=covariance_type,
     sample_weight=batch.sample_weight,
     max_components=num_classes,
+    init="k-means++",
     num_init=num_init,
     min_variance=min_variance,
   )

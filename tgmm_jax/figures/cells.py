@@ -20,6 +20,7 @@ save = figure_style.save
 _FRONT_LABELS = {
   "em/normal": "EM, one random start\n(the usual baseline)",
   "em/k-means++-x10": "EM, best of ten\nk-means++ starts",
+  "em/ward": "EM, one start by\nWard's rule",
   "refiner": "trained network,\none forward pass",
   "refiner-x8+em5": "trained network,\n8 views, 5 EM steps",
   "pretrained": "shipped network,\none forward pass",

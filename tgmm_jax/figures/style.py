@@ -96,6 +96,7 @@ SOLVER_STYLES = {
   "em/normal": SolverStyle("#5CC4A0", "<", "-"),
   "em/normal-identity": SolverStyle("#8FD6BD", "1", "-"),
   "em/random_points": SolverStyle("#2FAE86", ">", "-"),
+  "em/ward": SolverStyle("#7A9A01", "X", "-"),
   "em/k-means++": SolverStyle("#009E73", "p", "-"),
   "em/k-means++-x10": SolverStyle("#00664A", "h", "-"),
   "em/k-means++-x10-floor": SolverStyle("#1F4D3F", "8", "-"),

@@ -152,6 +152,7 @@ def of_em(
         counts,
         covariance_type=settings.covariance_type,
         max_components=settings.max_components,
+        init="k-means++",
         num_init=num_init,
       )
     )

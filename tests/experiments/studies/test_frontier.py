@@ -28,6 +28,7 @@ def test_frontier_has_every_solver_for_one_task_and_for_a_batch(
         found.setdefault(row.series, []).append(row)
     assert set(found) == {
       *(frontier.NETWORK, "EM, k-means++ starts", "EM, N(0, I) starts"),
+      "EM, Ward starts",
       *frontier._REFERENCES,
     }
     # A point for each effort, and lines for the limits.
@@ -45,8 +46,8 @@ def test_frontier_has_every_solver_for_one_task_and_for_a_batch(
 def test_contenders_of_a_high_dimension():
   kinds = list(frontier.contenders(8, (1, 3), ((1, 0),)))
   assert {kind.series for kind in kinds} == {
-    *("EM, k-means++ starts", "EM, N(0, I) starts", frontier.NETWORK),
-    *("EM, k-means++ starts, projected", "spectral, then EM"),
+    *("EM, Ward starts", "EM, k-means++ starts", "EM, N(0, I) starts"),
+    *(frontier.NETWORK, "EM, Ward starts, projected", "spectral, then EM"),
   }
 
 

@@ -177,7 +177,8 @@ def test_a_row_without_cells_counts_for_nothing():
 def test_starts_are_from_means_under_one_normal():
   points, _ = observed.holed_points()
   # With one component the mean is one of the points, filled in the tenth step.
-  found = em.start(KEY, points, 1, covariance_type="full", missing="observed")
+  options = {"init": "k-means++", "missing": "observed"}
+  found = em.start(KEY, points, 1, covariance_type="full", **options)
   centre = np.nanmean(points, axis=0)
   start = types.Mixture(
     np.ones(1), centre[None], np.diag(np.nanvar(points, axis=0))[None]

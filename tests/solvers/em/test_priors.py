@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
+from sklearn import datasets
 
 from tgmm_jax import gmm, types
 from tgmm_jax.solvers import em
@@ -301,3 +302,34 @@ def test_a_prior_that_cannot_be_used_is_told(change):
     make_points(), "full", prior=make_prior("full")._replace(**change)
   )
   assert found.status == types.Status.INVALID_INPUT
+
+
+# Log-likelihood of iris where mclust 6.0.0 ends from the species:
+# `me(data, modelName, unmap(species), prior = priorControl())`.
+MCLUST = {
+  "full": ("VVV", -192.6952839),
+  "diag": ("VVI", -312.9040871),
+  "spherical": ("VII", -384.4786762),
+  "tied": ("EEE", -257.7393766),
+}
+
+
+@pytest.mark.parametrize("covariance_type", MCLUST)
+def test_iris_is_fitted_as_by_mclust(covariance_type):
+  points, species = datasets.load_iris(return_X_y=True)
+  means = np.stack([points[species == one].mean(axis=0) for one in range(3)])
+  prior = em.fraley_raftery(points, 3, covariance_type=covariance_type)
+  if covariance_type == "diag":
+    # mclust has one scale for all coordinates.
+    prior = prior._replace(scale=np.full(4, np.mean(prior.scale)))
+  found = em.fit(
+    *(jax.random.key(0), points, 3),
+    covariance_type=covariance_type,
+    init=types.Mixture(np.ones(3) / 3, means),
+    prior=prior,
+    reg_share=0.0,
+    tol=1e-13,
+    max_iter=10_000,
+  )
+  _, expected = MCLUST[covariance_type]
+  np.testing.assert_allclose(len(points) * found.log_likelihood, expected)

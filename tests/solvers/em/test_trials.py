@@ -15,7 +15,12 @@ KEY = jax.random.key(0)
 NUM_POINTS, DIM, K = 60, 2, 3
 POINTS = em_problems.clusters((K, DIM), NUM_POINTS).astype(np.float32)
 NUM_GIVEN, NUM_INIT = 3, 4
-OPTIONS = {"covariance_type": "diag", "max_components": K, "tol": 1e-6}
+OPTIONS = {
+  "init": "k-means++",
+  "covariance_type": "diag",
+  "max_components": K,
+  "tol": 1e-6,
+}
 
 
 @functools.partial(jax.jit, static_argnames=("num_finals", "num_init"))
@@ -276,7 +281,7 @@ def test_bad_input_has_its_status_and_is_finite(changes):
     ({"head_start": -1.0}, "head_start is -1.0, takes a number >= 0"),
     ({"tol": -1.0}, "tol is -1.0, takes a number >= 0"),
     ({"patience": 1}, "option is 'patience', takes"),
-    ({"init": take(make_starts(), 0)}, "init is a Mixture, takes 'k-means"),
+    ({"init": take(make_starts(), 0)}, "init is a Mixture, takes 'ward'"),
     ({"covariance_type": "round"}, "covariance_type is 'round', takes"),
     ({"points": POINTS[0]}, r"points has shape \(2,\), takes \[N, d\]"),
   ],

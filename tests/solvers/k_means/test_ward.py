@@ -1,6 +1,7 @@
 """Clusters are merged as by SciPy, and a start has a mean in each group."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.cluster import hierarchy
@@ -33,16 +34,25 @@ def test_it_is_wards_rule(seed, num_clusters):
   for offset in (0.0, 1e8):
     found = k_means.merged(means + offset, 1.0 * counts, num_clusters)
     np.testing.assert_allclose(
-      in_order(np.asarray(found)[:num_clusters] - offset),
+      in_order(np.asarray(found.means)[:num_clusters] - offset),
       in_order(merged_by_scipy(means, counts, num_clusters)),
       atol=1e-9 if offset == 0.0 else 1e-6,
+    )
+    # Labels say the same.
+    is_member = np.arange(num_clusters)[:, None] == np.asarray(found.labels)
+    members = counts * is_member
+    np.testing.assert_allclose(
+      members @ means / members.sum(axis=1, keepdims=True),
+      found.means[:num_clusters] - offset,
+      atol=1e-6,
     )
 
 
 def test_fewer_clusters_than_are_asked_for_stay():
   means = np.array([[1.0, 0.0], [5.0, 0.0], [0.0, 3.0]], np.float32)
   found = k_means.merged(means, np.array([1.0, 3.0, 0.0], np.float32), 3)
-  np.testing.assert_array_equal(found, means[[1, 0, 2]])
+  np.testing.assert_array_equal(found.means, means[[1, 0, 2]])
+  np.testing.assert_array_equal(found.labels[:2], [1, 0])
 
 
 def test_every_group_has_a_mean_where_draws_alone_miss_some():
@@ -63,3 +73,18 @@ def test_every_group_has_a_mean_where_draws_alone_miss_some():
 
   assert share_right("ward") == 1.0
   assert share_right("k-means++") < 0.7
+
+
+@pytest.mark.usefixtures("x64")
+def test_means_move_with_their_points():
+  generator = np.random.default_rng(0)
+  points = np.repeat([[0.0, 0.0], [9.0, 0.0]], 10, axis=0)
+  points += generator.normal(size=points.shape)
+
+  def leftmost(points):
+    means = k_means.ward_centres(jax.random.key(0), points, 2, max_components=2)
+    return jnp.min(means[:, 0])
+
+  gradient = jax.grad(leftmost)(points)
+  expected = np.repeat([[0.1, 0.0], [0.0, 0.0]], 10, axis=0)
+  np.testing.assert_allclose(gradient, expected, atol=1e-12)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from tgmm_jax import linalg
 from tgmm_jax.solvers.k_means import lloyd, seeding
 
 # Small clusters: so many for each component, and at least so many.
@@ -44,42 +45,68 @@ def ward_centres(
   """
   points = jnp.asarray(points)
   points = points.astype(jnp.promote_types(points.dtype, jnp.float32))
-  most = max(_LEAST_SEEDS, _SEEDS_PER_COMPONENT * max_components)
-  num_seeds = jnp.maximum(_LEAST_SEEDS, _SEEDS_PER_COMPONENT * num_components)
-  seeds = seeding.k_means_plus_plus(
-    key, points, num_seeds, sample_weight=sample_weight, max_components=most
-  )
-  small = lloyd.move_means(
-    points, seeds, num_seeds, sample_weight=sample_weight, max_iter=1
-  )
   if sample_weight is None:
     sample_weight = jnp.ones(points.shape[0], points.dtype)
-  mass = jnp.sum(
-    lloyd.memberships(small.labels, most, sample_weight=sample_weight), axis=-1
+  most = max(_LEAST_SEEDS, _SEEDS_PER_COMPONENT * max_components)
+  num_seeds = jnp.maximum(_LEAST_SEEDS, _SEEDS_PER_COMPONENT * num_components)
+  # Who belongs to whom has no gradient; the centres have that of their points.
+  known, weight = jax.lax.stop_gradient((points, sample_weight))
+  seeds = seeding.k_means_plus_plus(
+    key, known, num_seeds, sample_weight=weight, max_components=most
   )
-  means = merged(small.means, mass, num_components)[:max_components]
+  small = lloyd.move_means(
+    known, seeds, num_seeds, sample_weight=weight, max_iter=1
+  )
+  mass = jnp.sum(
+    lloyd.memberships(small.labels, most, sample_weight=weight), axis=-1
+  )
+  clusters = merged(small.means, mass, num_components)
+  labels = clusters.labels[jnp.maximum(small.labels, 0)]
+  share = lloyd.memberships(labels, max_components, sample_weight=sample_weight)
+  mass = jnp.sum(share, axis=-1)[:, None]
+  # About one of the points' own centres nothing is lost to a large offset.
+  means = clusters.means[:max_components]
+  columns = jnp.where(weight > 0, points.T, 0.0)
+  shift = linalg.matmul(share, columns.T - means[0]) / jnp.where(
+    mass > 0, mass, 1.0
+  )
+  means = jnp.where(mass > 0, means[0] + shift, means)
   is_component = jnp.arange(max_components) < num_components
   return jnp.where(is_component[:, None], means, 0.0)
 
 
-class _Clusters(NamedTuple):
-  """Clusters that are left: those with mass.
+class Clusters(NamedTuple):
+  """What is left of M clusters.
+
+  Attributes:
+    means: `[M, d]`, by descending mass; first those that are left.
+    labels: `[M]` int32, in which of them each is now.
+  """
+
+  means: jax.Array
+  labels: jax.Array
+
+
+class _Merging(NamedTuple):
+  """Where the merging stands; clusters that are left have mass.
 
   Attributes:
     means: `[M, d]`.
     mass: `[M]`.
     costs: `[M, M]`, by how much the sum of squares grows if two are merged; inf
       for those that are none.
+    labels: `[M]`, in which cluster each is now.
   """
 
   means: jax.Array
   mass: jax.Array
   costs: jax.Array
+  labels: jax.Array
 
 
 def merged(
   means: jax.Array, mass: jax.Array, num_clusters: jax.Array | int
-) -> jax.Array:
+) -> Clusters:
   """Merges M clusters by Ward's rule (Ward 1963) until so many are left.
 
   Two clusters become one where this raises the sum of squared distances from
@@ -89,12 +116,9 @@ def merged(
     means: `[M, d]`.
     mass: `[M]`, not negative.
     num_clusters: how many are left, may be traced.
-
-  Returns:
-    means `[M, d]`, by descending mass; only the first so many say something.
   """
   size = mass.shape[0]
-  everyone = jnp.arange(size)
+  everyone = jnp.arange(size, dtype=jnp.int32)
 
   def costs_of(mean, own, means, mass):
     """Of merging one with each of the others, `[M]`."""
@@ -103,8 +127,8 @@ def merged(
     costs = squared * (mass * own / total)
     return jnp.where((mass > 0) & (own > 0), costs, jnp.inf)
 
-  def merge(clusters):
-    means, mass, costs = clusters
+  def merge(merging):
+    means, mass, costs, labels = merging
     first, second = _least(costs)
     both = mass[first] + mass[second]
     # So that nothing is lost far from the origin.
@@ -115,18 +139,20 @@ def merged(
     own = jnp.where(everyone == first, jnp.inf, own)
     for index, row in ((first, own), (second, jnp.inf)):
       costs = costs.at[index].set(row).at[:, index].set(row)
-    return _Clusters(means, mass, costs)
+    labels = jnp.where(labels == second, first, labels)
+    return _Merging(means, mass, costs, labels)
 
   costs = jax.vmap(costs_of, in_axes=(0, 0, None, None))(
     means, mass, means, mass
   )
   costs = jnp.where(jnp.eye(size, dtype=bool), jnp.inf, costs)
-  clusters = jax.lax.while_loop(
-    lambda clusters: jnp.sum(clusters.mass > 0) > num_clusters,
+  ended = jax.lax.while_loop(
+    lambda merging: jnp.sum(merging.mass > 0) > num_clusters,
     merge,
-    _Clusters(means, mass, costs),
+    _Merging(means, mass, costs, everyone),
   )
-  return clusters.means[jnp.argsort(-clusters.mass)]
+  order = jnp.argsort(-ended.mass)
+  return Clusters(ended.means[order], jnp.argsort(order)[ended.labels])
 
 
 def _least(costs):

@@ -256,7 +256,7 @@ def test_where_nothing_can_be_said_errors_are_infinite(fit):
 def test_what_no_data_could_make_right_is_refused(fit):
   for options, match in (
     ({"num_init": 2}, "num_init is 2, takes 1 with bootstrap"),
-    ({"init": "normal"}, "init is 'normal', takes 'k-means"),
+    ({"init": "normal"}, "init is 'normal', takes 'ward'"),
     ({"num_replicates": 0}, "num_replicates is 0, takes an integer >= 1"),
     ({"level": 90}, "level is 90, takes a number between 0 and 1"),
     ({"tolerance": 1}, "option is 'tolerance', takes"),
