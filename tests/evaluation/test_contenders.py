@@ -19,6 +19,7 @@ from tgmm_jax.solvers import em, spectral
 
 def test_baselines_have_the_names_of_the_report():
   expected = {"em/normal", "em/random_points", "em/k-means++", "em/oracle"}
+  expected |= {"em/ward"}
   expected |= {"em/k-means++-x10", "em/k-means++-x10-projected", "labels"}
   expected |= {"spectral", "spectral+em", "spectral/estimated"}
   names = contenders.baseline_names()
@@ -34,7 +35,7 @@ def test_networks_have_the_names_of_the_report():
 
 
 def test_baselines_of_scales_have_the_names_of_the_report():
-  names = {"em/normal", "em/k-means++", "em/oracle", "labels"}
+  names = {"em/normal", "em/ward", "em/k-means++", "em/oracle", "labels"}
   names |= {"em/k-means++-x10", "em/k-means++-x10-floor"}
   names |= {"em/normal-identity"}
   assert set(contenders.baseline_names(covariance_type="diag")) == names
