@@ -2,8 +2,8 @@
 
   python -m experiments.results_pages [NAME ...]
 
-makes `docs/results/NAME.md` of what is kept, and the parts of `README.md` and
-`experiments/README.md` that say what came out. With names it makes the pages of
+makes `docs/results/NAME.md` of what is kept, and the parts of `docs/papers.md`
+and `experiments/README.md` that say what came out. With names it makes the pages of
 these alone.
 """
 
