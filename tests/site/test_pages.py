@@ -53,6 +53,26 @@ def test_two_clicks_lead_from_the_readme_to_what_people_look_for():
     assert (ROOT / name).exists()
 
 
+@pytest.mark.parametrize("path", PAGES, ids=IDS)
+def test_pages_name_the_commands_that_make_their_figures(path):
+  """On the page itself or, of the README, on one that it leads to."""
+  text = path.read_text()
+  told = text
+  if path == ROOT / "README.md":
+    told += (ROOT / "docs" / "results" / "frontier.md").read_text()
+  for figure in re.findall(r"!\[[^\]]*\]\(\s*([^)\s]+)\)", text):
+    parts = pathlib.Path(figure).parts
+    if "quick" in parts:
+      question = parts[parts.index("quick") + 1]
+      file = r"--config=experiments/(\w+)\.py:(\w+)"
+      made = {
+        f"{a}_{b}" if b != "quick" else a for a, b in re.findall(file, told)
+      }
+      assert question in made, figure
+    else:
+      assert re.search(r"python -m\s+[\w.]*(pictures|benchmarks)\.\w+", told)
+
+
 def blocks(path, *languages):
   """The blocks of code of a page."""
   for language, code in _BLOCK.findall(path.read_text()):
