@@ -30,7 +30,9 @@ PLACES = {
   "safetensors": ("pretrained/stored_params.py", "fitting/saved/files.py"),
   "sklearn": ("fitting/estimator/gaussian_mixture.py",)
   + ("fitting/estimator/door.py", "fitting/estimator/running.py")
-  + ("fitting/fitted/as_sklearn.py", "tasks/images/sources.py"),
+  + ("fitting/fitted/as_sklearn.py", "tasks/images/sources.py")
+  # For type checkers alone.
+  + ("fitting/fitted/record.py",),
   "jinja2": ("figures/report.py",),
   "pandas": ("fitting/tables/text.py", "fitting/tables/reading.py")
   + ("solvers/checks/conversion.py", "fitting/fitted/door.py"),

@@ -1,6 +1,11 @@
 """Algorithms learned by transformers for unsupervised problems, in JAX."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+  from tgmm_jax.fitting import Fit, GaussianMixture, fit, load
+
+  __version__: str
 
 __all__ = ["Fit", "GaussianMixture", "fit", "load"]
 

@@ -2,9 +2,9 @@
 
   python -m experiments.results_pages [NAME ...]
 
-makes `docs/results/NAME.md` of what is kept, and the parts of `README.md` and
-`experiments/README.md` that say what came out. With names it makes the pages of
-these alone.
+makes `docs/results/NAME.md` of what is kept, and the parts of `docs/papers.md`
+and `experiments/README.md` that say what came out. With names it makes the
+pages of these alone.
 """
 
 from experiments.results_pages.page import Page

@@ -1,6 +1,7 @@
 """Makes the pages of results, and what else shows them.
 
-That is parts of the READMEs, and the table in `evaluation.sorted_loss`.
+That is parts of `docs/papers.md` and `experiments/README.md`, and the table in
+`evaluation.sorted_loss`.
 
   python -m experiments.results_pages [NAME ...]
 
@@ -48,7 +49,10 @@ def make(names: Sequence[str] = ()) -> dict[pathlib.Path, str]:
     except ValueError as error:
       raise ValueError(f"{kept.config}: {error}") from error
   parts = {
-    kept_runs.ROOT / "README.md": (readmes.ERRORS, readmes.errors_table(runs)),
+    page.PAGES.parent / "papers.md": (
+      readmes.ERRORS,
+      readmes.errors_table(runs),
+    ),
     kept_runs.EXPERIMENTS / "README.md": (
       readmes.QUESTIONS,
       readmes.list_questions(found, list(runs)),

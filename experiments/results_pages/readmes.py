@@ -1,4 +1,4 @@
-"""The parts of the two READMEs that are made of the kept results."""
+"""The parts of pages written by hand that are made of the kept results."""
 
 from collections.abc import Mapping, Sequence
 
@@ -76,7 +76,7 @@ def list_questions(
 
 
 def errors_table(runs: Mapping[str, page.Run]) -> str:
-  """RQ1's errors at two d: the table of `README.md` and what it is.
+  """RQ1's errors at two d: the table of `docs/papers.md` and what it is.
 
   Args:
     runs: by name, what is kept of RQ1.
@@ -98,10 +98,10 @@ def errors_table(runs: Mapping[str, page.Run]) -> str:
   return (
     "Squared error of the means per component and coordinate at N = 128, with"
     " its\nstandard error where it has a digit to show,"
-    f" {tasks} tasks in each cell, from\n[`rq1.py:quick`](docs/results/rq1.md)"
-    ", for the shipped network\n[`rq1.py:pretrained`](docs/results/"
-    "rq1_pretrained.md), and for the paper's own\n[`tgmm_networks.py:shipped`]"
-    "(docs/results/tgmm_networks_shipped.md).\n\n" + page.markdown(lines)
+    f" {tasks} tasks in each cell, from\n[`rq1.py:quick`](results/rq1.md), for"
+    " the shipped network\n[`rq1.py:pretrained`](results/rq1_pretrained.md),"
+    " and for the paper's own\n[`tgmm_networks.py:shipped`]"
+    "(results/tgmm_networks_shipped.md).\n\n" + page.markdown(lines)
   )
 
 

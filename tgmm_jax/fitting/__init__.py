@@ -1,7 +1,16 @@
 """For people with data: nothing to train, nothing to choose but K."""
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+  from tgmm_jax.fitting.estimator.gaussian_mixture import GaussianMixture
+  from tgmm_jax.fitting.fits import fit
+  from tgmm_jax.fitting.fitted import Fit, load, load_fit
+  from tgmm_jax.fitting.networks import network_for
+  from tgmm_jax.fitting.saved import SavedFitError
+  from tgmm_jax.fitting.tables import Table, described
+  from tgmm_jax.fitting.tables import read as read_table
 
 __all__ = [
   "Fit",

@@ -42,7 +42,7 @@ class Settings(NamedTuple):
   covariance_type: str
   num_views: int
   num_restarts: int
-  options: dict[str, float]
+  options: dict[str, float | None]
   seed: int
 
 

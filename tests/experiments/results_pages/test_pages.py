@@ -14,8 +14,9 @@ from tgmm_jax.training import files
 
 FOUND = {kept.name: kept for kept in kept_runs.find()}
 THERE = [name for name, kept in FOUND.items() if command.is_kept(kept)]
-# Beside the pages, the files that show figures of kept runs.
-OTHERS = ("README.md", "docs/a_network_that_performs_em.md")
+# Pages of which a part is made, and those that show figures of kept runs.
+PARTS = ("docs/papers.md", "experiments/README.md")
+OTHERS = [kept_runs.ROOT / "README.md", *page.PAGES.parent.glob("*.md")]
 _LINK = re.compile(r"\]\(([^)#]+)[^)]*\)")
 
 
@@ -32,9 +33,9 @@ def test_committed_pages_are_those_of_the_command(made):
     assert path.read_bytes() == made[path].encode(), path
 
 
-def test_parts_of_the_readmes_are_those_of_the_command(made):
-  for folder in (kept_runs.ROOT, kept_runs.EXPERIMENTS):
-    path = folder / "README.md"
+def test_parts_of_pages_are_those_of_the_command(made):
+  for name in PARTS:
+    path = kept_runs.ROOT / name
     assert path.read_bytes() == made[path].encode(), path
 
 
@@ -87,12 +88,14 @@ def test_kept_folders_are_those_of_questions():
 
 
 def test_figures_that_other_files_show_are_kept():
-  for name in OTHERS:
-    path = kept_runs.ROOT / name
-    shown = re.findall(r"[\w./]*results/quick/[\w./]+png", path.read_text())
-    assert shown
-    for link in shown:
-      assert (path.parent / link).exists(), link
+  shown = [
+    path.parent / link
+    for path in OTHERS
+    for link in re.findall(r"[\w./]*results/quick/[\w./]+png", path.read_text())
+  ]
+  assert len(shown) > len(PARTS)
+  for path in shown:
+    assert path.exists(), path
 
 
 @pytest.mark.parametrize("name", sorted(set(FOUND) - set(THERE)))

@@ -4,9 +4,10 @@ import dataclasses
 import operator
 import os
 import pathlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from tgmm_jax import gmm, types
@@ -20,6 +21,9 @@ from tgmm_jax.fitting.fitted import (
   uncertainty,
 )
 from tgmm_jax.solvers import checks, em
+
+if TYPE_CHECKING:
+  import sklearn.mixture
 
 
 def _static(**options):
@@ -56,14 +60,14 @@ class Fit:
   """
 
   mixture: types.Mixture
-  num_components: jax.Array
-  log_likelihood: jax.Array
-  labels: jax.Array
-  status: jax.Array
-  method_index: jax.Array
-  is_outside_range: jax.Array
-  num_iters: jax.Array | None = None
-  probabilities: jax.Array | None = None
+  num_components: jax.Array | np.ndarray
+  log_likelihood: jax.Array | np.ndarray
+  labels: jax.Array | np.ndarray
+  status: jax.Array | np.ndarray
+  method_index: jax.Array | np.ndarray
+  is_outside_range: jax.Array | np.ndarray
+  num_iters: jax.Array | np.ndarray | None = None
+  probabilities: jax.Array | np.ndarray | None = None
   covariance_type: str = _static()
   methods: tuple[str, ...] = _static()
   candidates: tuple[int, ...] | None = _static(default=None)
@@ -205,7 +209,7 @@ class Fit:
     Raises:
       ValueError: a status is INVALID_INPUT, so that there is no mixture.
     """
-    is_key = isinstance(key, jax.Array) and jax.dtypes.issubdtype(
+    is_key = isinstance(key, jax.Array) and jnp.issubdtype(
       key.dtype, jax.dtypes.prng_key
     )
     if not is_key:
@@ -281,7 +285,7 @@ class Fit:
     fields |= {"weights": weights, "means": means, "covariances": covariances}
     return saved.write(path, fields, overwrite=overwrite)
 
-  def to_sklearn(self) -> "sklearn.mixture.GaussianMixture":  # noqa: F821
+  def to_sklearn(self) -> "sklearn.mixture.GaussianMixture":
     """A fitted `sklearn.mixture.GaussianMixture` of one problem, in float64.
 
     Of "tied_spherical" it is a tied one, of "unit" a spherical one.
@@ -318,7 +322,8 @@ class Fit:
     """The fit of one problem with its own components alone."""
     weights, means, covariances = self.mixture
     size = slice(max(int(self.num_components), 1))
-    if gmm.kind_of(self.covariance_type).is_per_component:
+    is_each = gmm.kind_of(self.covariance_type).is_per_component
+    if is_each and covariances is not None:
       covariances = covariances[size]
     mixture = types.Mixture(weights[size], means[size], covariances)
     return self._replace(mixture=mixture)

@@ -4,7 +4,7 @@ import numbers
 import pathlib
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import jax
@@ -15,7 +15,7 @@ from tgmm_jax.solvers.checks import conversion
 
 
 def name(
-  argument: str, value: Any, known: tuple[str, ...], besides: str = ""
+  argument: str, value: Any, known: Collection[str], besides: str = ""
 ) -> None:
   """Refuses a name that is not known."""
   if not isinstance(value, str) or value not in known:
