@@ -49,6 +49,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.variant = ""  # "", "quick", "smoke"
   config.seed = 0  # of all problems
   config.only = ""  # name of the one study to do; "" does all
+  config.start = fields.start_config()
   config.studies = ml_collections.ConfigDict()  # name -> its settings
   return config
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import jax
 
-from tgmm_jax.training import files
+from tgmm_jax.training import files, hosts
 
 _logger = logging.getLogger(__name__)
 
@@ -29,6 +29,7 @@ _logger = logging.getLogger(__name__)
 CONFIG = "config.json"
 VERSIONS = "versions.json"
 DURATION = "duration.json"
+PROGRAMS = "programs"  # compiled ones
 # by a training, in its own folder:
 CHECKPOINTS = "checkpoints"
 METRICS = "metrics.jsonl"
@@ -87,7 +88,7 @@ def lock(workdir: str | os.PathLike) -> Iterator[None]:
     RunFolderError: another process holds the folder, or it is not a folder
       that can be written.
   """
-  if jax.process_index() != 0:
+  if not hosts.is_first():
     yield
     return
   workdir = make(workdir)
@@ -274,11 +275,11 @@ def timed(workdir: str | os.PathLike) -> Iterator[None]:
 
 
 def _state(folder):
-  """Every file below a folder and when it was written; no locks."""
+  """Every file below a folder and when it was written; none that only helps."""
   return {
     path: path.stat().st_mtime_ns
     for path in folder.rglob("*")
-    if path.name != _LOCK
+    if path.name != _LOCK and PROGRAMS not in path.relative_to(folder).parts
   }
 
 
