@@ -7,8 +7,8 @@ What stands behind `--` is for `experiments.main`. Each process has a log of its
 own. Where one fails all are ended. With `--retries` the run is started again,
 so many times, if it was stopped by a signal with its state saved (status 75) or
 if a process was killed; an error is not tried again. A signal to the launcher
-is passed on, and then nothing is started again; a second one kills. Exit status as of
-`experiments.main`.
+is passed on, and then nothing is started again; a second one kills. Exit
+status as of `experiments.main`.
 
 Several hosts are started by their scheduler, see `runner/processes.py`.
 """

@@ -22,6 +22,7 @@ from experiments.runner import (
   processes,
   programs,
 )
+from tgmm_jax.training import run_folder
 
 _WORKDIR = flags.DEFINE_string(
   "workdir", None, "Folder of the run; by default runs/FILE-VARIANT."
@@ -57,9 +58,9 @@ def _resolve(question):
   """The experiment of the config, with the element of the sweep."""
   config = question.config
   workdir = _WORKDIR.value
-  if workdir == "":
-    raise ValueError("--workdir is empty, takes a folder")
-  if workdir is None:
+  if workdir is not None:
+    run_folder.check_local(workdir, "--workdir")
+  else:
     workdir = os.path.join(
       "runs", f"{question.name}-{config.variant or 'full'}"
     )

@@ -119,7 +119,8 @@ def start(*, is_array_element: bool, timeouts: fields.Timeouts) -> None:
       f"the other processes cannot be reached: {text}"
     ) from error
   hosts.watch()
-  sys.excepthook = _leave_after_traceback
+  if hosts.is_several():
+    sys.excepthook = _leave_after_traceback
 
 
 def check_same(settings: Mapping[str, Any]) -> None:

@@ -24,6 +24,8 @@ def keep(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
   named = config.get("start", fields.start_config()).programs
   if named == _NONE:
     jax.config.update("jax_enable_compilation_cache", False)
+  elif run_folder.is_url(named):  # JAX knows some
+    jax.config.update("jax_compilation_cache_dir", named)
   elif named or not os.environ.get(_VARIABLE):
     folder = pathlib.Path(named) if named else workdir / run_folder.PROGRAMS
     jax.config.update("jax_compilation_cache_dir", str(folder.absolute()))

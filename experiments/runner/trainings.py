@@ -163,6 +163,7 @@ class TrainingExperiment:
     if mode == "evaluate":
       parent = self._workdir
     elif self._config.restore_dir:
+      run_folder.check_local(self._config.restore_dir, "config.restore_dir")
       parent = pathlib.Path(self._config.restore_dir)
       if not parent.is_dir():
         raise ValueError(

@@ -76,7 +76,8 @@ class StopRequest:
     try:
       self._raise_if_stopped()
       yield
-      # One that came inside a callback of a library is not lost.
+      # A library may have swallowed it.
+      self._doing = doing
       self._raise_if_stopped()
     finally:
       self._doing = ""

@@ -99,6 +99,8 @@ def run(
   ):
     state, step = _begin(learner, config, mesh, checkpointer, restore_dir)
     if step < config.num_steps:
+      num_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+      run_folder.check_space(folder, num_bytes)
       writer.truncate(step)
       loop = _Loop(learner, config, mesh, checkpointer, writer, on_progress)
       state = loop.run(state, step, stop, _Clock(save_interval))

@@ -12,6 +12,8 @@ import logging
 import os
 import pathlib
 import platform
+import re
+import shutil
 import socket
 import stat
 import subprocess
@@ -45,6 +47,8 @@ FIGURES = "figures"
 SHOWN = "report.json"
 
 _LOCK = ".lock"
+# A URL, also one that has gone through pathlib; no drive of Windows.
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 _FOREIGN_LOCK = "{} is {}, takes a file of its own: remove it"
 _NOT_SET = "(not set)"
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
@@ -54,20 +58,60 @@ class RunFolderError(RuntimeError):
   """The folder cannot be used; the message is one line that says why."""
 
 
+def is_url(path: str | os.PathLike) -> bool:
+  """Whether it names a bucket, as gs://, which pathlib makes a folder `gs:`."""
+  return _URL.match(os.fspath(path)) is not None
+
+
+def check_local(path: str | os.PathLike, name: str = "workdir") -> None:
+  """Refuses what is no folder of a file system.
+
+  A bucket has no locks, renames and appends, on which it rests that nothing is
+  lost (docs/reliability.md).
+
+  Raises:
+    RunFolderError: it is empty, or a URL.
+  """
+  if not os.fspath(path):
+    raise RunFolderError(f"{name} is empty, takes a folder")
+  if is_url(path):
+    raise RunFolderError(
+      f"{name} is {os.fspath(path)!r}, takes a folder of a file system: a"
+      " bucket has to be mounted"
+    )
+
+
 def make(path: str | os.PathLike) -> pathlib.Path:
   """Makes the folder if it does not exist and returns its absolute path.
 
   Raises:
-    RunFolderError: it cannot be made, or it is a file.
+    RunFolderError: it cannot be made, or it is a file or a URL.
   """
-  if not os.fspath(path):
-    raise RunFolderError("workdir is empty, takes a folder")
+  check_local(path)
   path = pathlib.Path(path).absolute()
   try:
     path.mkdir(parents=True, exist_ok=True)
   except OSError as error:
     raise RunFolderError(_not_writable(path, error)) from error
   return path
+
+
+def check_space(path: str | os.PathLike, num_bytes: int) -> None:
+  """Refuses to begin where a save would fail.
+
+  Args:
+    path: the run's folder; must exist.
+    num_bytes: of a checkpoint; the old one goes after the new one is whole.
+
+  Raises:
+    RunFolderError: less than twice as much is free.
+  """
+  free = shutil.disk_usage(path).free
+  if free < 2 * num_bytes:
+    raise RunFolderError(
+      f"{path} has {free:,} bytes free, takes at least {2 * num_bytes:,}, twice"
+      " a checkpoint"
+    )
 
 
 @contextlib.contextmanager

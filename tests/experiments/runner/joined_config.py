@@ -1,15 +1,19 @@
 """An experiment that only says which processes do it, or how one fails."""
 
 import contextlib
+import json
 import os
 import pathlib
+import signal
 import time
 
 import jax
 import ml_collections
+import numpy as np
 
 from experiments.runner import fields, processes
-from tgmm_jax.training import hosts, interrupts, run_folder
+from tgmm_jax.evaluation import evaluator
+from tgmm_jax.training import hosts, interrupts, run_folder, sharding
 
 
 def get_config():
@@ -66,18 +70,72 @@ class _Experiment:
     everywhere = jax.make_mesh((jax.device_count(),), ("all",))
     if not hosts.is_first():
       raise ZeroDivisionError("of nothing")
-    with jax.set_mesh(everywhere):
-      whole = jax.make_array_from_callback(
-        (jax.device_count(),),
-        jax.NamedSharding(everywhere, jax.P("all")),
-        lambda index: jax.numpy.ones(1),
-      )
-      jax.jit(jax.numpy.sum)(whole).block_until_ready()
+    whole = jax.make_array_from_callback(
+      (jax.device_count(),),
+      jax.NamedSharding(everywhere, jax.P("all")),
+      lambda index: np.ones(1, np.float32),
+    )
+    jax.jit(jax.numpy.sum)(whole).block_until_ready()
 
   def _evaluate(self, stop):
-    """The first is at work for long, the second waits and gets the signal."""
-    (self._workdir / f"at work {hosts.is_first()}").touch()
+    """The first is at work for ever; the second is done, and gets a signal."""
     with stop.at_once("the evaluation"):
       if hosts.is_first():
-        time.sleep(60)
-      hosts.gather(os.getpid())
+        time.sleep(1e6)
+      os.kill(os.getpid(), signal.SIGTERM)
+
+  def _disks(self, stop):
+    """Each has a folder of its own."""
+    del stop
+    own = self._workdir / str(jax.process_index())
+    own.mkdir()
+    processes._MOST_SECONDS_UNSEEN = 0.5
+    processes.check_one_folder(own)
+
+  def _one_device(self, stop):
+    """All devices but one, which has the second wait for nothing."""
+    del stop
+    sharding.check_all_take_part(sharding.make_mesh(1))
+
+  def _deal(self, stop):
+    """Scores that are dealt out; each process writes what it gets of all."""
+    del stop
+    called = []
+    values = evaluator.measure(
+      scored(), on_contender=lambda *own: called.append(own), is_shared=True
+    )
+    content = {"called": called, "values": as_lists(values)}
+    path = self._workdir / f"{jax.process_index()}.json"
+    path.write_text(json.dumps(content))
+
+
+def scored():
+  """Three contenders at two places, one of them with two answers."""
+
+  def contender(*factors):
+    return lambda key, problems: {
+      f"times {factor}": {"sum": factor * problems, "square": problems**2}
+      for factor in factors
+    }
+
+  return evaluator.Evaluator(
+    contenders={"a": contender(1), "b": contender(3, 2), "c": contender(5)},
+    problems={
+      place: lambda place=place: [
+        (None, np.arange(3.0) + place),
+        (None, np.arange(2.0)),
+      ]
+      for place in (10, 20)
+    },
+    rows=lambda place, values: [],
+  )
+
+
+def as_lists(values):
+  """By place as JSON has it; with the order of the series."""
+  return [
+    [place, series, metric, array.tolist()]
+    for place, by_series in values.items()
+    for series, by_metric in by_series.items()
+    for metric, array in by_metric.items()
+  ]
