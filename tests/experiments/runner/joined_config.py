@@ -4,7 +4,9 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import signal
+import subprocess
 import time
 
 import jax
@@ -14,6 +16,8 @@ import numpy as np
 from experiments.runner import fields, processes
 from tgmm_jax.evaluation import evaluator
 from tgmm_jax.training import hosts, interrupts, run_folder, sharding
+
+_LISTENS = "0A"  # the state in Linux' tables of sockets
 
 
 def get_config():
@@ -56,6 +60,32 @@ class _Experiment:
     del stop
     name = f"{self._config.only}{jax.process_index()} of {jax.process_count()}"
     (self._workdir / name).touch()
+
+  def _listen(self, stop):
+    """Each writes where it listens."""
+    del stop
+    own = {
+      match[1]
+      for link in pathlib.Path("/proc/self/fd").iterdir()
+      if (match := re.fullmatch(r"socket:\[(\d+)\]", os.readlink(link)))
+    }
+    found = []
+    for table in ("tcp", "tcp6"):
+      lines = pathlib.Path(f"/proc/self/net/{table}").read_text().splitlines()
+      for _, address, _, state, *_, inode in map(_columns, lines[1:]):
+        if state == _LISTENS and inode in own:
+          found.append(address)
+    path = self._workdir / f"{jax.process_index()}.json"
+    path.write_text(json.dumps(found))
+
+  def _hang(self, stop):
+    """The second stands still, until somebody kills it at last."""
+    del stop
+    if not hosts.is_first():
+      kill = f"sleep 40; kill -KILL {os.getpid()}"
+      subprocess.Popen(["sh", "-c", kill])
+      os.kill(os.getpid(), signal.SIGSTOP)
+    hosts.gather(None)
 
   def _fail(self, stop):
     """The second has an error, and the first waits for it."""
@@ -107,6 +137,10 @@ class _Experiment:
     content = {"called": called, "values": as_lists(values)}
     path = self._workdir / f"{jax.process_index()}.json"
     path.write_text(json.dumps(content))
+
+
+def _columns(line):
+  return line.split()[:10]
 
 
 def scored():

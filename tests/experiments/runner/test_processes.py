@@ -28,10 +28,10 @@ def free_port():
     return free.getsockname()[1]
 
 
-def together(does):
-  """Two processes of an experiment that does not come to its end."""
+def together(does, *flags):
+  """Two processes of an experiment that does something of its own."""
   address = f"127.0.0.1:{free_port()}"
-  flags = [f"--config.does={does}", f"--coordinator={address}"]
+  flags = [f"--config.does={does}", f"--coordinator={address}", *flags]
   return [
     ([*flags, "--num_processes=2", f"--process_id={rank}"], {})
     for rank in range(2)
@@ -90,7 +90,8 @@ def ended(tmp_path_factory):
     "array": [
       ([f"--sweep_index={rank}"], slurm(rank, other)) for rank in range(2)
     ],
-    **{name: together(name) for name in (*ENDS, "deal")},
+    **{name: together(name) for name in (*ENDS, "deal", "listen")},
+    "hang": together("hang", "--config.start.heartbeat_timeout=10"),
   }
   starts = [
     [
@@ -160,6 +161,26 @@ def test_contenders_are_dealt_out_and_each_process_gets_all_scores(ended):
   assert [own["values"] for own in found] == [alone, alone]
   assert found[0]["called"] == [[10, "a"], [10, "c"], [20, "b"]]
   assert found[1]["called"] == [[10, "b"], [20, "a"], [20, "c"]]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads Linux' tables")
+def test_the_first_listens_on_loopback_alone(ended):
+  folder, results = ended["listen"]
+  for result in results:
+    assert result["status"] == 0, result["stderr"][-3000:]
+  first, second = (
+    json.loads((folder / f"{own}.json").read_text()) for own in range(2)
+  )
+  assert [address.partition(":")[0] for address in first] == ["0100007F"]
+  assert second == []
+
+
+@pytest.mark.slow
+def test_one_that_hangs_ends_the_others(ended):
+  _, (first, second) = ended["hang"]
+  assert second["status"] == -9  # by itself it would not have ended
+  assert first["status"] not in (0, 75), first["stderr"][-3000:]
 
 
 @pytest.mark.slow
