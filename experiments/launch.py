@@ -39,7 +39,7 @@ _LOGS = flags.DEFINE_string(
 _HOST = "127.0.0.1"
 _INTERVAL = 0.1  # seconds between two looks
 # Seconds in which the others end by themselves after one has failed.
-_GRACE = 30.0
+_GRACE = 60.0
 
 
 class Launched:

@@ -27,7 +27,7 @@ from jax._src import distributed
 _PREFIX = "tgmm_jax"
 _INTERVAL = 0.3  # seconds between two looks
 _GRACE = 3.0  # seconds in which a process may end by itself after another has
-_LAST = 10.0  # seconds in which others notice that one has failed
+_LAST = 15.0  # seconds in which others notice that one has failed
 _PIECE = 2**20  # bytes of one message to the coordinator
 
 STOP, SAVE = "stop", "save"  # what a moment may be for
