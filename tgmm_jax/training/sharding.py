@@ -63,9 +63,14 @@ def over_tasks(mesh: Mesh) -> NamedSharding:
 
 def to_host(tree: Any) -> Any:
   """Arrays of a mesh, however they are split, in NumPy on every process."""
-  if jax.process_count() == 1:
-    return jax.device_get(tree)
-  return multihost_utils.process_allgather(tree, tiled=True)
+
+  def fetch(leaf):
+    # What a process has whole would be gathered once from each.
+    if leaf.is_fully_addressable:
+      return jax.device_get(leaf)
+    return multihost_utils.process_allgather(leaf, tiled=True)
+
+  return jax.tree.map(fetch, tree)
 
 
 def state_shardings(abstract_state: Any, mesh: Mesh, *, rule: str) -> Any:
