@@ -73,7 +73,9 @@ class _Board:
     for number, first in enumerate(pieces):
       piece = content[first : first + _PIECE]
       self._client.key_value_set_bytes(
-        f"{_PREFIX}/pieces/{name}/{self.rank}/{number}", piece
+        f"{_PREFIX}/pieces/{name}/{self.rank}/{number}",
+        piece,
+        allow_overwrite=True,
       )
     self._client.key_value_set(
       f"{_PREFIX}/{name}/{self.rank}", str(len(pieces)), allow_overwrite=True
@@ -102,9 +104,9 @@ class _Board:
 
   def _watch(self):
     since = {}
-    # The coordinator is gone: JAX itself ends this process.
-    with contextlib.suppress(RuntimeError):
-      while not self.is_leaving.wait(_INTERVAL):
+    while not self.is_leaving.wait(_INTERVAL):
+      # Where the coordinator is gone JAX itself ends this process.
+      with contextlib.suppress(RuntimeError):
         for what in (STOP, SAVE):
           self._agree(what)
         for rank, ended in self.ended().items():
@@ -124,7 +126,6 @@ class _Board:
       self.asked.discard(what)
     if not self.who_said(f"asked/{name}"):
       return
-    self._num_agreed[what] += 1
     with self.lock:  # nobody polls meanwhile
       self.say(f"polls/{name}", str(self.num_polls).encode())
       while len(said := self.who_said(f"polls/{name}")) < self.count:
@@ -135,6 +136,7 @@ class _Board:
         for rank, size in said.items()
       ]
       self.moments[what] = max(polls) + 1
+    self._num_agreed[what] += 1
     self.seen.add(what)
     if what == STOP:
       self.on_stop()
