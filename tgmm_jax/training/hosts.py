@@ -26,11 +26,14 @@ from jax._src import distributed
 
 _PREFIX = "tgmm_jax"
 _INTERVAL = 0.3  # seconds between two looks
-_GRACE = 3.0  # seconds in which a process may end by itself after another has
+# Seconds in which a process may end by itself after another has: with an error,
+_GRACE = 3.0
+_GRACE_STOPPED = 30.0  # and after a signal, of which it knows, too.
 _LAST = 15.0  # seconds in which others notice that one has failed
 _PIECE = 2**20  # bytes of one message to the coordinator
 
 STOP, SAVE = "stop", "save"  # what a moment may be for
+_STOPPED = "stopped by a signal"
 
 
 class StoppedError(RuntimeError):
@@ -111,7 +114,8 @@ class _Board:
           self._agree(what)
         for rank, ended in self.ended().items():
           first = since.setdefault(rank, time.monotonic())
-          is_late = time.monotonic() - first > _GRACE
+          grace = _GRACE if ended.status == 1 else _GRACE_STOPPED
+          is_late = time.monotonic() - first > grace
           # One that is done is missing only to those that wait for it.
           if is_late and ended.status and not self.is_leaving.is_set():
             self._follow(rank, ended)
@@ -143,8 +147,8 @@ class _Board:
 
   def _follow(self, rank, ended):
     """Ends this process, whose main thread waits for one that has gone."""
-    if ended.status == 1:
-      sys.stderr.write(f"error: {_other(rank, ended)}\n")
+    kind = "error: " if ended.status == 1 else ""
+    sys.stderr.write(f"{kind}{_other(rank, ended)}\n")
     _exit(self, ended.status, _other(rank, ended))
 
 
@@ -291,4 +295,4 @@ def _exit(board, status, message):
 
 
 def _other(rank, ended):
-  return f"process {rank} has ended: {ended.message or 'without a word'}"
+  return f"process {rank} has ended: {ended.message or _STOPPED}"

@@ -64,11 +64,10 @@ class _Experiment:
   def _listen(self, stop):
     """Each writes where it listens."""
     del stop
-    own = {
-      match[1]
-      for link in pathlib.Path("/proc/self/fd").iterdir()
-      if (match := re.fullmatch(r"socket:\[(\d+)\]", os.readlink(link)))
-    }
+    own = set()
+    for link in pathlib.Path("/proc/self/fd").iterdir():
+      with contextlib.suppress(OSError):  # that of the folder itself is closed
+        own |= set(re.findall(r"^socket:\[(\d+)\]$", os.readlink(link)))
     found = []
     for table in ("tcp", "tcp6"):
       lines = pathlib.Path(f"/proc/self/net/{table}").read_text().splitlines()

@@ -52,7 +52,7 @@ ENDS = {
   ),
   "disks": (
     1,
-    "error: process 1 does not see what process 0 writes in {}/1, takes",
+    "error: process 1 does not see what process 0 writes in {}/0, takes",
     "error: process 1 does not see what process 0 writes in {}/1, takes",
   ),
   "one_device": (
@@ -60,7 +60,7 @@ ENDS = {
     "error: num_devices is 1, takes 0 (all) or so many that process 1 of 2",
     "error: num_devices is 1, takes 0 (all) or so many that process 1 of 2",
   ),
-  "evaluate": (75, "stopped by a signal during the evaluation", ""),
+  "evaluate": (75, "stopped by a signal", "stopped by a signal"),
 }
 
 
