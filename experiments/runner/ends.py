@@ -48,10 +48,10 @@ def status_of(do: Callable[[], None]) -> int:
 
 def _failed(error):
   line = " ".join(str(error).split())
-  # These may follow from what another process has failed of.
-  if isinstance(
-    error, (jax.errors.JaxRuntimeError, checkpoints.CheckpointError)
-  ):
+  # A collective, or a save, in which another process is missing.
+  if isinstance(error, jax.errors.JaxRuntimeError):
+    line = hosts.first_failure() or f"another process is lost: {line}"
+  elif isinstance(error, checkpoints.CheckpointError):
     line = hosts.first_failure() or line
   status = fail(line)
   hosts.leave(status, line)

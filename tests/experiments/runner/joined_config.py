@@ -15,7 +15,7 @@ import numpy as np
 
 from experiments.runner import fields, processes
 from tgmm_jax.evaluation import evaluator
-from tgmm_jax.training import hosts, interrupts, run_folder, sharding
+from tgmm_jax.training import hosts, interrupts, run_folder
 
 _LISTENS = "0A"  # the state in Linux' tables of sockets
 
@@ -57,25 +57,19 @@ class _Experiment:
       getattr(self, f"_{self._config.does or 'join'}")(stop)
 
   def _join(self, stop):
+    """Says who it is, where it listens, and what it gets of all scores."""
     del stop
     name = f"{self._config.only}{jax.process_index()} of {jax.process_count()}"
-    (self._workdir / name).touch()
-
-  def _listen(self, stop):
-    """Each writes where it listens."""
-    del stop
-    own = set()
-    for link in pathlib.Path("/proc/self/fd").iterdir():
-      with contextlib.suppress(OSError):  # that of the folder itself is closed
-        own |= set(re.findall(r"^socket:\[(\d+)\]$", os.readlink(link)))
-    found = []
-    for table in ("tcp", "tcp6"):
-      lines = pathlib.Path(f"/proc/self/net/{table}").read_text().splitlines()
-      for _, address, _, state, *_, inode in map(_columns, lines[1:]):
-        if state == _LISTENS and inode in own:
-          found.append(address)
-    path = self._workdir / f"{jax.process_index()}.json"
-    path.write_text(json.dumps(found))
+    called = []
+    values = evaluator.measure(
+      scored(), on_contender=lambda *own: called.append(own), is_shared=True
+    )
+    content = {
+      "called": called,
+      "values": as_lists(values),
+      "listens": listening(),
+    }
+    (self._workdir / name).write_text(json.dumps(content))
 
   def _hang(self, stop):
     """The second stands still, until somebody kills it at last."""
@@ -121,25 +115,19 @@ class _Experiment:
     processes._MOST_SECONDS_UNSEEN = 0.5
     processes.check_one_folder(own)
 
-  def _one_device(self, stop):
-    """All devices but one, which has the second wait for nothing."""
-    del stop
-    sharding.check_all_take_part(sharding.make_mesh(1))
 
-  def _deal(self, stop):
-    """Scores that are dealt out; each process writes what it gets of all."""
-    del stop
-    called = []
-    values = evaluator.measure(
-      scored(), on_contender=lambda *own: called.append(own), is_shared=True
-    )
-    content = {"called": called, "values": as_lists(values)}
-    path = self._workdir / f"{jax.process_index()}.json"
-    path.write_text(json.dumps(content))
-
-
-def _columns(line):
-  return line.split()[:10]
+def listening():
+  """The addresses at which this process listens, as Linux writes them."""
+  own, found = set(), []
+  for link in pathlib.Path("/proc/self/fd").glob("*"):
+    with contextlib.suppress(OSError):  # that of the folder itself is closed
+      own |= set(re.findall(r"^socket:\[(\d+)\]$", os.readlink(link)))
+  for table in pathlib.Path("/proc/self/net").glob("tcp*"):
+    for line in table.read_text().splitlines()[1:]:
+      _, address, _, state, *_, inode = line.split()[:10]
+      if state == _LISTENS and inode in own:
+        found.append(address)
+  return found
 
 
 def scored():
