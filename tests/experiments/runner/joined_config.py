@@ -57,7 +57,7 @@ class _Experiment:
       getattr(self, f"_{self._config.does or 'join'}")(stop)
 
   def _join(self, stop):
-    """Says who it is, where it listens, and what it gets of all scores."""
+    """Says who it is, where it listens, what it scores, and when it saves."""
     del stop
     name = f"{self._config.only}{jax.process_index()} of {jax.process_count()}"
     called = []
@@ -68,6 +68,7 @@ class _Experiment:
       "called": called,
       "values": as_lists(values),
       "listens": listening(),
+      "saves_at": saves_at() if hosts.is_several() else None,
     }
     (self._workdir / name).write_text(json.dumps(content))
 
@@ -128,6 +129,17 @@ def listening():
       if state == _LISTENS and inode in own:
         found.append(address)
   return found
+
+
+def saves_at():
+  """The poll at which to save; the first asks, and polls twice as often."""
+  if hosts.is_first():
+    hosts.ask(hosts.SAVE)
+  for number in range(1, 100_000):
+    hosts.poll()
+    if hosts.take(hosts.SAVE):
+      return number
+    time.sleep(0.01 if hosts.is_first() else 0.02)
 
 
 def scored():

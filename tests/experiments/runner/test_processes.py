@@ -162,6 +162,29 @@ def test_contenders_are_dealt_out_and_each_process_gets_all_scores(ended):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads Linux' tables")
+def test_the_first_listens_on_loopback_alone(ended):
+  first, second = (found["listens"] for found in said(ended, "named"))
+  assert [address.partition(":")[0] for address in first] == ["0100007F"]
+  assert second == []
+  for alone in said(ended, "array"):
+    assert alone["listens"] == []
+
+
+@pytest.mark.slow
+def test_a_save_by_time_is_at_the_same_poll_of_all(ended):
+  first, second = (found["saves_at"] for found in said(ended, "named"))
+  assert first == second > 1
+
+
+@pytest.mark.slow
+def test_one_that_hangs_ends_the_others(ended):
+  _, (first, second) = ended["hang"]
+  assert second["status"] == -9  # by itself it would not have ended
+  assert first["status"] not in (0, 75), first["stderr"][-3000:]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ENDS)
 def test_all_end_with_a_line_where_one_does(ended, name):
   """In a collective, in an evaluation or at the start: none hangs or aborts."""
