@@ -59,15 +59,14 @@ class RunFolderError(RuntimeError):
 
 
 def is_url(path: str | os.PathLike) -> bool:
-  """Whether it names a bucket, as gs://, which pathlib makes a folder `gs:`."""
+  """Whether it names a bucket, as gs://, of which pathlib makes a `gs:`."""
   return _URL.match(os.fspath(path)) is not None
 
 
 def check_local(path: str | os.PathLike, name: str = "workdir") -> None:
   """Refuses what is no folder of a file system.
 
-  A bucket has no locks, renames and appends, on which it rests that nothing is
-  lost (docs/reliability.md).
+  A bucket has no locks, renames and appends (docs/reliability.md).
 
   Raises:
     RunFolderError: it is empty, or a URL.
@@ -97,14 +96,11 @@ def make(path: str | os.PathLike) -> pathlib.Path:
 
 
 def check_space(path: str | os.PathLike, num_bytes: int) -> None:
-  """Refuses to begin where a save would fail.
+  """Raises RunFolderError where less than twice a checkpoint is free.
 
   Args:
     path: the run's folder; must exist.
     num_bytes: of a checkpoint; the old one goes after the new one is whole.
-
-  Raises:
-    RunFolderError: less than twice as much is free.
   """
   free = shutil.disk_usage(path).free
   if free < 2 * num_bytes:
@@ -380,23 +376,23 @@ def versions() -> dict[str, Any]:
 def _git_commit() -> str | None:
   """The commit of the checkout that holds this file, if there is one."""
   source = pathlib.Path(__file__)
-  git = ["git", "-C", str(source.parent)]
-  try:
-    # An installed copy may lie inside a checkout of something else.
-    subprocess.run(
-      [*git, "ls-files", "--error-unmatch", source.name],
-      check=True,
-      capture_output=True,
-    )
-    described = subprocess.run(
-      [*git, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+
+  def git(*arguments):
+    return subprocess.run(
+      # A killed run leaves no lock in the checkout, as by `describe --dirty`.
+      ["git", "--no-optional-locks", "-C", str(source.parent), *arguments],
       check=True,
       capture_output=True,
       text=True,
-    )
+    ).stdout.strip()
+
+  try:
+    # An installed copy may lie inside a checkout of something else.
+    git("ls-files", "--error-unmatch", source.name)
+    is_changed = git("status", "--porcelain", "--untracked-files=no")
+    return git("rev-parse", "HEAD") + ("-dirty" if is_changed else "")
   except (OSError, subprocess.CalledProcessError):
     return None
-  return described.stdout.strip()
 
 
 def _not_writable(path: pathlib.Path, error: OSError) -> str:
