@@ -5,6 +5,7 @@ of its kind (`mixtures`, `spectra`, `labels`, `studies`), `sweep(config)`, the
 overrides of its job array, and `experiment(config, workdir)`, what runs it.
 """
 
+import math
 import pathlib
 import re
 from collections.abc import Callable, Collection, Sequence
@@ -164,10 +165,12 @@ def check_common(config: ml_collections.ConfigDict, *more: str) -> None:
     )
   if config.max_to_keep < 1:
     raise ValueError(f"config.max_to_keep is {config.max_to_keep}, takes >= 1")
-  if not config.start.save_minutes >= 0:
+  if not 0 <= config.start.save_minutes < math.inf:
     raise ValueError(
-      f"config.start.save_minutes is {config.start.save_minutes}, takes >= 0"
+      f"config.start.save_minutes is {config.start.save_minutes}, takes >= 0,"
+      " where 0 saves none by time"
     )
+  timeouts(config)
 
 
 def check_evaluation(evaluation: ml_collections.ConfigDict) -> None:
