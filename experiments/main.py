@@ -4,16 +4,25 @@
 
 The config file is Python code and is executed. Exit status: 0 done, 75 stopped
 by a signal with the state saved (start again with the same command to go on),
-1 anything else.
+1 anything else. Several processes can do one run: see `runner/processes.py`,
+and `experiments/launch.py`, which starts them on one machine.
 """
 
 import os
+import pathlib
 import sys
 
-from absl import app, flags, logging
+from absl import app, flags
 
-from experiments.runner import command_line, fields, processes
-from tgmm_jax.training import checkpoints, interrupts, loop, run_folder
+from experiments.runner import (
+  command_line,
+  derived,
+  ends,
+  fields,
+  processes,
+  programs,
+)
+from tgmm_jax.training import run_folder
 
 _WORKDIR = flags.DEFINE_string(
   "workdir", None, "Folder of the run; by default runs/FILE-VARIANT."
@@ -27,40 +36,31 @@ _MODE = flags.DEFINE_enum(
 _SWEEP_INDEX = flags.DEFINE_integer(
   "sweep_index", None, "Element of the config's sweep() to do, from 0."
 )
-_ERRORS = (
-  ValueError,
-  OSError,
-  ImportError,
-  processes.ProcessError,
-  run_folder.RunFolderError,
-  checkpoints.CheckpointError,
-  loop.NonFiniteError,
-)
 
 
 def main(argv):
   """Does what the flags say and returns the exit status."""
   del argv
   command_line.log_own_lines()
-  try:
-    question = command_line.question()
-    processes.start(is_array_element=_SWEEP_INDEX.value is not None)
-    _resolve(question).run(_MODE.value)
-  except loop.StoppedError as stopped:
-    logging.warning("%s; start again with the same command", stopped)
-    return interrupts.EXIT_STOPPED
-  except _ERRORS as error:
-    return _fail(error)
-  return 0
+  return ends.status_of(_do)
+
+
+def _do():
+  question = command_line.question()
+  processes.start(
+    is_array_element=_SWEEP_INDEX.value is not None,
+    timeouts=fields.timeouts(question.config),
+  )
+  _resolve(question).run(_MODE.value)
 
 
 def _resolve(question):
   """The experiment of the config, with the element of the sweep."""
   config = question.config
   workdir = _WORKDIR.value
-  if workdir == "":
-    raise ValueError("--workdir is empty, takes a folder")
-  if workdir is None:
+  if workdir is not None:
+    run_folder.check_local(workdir, "--workdir")
+  else:
     workdir = os.path.join(
       "runs", f"{question.name}-{config.variant or 'full'}"
     )
@@ -71,8 +71,10 @@ def _resolve(question):
       "mode": _MODE.value,
       "workdir": os.path.abspath(workdir),
       "sweep_index": index,
+      "code": derived.code(question.module.__file__, is_shown=True),
     }
   )
+  programs.keep(config, pathlib.Path(workdir))
   if index is not None:
     sweep = question.module.sweep(config)
     if not 0 <= index < len(sweep):
@@ -85,12 +87,7 @@ def _parse(argv):
   try:
     return command_line.parse(argv)
   except command_line.UsageError as error:
-    sys.exit(_fail(error))
-
-
-def _fail(error):
-  print(f"error: {error}", file=sys.stderr)  # noqa: T201
-  return 1
+    sys.exit(ends.fail(str(error)))
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ ORDER = [
 # What only some files may import: by package, the files.
 PLACES = {
   "orbax": ("training/checkpoints.py",),
-  "tensorboardX": ("training/metric_writer.py",),
+  "tensorboardX": ("training/event_files.py",),
   "matplotlib": ("figures/cells.py", "figures/panels.py", "figures/style.py")
   + ("figures/curves.py", "figures/fit.py", "figures/report.py"),
   "safetensors": ("pretrained/stored_params.py", "fitting/saved/files.py"),

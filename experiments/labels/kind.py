@@ -79,6 +79,7 @@ def measure(
   rows = evaluator.run(
     own,
     on_contender=lambda place, name: on_contender(f"{run.name}, {place}", name),
+    is_shared=True,
   )
   if run.source == label_config.TWO_CLASSES:
     rows += label_evaluation.bayes_rows(run.tests, study=run.name)

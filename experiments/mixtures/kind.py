@@ -129,6 +129,7 @@ def _score(
       trained=config.tasks if with_range else None,
     ),
     on_contender=on_law,
+    is_shared=True,
   )
 
 

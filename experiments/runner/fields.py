@@ -5,10 +5,11 @@ of its kind (`mixtures`, `spectra`, `labels`, `studies`), `sweep(config)`, the
 overrides of its job array, and `experiment(config, workdir)`, what runs it.
 """
 
+import math
 import pathlib
 import re
 from collections.abc import Callable, Collection, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import ml_collections
 from ml_collections import config_dict
@@ -20,7 +21,7 @@ from tgmm_jax.training import step as train_step
 # training: what a page is of (rows are measured anew where it is another),
 PAGE_KEYS = ("evaluation", "studies", "title", "question")
 # and how a start does its work.
-_START_KEYS = ("only", "max_to_keep", "restore_dir")
+_START_KEYS = ("only", "max_to_keep", "restore_dir", "start")
 FREE_KEYS = (*PAGE_KEYS, *_START_KEYS)
 
 # Names become folders and files; these two are taken.
@@ -28,7 +29,48 @@ _NAME = re.compile(r"\w[\w-]*")
 
 # The folder of what nobody trains.
 BASELINES = "baselines"
-_TAKEN_NAMES = (BASELINES, run_folder.FIGURES)
+_TAKEN_NAMES = (BASELINES, run_folder.FIGURES, run_folder.PROGRAMS)
+
+
+class Timeouts(NamedTuple):
+  """When the other processes of a run are given up, in seconds."""
+
+  start: int
+  heartbeat: int
+  shutdown: int
+
+
+def start_config() -> ml_collections.ConfigDict:
+  """How a start does its work: fields that every experiment has."""
+  start = ml_collections.ConfigDict()
+  start.save_minutes = 15.0  # to a checkpoint between those by step; 0: none
+  # Folder of compiled programs; "" takes `programs` in the work folder, unless
+  # JAX_COMPILATION_CACHE_DIR names another, and "none" keeps none.
+  start.programs = ""
+  # Seconds after which other processes are given up: they have not started,
+  # they are silent, they do not come to the end.
+  start.start_timeout = 300
+  start.heartbeat_timeout = 100
+  start.shutdown_timeout = 300
+  return start
+
+
+def timeouts(config: ml_collections.ConfigDict) -> Timeouts:
+  """The time-outs of a config.
+
+  Raises:
+    ValueError: one is below a second.
+  """
+  own = config.get("start", start_config())
+  found = Timeouts(
+    own.start_timeout, own.heartbeat_timeout, own.shutdown_timeout
+  )
+  for name, value in found._asdict().items():
+    if value < 1:
+      raise ValueError(
+        f"config.start.{name}_timeout is {value}, takes at least 1 second"
+      )
+  return found
 
 
 def check_variant(variant: str, variants: tuple[str, ...]) -> None:
@@ -68,6 +110,7 @@ def common_config() -> ml_collections.ConfigDict:
   # Folder of an earlier run to go on from: its parameters, its optimiser and
   # its step, so that num_steps counts the steps that were done there.
   config.restore_dir = ""
+  config.start = start_config()
   return config
 
 
@@ -122,6 +165,12 @@ def check_common(config: ml_collections.ConfigDict, *more: str) -> None:
     )
   if config.max_to_keep < 1:
     raise ValueError(f"config.max_to_keep is {config.max_to_keep}, takes >= 1")
+  if not 0 <= config.start.save_minutes < math.inf:
+    raise ValueError(
+      f"config.start.save_minutes is {config.start.save_minutes}, takes >= 0,"
+      " where 0 saves none by time"
+    )
+  timeouts(config)
 
 
 def check_evaluation(evaluation: ml_collections.ConfigDict) -> None:

@@ -19,7 +19,7 @@ EXPERIMENTS = ROOT / "experiments"
 # Below it a folder for each kept variant.
 RESULTS = EXPERIMENTS / "results" / "quick"
 # What is no question beside the questions.
-_COMMAND = "main.py"
+_COMMANDS = ("main.py", "launch.py")
 # What has the name of its question alone.
 _USUAL = "quick"
 # Of a run, beside the figures that its page shows.
@@ -68,7 +68,9 @@ def questions(folder: pathlib.Path = EXPERIMENTS) -> list[pathlib.Path]:
   Args:
     folder: that holds them.
   """
-  return sorted(path for path in folder.glob("*.py") if path.name != _COMMAND)
+  return sorted(
+    path for path in folder.glob("*.py") if path.name not in _COMMANDS
+  )
 
 
 @functools.cache

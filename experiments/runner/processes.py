@@ -12,20 +12,26 @@ How many is said by, each before the next:
 Where neither flags nor variables name anything and `--sweep_index` is given,
 no cluster is asked and every process is alone: the tasks of a scheduler are
 then elements of a job array. `--num_processes=1` says so everywhere.
+
+Process 0 listens at the address that is named, and nowhere else, unless
+`--coordinator_bind` or `JAX_COORDINATOR_BIND_ADDRESS` says where. Where a
+cluster names it, that is JAX's own choice: the port on every interface.
 """
 
-import json
 import os
+import pathlib
 import re
+import secrets
+import sys
+import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 from absl import flags
-from jax.experimental import multihost_utils
 
-from tgmm_jax.training import run_folder
+from experiments.runner import fields
+from tgmm_jax.training import hosts, run_folder
 
 _COORDINATOR = flags.DEFINE_string(
   "coordinator",
@@ -44,12 +50,21 @@ _PROCESS_ID = flags.DEFINE_integer(
   None,
   "Rank of this process, from 0; by default JAX_PROCESS_ID, or the cluster's.",
 )
+_BIND = flags.DEFINE_string(
+  "coordinator_bind",
+  None,
+  "ADDRESS:PORT where process 0 listens, [::]:PORT on every interface; by"
+  " default JAX_COORDINATOR_BIND_ADDRESS, or the address of --coordinator.",
+)
 _VARIABLES = {
+  "coordinator_bind": "JAX_COORDINATOR_BIND_ADDRESS",
   "coordinator": "JAX_COORDINATOR_ADDRESS",
   "num_processes": "JAX_NUM_PROCESSES",
   "process_id": "JAX_PROCESS_ID",
 }
 _ADDRESS = re.compile(r".+:[0-9]+")
+# Seconds in which a network disk shows what another host has written.
+_MOST_SECONDS_UNSEEN = 10.0
 
 
 class ProcessError(RuntimeError):
@@ -64,13 +79,14 @@ class _Named(NamedTuple):
   process_id: int | None
 
 
-def start(*, is_array_element: bool) -> None:
+def start(*, is_array_element: bool, timeouts: fields.Timeouts) -> None:
   """Joins the other processes of the run, if it has any.
 
   Must come before JAX computes anything.
 
   Args:
     is_array_element: whether `--sweep_index` is given.
+    timeouts: when the others are given up.
 
   Raises:
     ValueError: a flag or variable cannot be used, or something is missing.
@@ -80,8 +96,19 @@ def start(*, is_array_element: bool) -> None:
   is_named = any(value is not None for value in named)
   if named.num_processes == 1 or (is_array_element and not is_named):
     return
+  bind, source = _flag_or_variable(_BIND)
+  if bind is not None and not _ADDRESS.fullmatch(bind):
+    raise ValueError(f"{source} is {bind!r}, takes ADDRESS:PORT")
+  # Its handler would take the signals from ours.
+  jax.config.update("jax_enable_preemption_service", False)
   try:
-    jax.distributed.initialize(*named)
+    jax.distributed.initialize(
+      *named,
+      coordinator_bind_address=bind or named.coordinator,
+      initialization_timeout=timeouts.start,
+      heartbeat_timeout_seconds=timeouts.heartbeat,
+      shutdown_timeout_seconds=timeouts.shutdown,
+    )
   except ValueError as error:  # there is no cluster that says the rest
     if is_named:
       missing = [key for key in named._fields if getattr(named, key) is None]
@@ -91,6 +118,9 @@ def start(*, is_array_element: bool) -> None:
     raise ProcessError(
       f"the other processes cannot be reached: {text}"
     ) from error
+  hosts.watch()
+  if hosts.is_several():
+    sys.excepthook = _leave_after_traceback
 
 
 def check_same(settings: Mapping[str, Any]) -> None:
@@ -104,23 +134,54 @@ def check_same(settings: Mapping[str, Any]) -> None:
   Raises:
     ProcessError: in every process, if one has other settings.
   """
-  if not jax.distributed.is_initialized():
-    return
-  own = json.dumps(settings, sort_keys=True).encode()
-  sizes = multihost_utils.process_allgather(np.int32(len(own)))
-  padded = np.frombuffer(own.ljust(int(np.max(sizes))), np.uint8)
-  rows = multihost_utils.process_allgather(padded)
-  # One process gathers without an axis.
-  texts = [row.tobytes().strip() for row in np.atleast_2d(rows)]
-  for other, text in enumerate(texts):
-    if text != own:
-      difference = run_folder.config_difference(
-        json.loads(text), dict(settings)
-      )
+  found = hosts.gather(dict(settings))
+  for other, theirs in enumerate(found):
+    if difference := run_folder.config_difference(theirs, dict(settings)):
       raise ProcessError(
         f"process {other} was started otherwise than this one, process"
         f" {jax.process_index()}: {run_folder.format_difference(difference)}"
       )
+
+
+def check_one_folder(workdir: pathlib.Path) -> None:
+  """Makes sure that all processes have the folder that the first one has.
+
+  Every process calls it; the first must be able to write there.
+
+  Args:
+    workdir: of the run; the first process has made it.
+
+  Raises:
+    ProcessError: in every process, if one does not see what the first writes.
+  """
+  if not hosts.is_several():
+    return
+  name = hosts.gather(f".seen-{secrets.token_hex(8)}")[0]
+  if hosts.is_first():
+    (workdir / name).touch()
+  hosts.gather(None)
+  sees = hosts.gather(_is_seen(workdir / name))
+  if hosts.is_first():
+    (workdir / name).unlink()
+  if not all(sees):
+    raise ProcessError(
+      f"process {sees.index(False)} does not see what process 0 writes in"
+      f" {workdir}, takes one folder for all hosts, as on a network disk"
+    )
+
+
+def _is_seen(path):
+  deadline = time.monotonic() + _MOST_SECONDS_UNSEEN
+  while not path.exists():
+    if time.monotonic() > deadline:
+      return False
+    time.sleep(0.1)
+  return True
+
+
+def _leave_after_traceback(kind, error, traceback):
+  sys.__excepthook__(kind, error, traceback)
+  hosts.leave(1, f"{kind.__name__}: {error}")
 
 
 def _named():

@@ -16,8 +16,15 @@ import ml_collections
 from absl import logging
 from matplotlib import figure as mpl_figure
 
-from experiments.runner import derived, fields, pages, parts, progress
-from tgmm_jax.training import interrupts, loop, run_folder
+from experiments.runner import (
+  derived,
+  fields,
+  pages,
+  parts,
+  processes,
+  progress,
+)
+from tgmm_jax.training import hosts, interrupts, run_folder
 
 # `on_step(done, total)`, after each part of the work.
 OnStep = Callable[[int, int], None]
@@ -49,6 +56,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.variant = ""  # "", "quick", "smoke"
   config.seed = 0  # of all problems
   config.only = ""  # name of the one study to do; "" does all
+  config.start = fields.start_config()
   config.studies = ml_collections.ConfigDict()  # name -> its settings
   return config
 
@@ -124,6 +132,7 @@ class StudyExperiment:
     if mode == "report":
       fields.check_workdir(self._workdir)
     with contextlib.ExitStack() as stack:
+      stop = stack.enter_context(interrupts.StopRequest())
       if not self._config.only:
         stack.enter_context(run_folder.lock(self._workdir))
       run_folder.check_identity(
@@ -131,24 +140,26 @@ class StudyExperiment:
         self._identity,
         free_keys=fields.FREE_KEYS,
       )
+      processes.check_one_folder(self._workdir)
       if mode in ("train_and_evaluate", "evaluate"):
         run_folder.note_versions(self._workdir)
         if not self._config.only:
           stack.enter_context(run_folder.timed(self._workdir))
-        self._measure_all()
-      if mode == "report" or (mode != "train" and not self._config.only):
-        self._report()
+        self._measure_all(stop)
+        hosts.gather(None)  # all studies are there
+      is_whole = mode == "report" or (mode != "train" and not self._config.only)
+      if is_whole and hosts.is_first():
+        with stop.at_once("the report"):
+          self._report()
+      hosts.gather(None)  # the others wait
 
-  def _measure_all(self):
-    with interrupts.StopRequest() as stop:
-      for name, study in self._studies.items():
-        if self._config.only not in ("", name):
-          continue
-        if stop.is_requested():
-          raise loop.StoppedError(f"stopped by a signal before {name}")
-        folder = self._workdir / name
-        with run_folder.lock(folder):
-          self._measure(name, study, folder, stop)
+  def _measure_all(self, stop):
+    """Each study by one process."""
+    wanted = [own for own in self._studies if self._config.only in ("", own)]
+    for name in hosts.my_share(wanted):
+      folder = self._workdir / name
+      with run_folder.lock(folder):
+        self._measure(name, self._studies[name], folder, stop)
 
   def _measure(self, name, study, folder, stop):
     made_of = self._made_of(name)
@@ -159,8 +170,6 @@ class StudyExperiment:
 
     def on_step(done, total):
       nonlocal logged_at
-      if stop.is_requested():
-        raise loop.StoppedError(f"stopped by a signal during {name}")
       now = time.monotonic()
       if done < total and now - logged_at < progress.LOG_INTERVAL:
         return
@@ -169,7 +178,9 @@ class StudyExperiment:
       left = progress.format_time_left(total - done, speed)
       logging.info("%s: %d of %d, %s left", name, done, total, left)
 
-    rows = study.measure(self._config.studies[name], self._config.seed, on_step)
+    settings = self._config.studies[name]
+    with stop.at_once(name):
+      rows = study.measure(settings, self._config.seed, on_step)
     parts.keep_rows(folder, rows, type(rows[0]), made_of)
 
   def _made_of(self, name):

@@ -12,18 +12,25 @@ import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-import jax
 import ml_collections
 import numpy as np
 from absl import logging
 
-from experiments.runner import derived, fields, pages, parts, progress
+from experiments.runner import (
+  derived,
+  fields,
+  pages,
+  parts,
+  processes,
+  progress,
+)
 from tgmm_jax.evaluation import results
 from tgmm_jax.figures import cells as cell_figures
 from tgmm_jax.models import parameters
 from tgmm_jax.training import (
   checkpoints,
   files,
+  hosts,
   interrupts,
   loop,
   metric_writer,
@@ -100,6 +107,7 @@ class TrainingExperiment:
     self._runs = tuple(runs)
     self._kind = kind
     self._mesh = fields.named("config", sharding.make_mesh, config.num_devices)
+    fields.named("config", sharding.check_all_take_part, self._mesh)
     for run in self._runs:
       fields.named(
         f"config.runs.{run.name}",
@@ -120,20 +128,24 @@ class TrainingExperiment:
     """Does what a mode says; the folder is locked meanwhile."""
     self._check_sources(mode)
     with contextlib.ExitStack() as stack:
+      stop = stack.enter_context(interrupts.StopRequest())
       if not self._config.only:
         stack.enter_context(run_folder.lock(self._workdir))
       run_folder.check_identity(
         self._workdir, self._identity, free_keys=fields.FREE_KEYS
       )
+      processes.check_one_folder(self._workdir)
       if mode != "report":
         run_folder.note_versions(self._workdir)
         if not self._config.only:
           stack.enter_context(run_folder.timed(self._workdir))
-        self._do_runs(mode)
+        self._do_runs(mode, stop)
       # The report is one process's.
       is_whole = mode == "report" or (mode != "train" and not self._config.only)
-      if is_whole and not jax.process_index():
-        self._report()
+      if is_whole and hosts.is_first():
+        with stop.at_once("the report"):
+          self._report()
+      hosts.gather(None)  # the others wait
 
   def _check_sources(self, mode):
     """Raises, before a folder is made, where what is to be read is not there.
@@ -151,6 +163,7 @@ class TrainingExperiment:
     if mode == "evaluate":
       parent = self._workdir
     elif self._config.restore_dir:
+      run_folder.check_local(self._config.restore_dir, "config.restore_dir")
       parent = pathlib.Path(self._config.restore_dir)
       if not parent.is_dir():
         raise ValueError(
@@ -202,19 +215,18 @@ class TrainingExperiment:
       config=self._identity,
     )
 
-  def _do_runs(self, mode):
-    with interrupts.StopRequest() as stop:
-      for run in self._runs:
-        if self._config.only in ("", run.name):
-          folder = self._workdir / run.name
-          with run_folder.lock(folder):
-            self._do_run(run, folder, mode, stop)
-      is_rest = self._config.only in ("", fields.BASELINES)
-      if mode != "train" and is_rest and self._kind.measure_rest:
-        folder = self._workdir / fields.BASELINES
+  def _do_runs(self, mode, stop):
+    for run in self._runs:
+      if self._config.only in ("", run.name):
+        folder = self._workdir / run.name
         with run_folder.lock(folder):
-          made_of = self._made_of(fields.BASELINES)
-          self._evaluate(folder, self._kind.measure_rest, made_of, stop)
+          self._do_run(run, folder, mode, stop)
+    is_rest = self._config.only in ("", fields.BASELINES)
+    if mode != "train" and is_rest and self._kind.measure_rest:
+      folder = self._workdir / fields.BASELINES
+      with run_folder.lock(folder):
+        made_of = self._made_of(fields.BASELINES)
+        self._evaluate(folder, self._kind.measure_rest, made_of, stop)
 
   def _do_run(self, run, folder, mode, stop):
     if mode == "evaluate":
@@ -224,7 +236,7 @@ class TrainingExperiment:
     if mode != "train":
       made_of = self._made_of(run.name, (step, tree_digest.of_tree(params)))
       # Params may be spread over a mesh; evaluation is for one device.
-      params = jax.device_get(params)
+      params = sharding.to_host(params)
 
       def measure(on_contender):
         return self._kind.measure(run, params, on_contender)
@@ -259,26 +271,30 @@ class TrainingExperiment:
         stop=stop,
         restore_dir=restore_dir and pathlib.Path(restore_dir) / run.name,
         max_to_keep=self._config.max_to_keep,
+        save_interval=60 * self._config.start.save_minutes or math.inf,
         on_progress=progress.Reporter(run.name, shown),
       )
     table = folder / run_folder.PARAMETERS
-    if not table.exists() and jax.process_index() == 0:
+    if hosts.is_first() and not table.exists():
       files.write_json(table, parameters.count(params)._asdict())
     return params
 
   def _evaluate(self, folder, measure, made_of, stop):
-    """Scores into a folder, where it has not these very scores."""
-    if parts.is_measured(folder, made_of) or jax.process_index():
+    """Scores into a folder, where it has not these very scores.
+
+    The contenders are dealt out to the processes; the first one writes.
+    """
+    is_measured = hosts.is_first() and parts.is_measured(folder, made_of)
+    if hosts.gather(is_measured)[0]:
       return
 
     def on_contender(place, name):
-      # Under `jax.distributed` all processes must ask; only this one is here.
-      if jax.process_count() == 1 and stop.is_requested():
-        raise loop.StoppedError("stopped by a signal during the evaluation")
       logging.info("evaluating %s at %s", name, place)
 
-    rows = measure(on_contender)
-    parts.keep_rows(folder, rows, self._kind.row_type, made_of)
+    with stop.at_once(f"the evaluation of {folder.name}"):
+      rows = measure(on_contender)
+    if hosts.is_first():
+      parts.keep_rows(folder, rows, self._kind.row_type, made_of)
 
   def _report(self):
     """Joins the tables of the folders, draws them and writes the page."""

@@ -115,6 +115,7 @@ def measure(
       rows=rows_of,
     ),
     on_contender=lambda place, name: on_contender(run.name, name),
+    is_shared=True,
   )
   if settings.probed == run.name:
     rows += probe.layer_rows(run.model, params, of_testing, settings.seed)

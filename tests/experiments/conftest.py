@@ -9,6 +9,7 @@ import sys
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
+SECRET = "of-nobodys-business-7d1f"  # in the environment of the command
 
 
 @pytest.fixture(scope="session")
@@ -20,7 +21,7 @@ def start():
       [sys.executable, "-m", "experiments.main", *map(str, flags)],
       cwd=ROOT,
       # The cache of programs is that of the whole run of the tests.
-      env=os.environ | {"JAX_PLATFORMS": "cpu"},
+      env=os.environ | {"JAX_PLATFORMS": "cpu", "MY_TOKEN": SECRET},
       capture_output=True,
       text=True,
       timeout=600,

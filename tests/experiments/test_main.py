@@ -5,6 +5,8 @@ import shutil
 
 import pytest
 
+from tests.experiments import conftest
+
 pytestmark = pytest.mark.slow
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -79,6 +81,13 @@ def test_log_is_seen_and_it_is_ours_alone(smoke):
       assert any(name in line for name in own), line
   assert "WARNING" not in ended.stderr
   assert not any(line.startswith(("W", "E")) for line in lines)
+
+
+def test_the_environment_is_written_nowhere(smoke):
+  workdir, ended = smoke
+  for content in contents(workdir).values():
+    assert conftest.SECRET.encode() not in content
+  assert conftest.SECRET not in ended.stdout + ended.stderr
 
 
 def test_table_and_page_are_named_at_the_end(smoke):

@@ -15,7 +15,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 NAMES = sorted(
   path.stem
   for path in (ROOT / "experiments").glob("*.py")
-  if path.name != "main.py"
+  if path.name not in ("main.py", "launch.py")
 )
 MODULES = {
   name: importlib.import_module(f"experiments.{name}") for name in NAMES

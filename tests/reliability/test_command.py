@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import pathlib
+import resource
 import signal
 import subprocess
 import sys
@@ -29,7 +30,7 @@ def start(cache):
   """Starts the training of tiny_config.py in a process."""
   children = []
 
-  def start(workdir, *flags, num_devices=1):
+  def start(workdir, *flags, num_devices=1, most_bytes=resource.RLIM_INFINITY):
     child = subprocess.Popen(
       [
         *(sys.executable, "-m", "experiments.main"),
@@ -48,6 +49,10 @@ def start(cache):
       },
       stdout=subprocess.DEVNULL,
       stderr=open(cache / f"{len(children)}.log", "w"),
+      # Of one file; it stands for a full disk.
+      preexec_fn=lambda: resource.setrlimit(
+        resource.RLIMIT_FSIZE, (most_bytes, most_bytes)
+      ),
     )
     child.log = cache / f"{len(children)}.log"
     children.append(child)
@@ -188,4 +193,13 @@ def test_updates_that_stay_bad_end_the_run(start, tmp_path):
   log = _expect(start(tmp_path, *flags), 1)
   (line,) = [line for line in log.splitlines() if line.startswith("error:")]
   assert "step 13: 12 updates in a row" in line
+  assert "Traceback" not in log
+
+
+def test_a_full_disk_ends_the_process_with_one_line(start, tmp_path):
+  flags = (f"--config.runs.{_RUN}.checkpoint_every={_NUM_STEPS}",)
+  log = _expect(start(tmp_path, *flags, most_bytes=12_000), 1)
+  *_, last = log.splitlines()
+  assert last.startswith("error: [Errno 27] File too large: ")
+  assert f"{tmp_path / _RUN}/" in last
   assert "Traceback" not in log

@@ -346,3 +346,15 @@ def test_restored_onto_other_devices(tmp_path):
     timeout=120,
   )
   assert child.returncode == 0, child.stderr
+
+
+def test_steps_between_the_regular_ones_go_for_a_newer_one(tmp_path):
+  options = {"max_to_keep": 3, "kept_every": 10}
+  saved_states.save(tmp_path, 10, 20, 25, 27, **options)
+  assert left_in(tmp_path) == [10, 20, 27]
+  saved_states.save(tmp_path, 30, 40, 43, **options)
+  assert left_in(tmp_path) == [30, 40, 43]
+
+
+def left_in(folder):
+  return sorted(int(path.name) for path in folder.iterdir())

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import pathlib
+import pickle
 import re
 import shutil
 
@@ -157,3 +159,24 @@ def test_all_damaged_is_an_error_every_time(tmp_path):
       checkpoints.CheckpointError, match=r"step 2: .*step 1: .*from scratch"
     ):
       saved_states.restore(tmp_path)
+
+
+def test_planted_code_is_never_run(tmp_path):
+  """Files by which other formats would run what a stranger wrote."""
+  canary = tmp_path / "canary"
+  saved_states.save(tmp_path / "run", 1)
+
+  class Planted:
+    def __reduce__(self):
+      return pathlib.Path.touch, (canary,)
+
+  folders = [own for own in tmp_path.rglob("*") if own.is_dir()]
+  for folder in folders:
+    (folder / "state.pkl").write_bytes(pickle.dumps(Planted()))
+    array = np.array([Planted()], dtype=object)
+    np.save(folder / "array.npy", array, allow_pickle=True)
+    (folder / "conftest.py").write_text(f"open({str(canary)!r}, 'w')")
+    (folder / "__init__.py").write_text(f"open({str(canary)!r}, 'w')")
+  restored = saved_states.restore(tmp_path / "run")
+  saved_states.assert_same(restored.state, saved_states.make_state(1))
+  assert not canary.exists()

@@ -8,7 +8,14 @@ import pytest
 
 from tgmm_jax.models import factory, tgmm
 from tgmm_jax.tasks import mixtures
-from tgmm_jax.training import checkpoints, loop, optim, run_folder, sharding
+from tgmm_jax.training import (
+  checkpoints,
+  hosts,
+  loop,
+  optim,
+  run_folder,
+  sharding,
+)
 from tgmm_jax.training import step as train_step
 from tgmm_jax.training.learners import mixtures as mixture_learner
 
@@ -142,13 +149,16 @@ def test_run_that_is_over_changes_nothing(straight):
 def test_stopped_run_goes_on_to_the_same_bits(straight, tmp_path, at):
   folder, params, _ = straight
   step = 3 * (at - 1)
-  with pytest.raises(loop.StoppedError, match=f"at step {step}"):
-    run(tmp_path, stop=Stop(at))
+  with pytest.raises(hosts.StoppedError, match=f"at step {step}"):
+    run(tmp_path, stop=Stop(at), save_interval=0.0)  # after every call
   if step:
     assert newest(tmp_path).step == step
-  chex.assert_trees_all_equal(run(tmp_path), params)
+  chex.assert_trees_all_equal(run(tmp_path, save_interval=0.0), params)
   chex.assert_trees_all_equal(newest(tmp_path).state, newest(folder).state)
   assert lines(tmp_path) == lines(folder)
+  # Of the saves by time none is left.
+  kept = {path.name for path in (tmp_path / run_folder.CHECKPOINTS).iterdir()}
+  assert kept == {"6", "12"}
 
 
 @pytest.mark.slow

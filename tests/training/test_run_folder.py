@@ -271,3 +271,23 @@ def test_commit_of_an_enclosing_repository_is_not_taken(tmp_path, monkeypatch):
   assert re.fullmatch("[0-9a-f]{40}-dirty", commit)
   monkeypatch.setenv("PATH", "")
   assert run_folder._git_commit() is None
+
+
+def test_a_disk_with_no_room_for_a_second_checkpoint(tmp_path, monkeypatch):
+  usage = shutil.disk_usage(tmp_path)
+  monkeypatch.setattr(
+    shutil, "disk_usage", lambda path: usage._replace(free=1999)
+  )
+  run_folder.check_space(tmp_path, 999)
+  with pytest.raises(
+    run_folder.RunFolderError, match="has 1,999 bytes free, takes at least 2,0"
+  ):
+    run_folder.check_space(tmp_path, 1000)
+
+
+@pytest.mark.parametrize("path", ["gs://bucket/run", "gs:/bucket/run"])
+def test_a_bucket_is_no_folder(tmp_path, monkeypatch, path):
+  monkeypatch.chdir(tmp_path)
+  with pytest.raises(run_folder.RunFolderError, match="has to be mounted"):
+    run_folder.make(path)
+  assert not list(tmp_path.iterdir())

@@ -61,3 +61,11 @@ def test_state_is_split_where_the_devices_divide_it():
 def test_rule_that_does_not_exist():
   with pytest.raises(ValueError, match="rule is 'fsdp', takes one of"):
     sharding.state_shardings({}, sharding.make_mesh(1), rule="fsdp")
+
+
+def test_every_process_has_a_device_in_the_mesh(monkeypatch):
+  mesh = sharding.make_mesh(1)
+  sharding.check_all_take_part(mesh)
+  monkeypatch.setattr(jax, "process_count", lambda: 2)
+  with pytest.raises(ValueError, match="takes 0 .* that process 1"):
+    sharding.check_all_take_part(mesh)

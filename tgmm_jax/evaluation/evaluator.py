@@ -4,6 +4,8 @@ Mixtures, spectra and labels each make an `Evaluator`; whoever has one runs it
 here, however different the answers are.
 """
 
+import io
+import json
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -11,6 +13,7 @@ import jax
 import numpy as np
 
 from tgmm_jax.evaluation import results
+from tgmm_jax.training import hosts
 
 # `(key, problems) -> {series: {metric: values [B, ...]}}`: one contender's
 # answers, scored. Several series where a first answer is refined, so that it
@@ -39,39 +42,80 @@ def measure(
   evaluator: Evaluator,
   *,
   on_contender: Callable[[Hashable, str], None] = lambda place, name: None,
+  is_shared: bool = False,
 ) -> dict[Hashable, Values]:
   """The values of every contender on every problem, by place.
 
   Args:
     evaluator: what is to be done.
     on_contender: called with place and name before each contender.
+    is_shared: whether the processes of a run (`hosts`), which must all call it,
+      deal the work out; each gets the values of all.
   """
-  found = {}
-  for place, draw in evaluator.problems.items():
-    batches = draw()
-    parts = {}
+  places = list(evaluator.problems)
+  turns = [
+    (number, name)
+    for number in range(len(places))
+    for name in evaluator.contenders
+  ]
+  mine = set(hosts.my_share(turns) if is_shared else turns)
+  scored = []
+  for number, place in enumerate(places):
+    batches = None
     for name, contender in evaluator.contenders.items():
+      if (number, name) not in mine:
+        continue
+      batches = evaluator.problems[place]() if batches is None else batches
       on_contender(place, name)
-      for key, problems in batches:
-        scored = jax.device_get(contender(key, problems))
-        for series, by_metric in scored.items():
-          own = parts.setdefault(series, {})
-          for metric, values in by_metric.items():
-            own.setdefault(metric, []).append(np.asarray(values))
-    found[place] = {
+      found = [jax.device_get(contender(*own)) for own in batches]
+      turn = turns.index((number, name))
+      scored += [
+        ((turn, number, series, metric), np.asarray(values))
+        for by_series in found
+        for series, by_metric in by_series.items()
+        for metric, values in by_metric.items()
+      ]
+  if is_shared:
+    scored = _gather(scored)
+  return _by_place(places, scored)
+
+
+def _gather(scored):
+  """What all processes have scored, in the order of one alone."""
+  content = io.BytesIO()
+  names = np.array([json.dumps(name) for name, _ in scored], dtype="U")
+  np.savez(content, names, *(values for _, values in scored))
+  gathered = []
+  for own in hosts.gather_bytes(content.getvalue()):
+    # No pickle: what comes over a network is data.
+    with np.load(io.BytesIO(own), allow_pickle=False) as stored:
+      names, *arrays = (stored[name] for name in stored.files)
+      gathered += zip(map(json.loads, names), arrays, strict=True)
+  return sorted(gathered, key=lambda own: own[0][0])
+
+
+def _by_place(places, scored) -> dict[Hashable, Values]:
+  parts = {place: {} for place in places}
+  for (_, number, series, metric), values in scored:
+    own = parts[places[number]].setdefault(series, {})
+    own.setdefault(metric, []).append(values)
+  return {
+    place: {
       series: {metric: np.concatenate(values) for metric, values in own.items()}
-      for series, own in parts.items()
+      for series, own in by_series.items()
     }
-  return found
+    for place, by_series in parts.items()
+  }
 
 
 def run(
   evaluator: Evaluator,
   *,
   on_contender: Callable[[Hashable, str], None] = lambda place, name: None,
+  is_shared: bool = False,
 ) -> list[results.Row | results.CurveRow]:
   """The rows of every contender in every place; arguments as in `measure`."""
-  measured = measure(evaluator, on_contender=on_contender)
+  measured = measure(evaluator, on_contender=on_contender, is_shared=is_shared)
   return [
     row
     for place, values in measured.items()

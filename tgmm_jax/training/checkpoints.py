@@ -72,6 +72,7 @@ class Checkpointer:
     *,
     config: dict[str, Any],
     max_to_keep: int = 3,
+    kept_every: int = 1,
   ):
     """Opens the folder and removes what killed saves left there.
 
@@ -79,6 +80,7 @@ class Checkpointer:
       directory: made if it does not exist; local or mounted.
       config: identity of the run, what JSON can hold; stored in each step.
       max_to_keep: committed steps that stay; one more while saving.
+      kept_every: another step, by time or by a signal, goes for a newer one.
 
     Raises:
       RunFolderError: the folder cannot be made.
@@ -89,6 +91,7 @@ class Checkpointer:
     self._directory = run_folder.make(directory)
     self._config = config
     self._max_to_keep = max_to_keep
+    self._kept_every = kept_every
     self._pending_step: int | None = None
     self._last: tuple[int, dict[str, str]] | None = None  # step and digests
     if jax.process_index() == 0:
@@ -168,7 +171,10 @@ class Checkpointer:
       return
     self._pending_step = None
     if jax.process_index() == 0:
-      for step in _committed_steps(self._directory)[: -self._max_to_keep]:
+      *older, newest_step = _committed_steps(self._directory)
+      regular = [step for step in older if step % self._kept_every == 0]
+      stay = regular[max(len(regular) + 1 - self._max_to_keep, 0) :]
+      for step in sorted({*older} - {*stay}):
         # Without its commit file a half-removed step is no step.
         (self._directory / str(step) / _COMMIT_FILE).unlink()
         files.remove_folder(self._directory / str(step))
@@ -273,11 +279,10 @@ def newest(directory: str | os.PathLike, tree: str) -> tuple[int, str] | None:
     tree: where it stands in what was saved, e.g. "params".
   """
   path = pathlib.Path(directory).absolute()
-  with ocp.Checkpointer(_handler()) as orbax:
-    for step in reversed(_committed_steps(path)):
-      with contextlib.suppress(_DamagedError):
-        meta = _read_metadata(orbax, path / str(step))
-        return step, checkpoint_metadata.digest_of(meta, tree)
+  for step in reversed(_committed_steps(path)):
+    with contextlib.suppress(_DamagedError):
+      meta = _read_metadata(path / str(step))
+      return step, checkpoint_metadata.digest_of(meta, tree)
   return None
 
 
@@ -295,7 +300,7 @@ def _newest_good(
     for step in reversed(_committed_steps(directory)):
       path = directory / str(step)
       try:
-        meta = _read_metadata(orbax, path)
+        meta = _read_metadata(path)
         misfit = checkpoint_metadata.misfit(
           meta, template, config, subtree=subtree
         )
@@ -318,13 +323,10 @@ def _newest_good(
   return None
 
 
-def _read_metadata(
-  orbax: ocp.Checkpointer, path: pathlib.Path
-) -> dict[str, Any]:
+def _read_metadata(path: pathlib.Path) -> dict[str, Any]:
   try:
-    meta = orbax.restore(
-      path, args=ocp.args.Composite(meta=ocp.args.JsonRestore())
-    ).meta
+    # Not by Orbax, which has all processes wait for each other.
+    meta = files.parse_object((path / "meta" / "metadata").read_bytes())
     checkpoint_metadata.check(meta, int(path.name))
   except checkpoint_metadata.NewerFormatError as error:
     raise CheckpointError(f"{path} was {error}") from error

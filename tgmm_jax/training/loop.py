@@ -6,6 +6,7 @@ same bits as one that was never stopped.
 """
 
 import functools
+import math
 import os
 import pathlib
 import time
@@ -17,6 +18,7 @@ import numpy as np
 
 from tgmm_jax.training import (
   checkpoints,
+  hosts,
   interrupts,
   metric_writer,
   run_folder,
@@ -28,10 +30,6 @@ from tgmm_jax.training.learners import learner as learner_lib
 
 class NonFiniteError(RuntimeError):
   """Too many updates in a row were not finite; the parameters still are."""
-
-
-class StoppedError(RuntimeError):
-  """A signal asked the run to stop; its state is saved."""
 
 
 class StepReport(NamedTuple):
@@ -60,6 +58,7 @@ def run(
   stop: interrupts.StopRequest,
   restore_dir: str | os.PathLike = "",
   max_to_keep: int = 3,
+  save_interval: float = math.inf,
   on_progress: Callable[[StepReport], None] = lambda report: None,
 ) -> Any:
   """Trains until `config.num_steps`, from where the folder's run stands.
@@ -74,7 +73,9 @@ def run(
     stop: asked after each call.
     restore_dir: folder of another run to start from where this one has no
       checkpoint yet: its parameters, optimiser and step.
-    max_to_keep: checkpoints that stay.
+    max_to_keep: checkpoints that stay, of those by step.
+    save_interval: seconds after which a checkpoint is saved between those by
+      step; it goes as soon as there is a newer one.
     on_progress: called on the host after each call.
 
   Returns:
@@ -88,16 +89,21 @@ def run(
   folder = pathlib.Path(folder)
   with (
     checkpoints.Checkpointer(
-      folder / run_folder.CHECKPOINTS, config=identity, max_to_keep=max_to_keep
+      folder / run_folder.CHECKPOINTS,
+      config=identity,
+      max_to_keep=max_to_keep,
+      kept_every=config.checkpoint_every,
     ) as checkpointer,
     metric_writer.MetricWriter(folder) as writer,
     jax.set_mesh(mesh),
   ):
     state, step = _begin(learner, config, mesh, checkpointer, restore_dir)
     if step < config.num_steps:
+      num_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+      run_folder.check_space(folder, num_bytes)
       writer.truncate(step)
       loop = _Loop(learner, config, mesh, checkpointer, writer, on_progress)
-      state = loop.run(state, step, stop)
+      state = loop.run(state, step, stop, _Clock(save_interval))
     return state.params
 
 
@@ -132,6 +138,26 @@ def _begin(learner, config, mesh, checkpointer, restore_dir):
   return restored.state, restored.step
 
 
+class _Clock:
+  """Says when it is time for a save; of several processes by the first's."""
+
+  def __init__(self, interval):
+    self._interval = interval
+    self._start = time.monotonic()
+
+  def is_due(self):
+    is_over = time.monotonic() - self._start >= self._interval
+    if not hosts.is_several():
+      return is_over
+    if is_over and hosts.is_first():
+      hosts.ask(hosts.SAVE)
+      self._start = time.monotonic()
+    return hosts.take(hosts.SAVE)
+
+  def restart(self):
+    self._start = time.monotonic()
+
+
 class _Loop:
   """Calls the compiled step; handles each call's scalars one call late."""
 
@@ -147,7 +173,7 @@ class _Loop:
     self._pending = None
     self._last_time = 0.0
 
-  def run(self, state, step, stop):
+  def run(self, state, step, stop, clock):
     config = self._config
     # Compiled ahead, so that the speed of the first call is a speed.
     call = self._make_call().lower(state, self._data).compile()
@@ -159,14 +185,17 @@ class _Loop:
       # the host.
       self._flush()
       self._pending = (step, scalars)
-      if step >= config.num_steps or step % config.checkpoint_every == 0:
+      is_due = clock.is_due()
+      is_last = step >= config.num_steps
+      if is_last or is_due or step % config.checkpoint_every == 0:
         self._flush()
         self._checkpointer.save(step, state)
+        clock.restart()
     self._flush()
     if step < config.num_steps:
       if step:
         self._checkpointer.save(step, state)
-      raise StoppedError(f"stopped by a signal at step {step}")
+      raise hosts.StoppedError(f"stopped by a signal at step {step}")
     return state
 
   def _flush(self):

@@ -9,11 +9,11 @@ Numbers that are not finite are the strings "NaN", "Infinity" and "-Infinity":
 every line is strict JSON, and `float` takes each back.
 """
 
+import contextlib
 import json
 import math
 import os
 import pathlib
-import time
 from collections.abc import Iterator, Mapping, Sequence
 
 import jax
@@ -78,7 +78,8 @@ class MetricWriter:
       self._append(name, step, values)
       prefix = "timing/" if name == run_folder.TIMING else ""
       for key, value in values.items():
-        self._events.add_scalar(prefix + key, value, step)
+        with _naming(self._events.path):
+          self._events.add_scalar(prefix + key, value, step)
 
   def truncate(self, step: int) -> int:
     """Drops what a run wrote after the step that it was restored to.
@@ -102,13 +103,19 @@ class MetricWriter:
     return num_dropped
 
   def close(self) -> None:
-    """Closes the files; a later `write` opens them again."""
-    for file in self._files.values():
-      file.close()
-    self._files = {}
+    """Closes the files; a later `write` opens them again.
+
+    Raises:
+      OSError: what is left cannot be written; all are closed nevertheless.
+    """
+    opened = {self._folder / name: file for name, file in self._files.items()}
     if self._events is not None:
-      self._events.close()
-      self._events = None
+      opened[self._events.path] = self._events
+    self._files, self._events = {}, None
+    with contextlib.ExitStack() as stack:
+      for path, file in opened.items():
+        stack.enter_context(_naming(path))
+        stack.callback(file.close)
 
   def __enter__(self) -> "MetricWriter":
     """Returns itself."""
@@ -121,7 +128,7 @@ class MetricWriter:
   def _open(self):
     # Here, not on top: it takes seconds where PyTorch is installed, since it
     # imports that too, and only one process needs it.
-    import tensorboardX
+    from tgmm_jax.training import event_files
 
     self._folder.mkdir(parents=True, exist_ok=True)
     # A torn last line would swallow the next one.
@@ -129,12 +136,9 @@ class MetricWriter:
       self._folder / run_folder.METRICS, math.inf
     )
     _keep_lines(self._folder / run_folder.TIMING, math.inf)
-    self._events = tensorboardX.SummaryWriter(
-      str(self._folder),
-      # TensorBoard then hides what the events before the restore have later.
-      purge_step=self._purge_step,
-      # Its own name has whole seconds, and an old file would be overwritten.
-      filename_suffix=f".{time.time_ns()}",
+    # TensorBoard then hides what the events before the restore have later.
+    self._events = event_files.EventFile(
+      self._folder, purge_step=self._purge_step
     )
 
   def _append(self, name, step, values):
@@ -144,8 +148,20 @@ class MetricWriter:
       key: _to_json(value) for key, value in values.items()
     }
     # In one call, so that a kill tears at most the last line.
-    self._files[name].write(json.dumps(line, allow_nan=False) + "\n")
-    self._files[name].flush()
+    with _naming(self._folder / name):
+      self._files[name].write(json.dumps(line, allow_nan=False) + "\n")
+      self._files[name].flush()
+
+
+@contextlib.contextmanager
+def _naming(path):
+  """Of a full disk Python says, but not which file."""
+  try:
+    yield
+  except OSError as error:
+    if error.filename is not None:
+      raise
+    raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def read_metrics(

@@ -12,6 +12,8 @@ import logging
 import os
 import pathlib
 import platform
+import re
+import shutil
 import socket
 import stat
 import subprocess
@@ -21,7 +23,7 @@ from typing import Any
 
 import jax
 
-from tgmm_jax.training import files
+from tgmm_jax.training import files, hosts
 
 _logger = logging.getLogger(__name__)
 
@@ -29,6 +31,7 @@ _logger = logging.getLogger(__name__)
 CONFIG = "config.json"
 VERSIONS = "versions.json"
 DURATION = "duration.json"
+PROGRAMS = "programs"  # compiled ones
 # by a training, in its own folder:
 CHECKPOINTS = "checkpoints"
 METRICS = "metrics.jsonl"
@@ -44,6 +47,8 @@ FIGURES = "figures"
 SHOWN = "report.json"
 
 _LOCK = ".lock"
+# A URL, also one that has gone through pathlib; no drive of Windows.
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 _FOREIGN_LOCK = "{} is {}, takes a file of its own: remove it"
 _NOT_SET = "(not set)"
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
@@ -53,20 +58,56 @@ class RunFolderError(RuntimeError):
   """The folder cannot be used; the message is one line that says why."""
 
 
+def is_url(path: str | os.PathLike) -> bool:
+  """Whether it names a bucket, as gs://, of which pathlib makes a `gs:`."""
+  return _URL.match(os.fspath(path)) is not None
+
+
+def check_local(path: str | os.PathLike, name: str = "workdir") -> None:
+  """Refuses what is no folder of a file system.
+
+  A bucket has no locks, renames and appends (docs/reliability.md).
+
+  Raises:
+    RunFolderError: it is empty, or a URL.
+  """
+  if not os.fspath(path):
+    raise RunFolderError(f"{name} is empty, takes a folder")
+  if is_url(path):
+    raise RunFolderError(
+      f"{name} is {os.fspath(path)!r}, takes a folder of a file system: a"
+      " bucket has to be mounted"
+    )
+
+
 def make(path: str | os.PathLike) -> pathlib.Path:
   """Makes the folder if it does not exist and returns its absolute path.
 
   Raises:
-    RunFolderError: it cannot be made, or it is a file.
+    RunFolderError: it cannot be made, or it is a file or a URL.
   """
-  if not os.fspath(path):
-    raise RunFolderError("workdir is empty, takes a folder")
+  check_local(path)
   path = pathlib.Path(path).absolute()
   try:
     path.mkdir(parents=True, exist_ok=True)
   except OSError as error:
     raise RunFolderError(_not_writable(path, error)) from error
   return path
+
+
+def check_space(path: str | os.PathLike, num_bytes: int) -> None:
+  """Raises RunFolderError where less than twice a checkpoint is free.
+
+  Args:
+    path: the run's folder; must exist.
+    num_bytes: of a checkpoint; the old one goes after the new one is whole.
+  """
+  free = shutil.disk_usage(path).free
+  if free < 2 * num_bytes:
+    raise RunFolderError(
+      f"{path} has {free:,} bytes free, takes at least {2 * num_bytes:,}, twice"
+      " a checkpoint"
+    )
 
 
 @contextlib.contextmanager
@@ -87,7 +128,7 @@ def lock(workdir: str | os.PathLike) -> Iterator[None]:
     RunFolderError: another process holds the folder, or it is not a folder
       that can be written.
   """
-  if jax.process_index() != 0:
+  if not hosts.is_first():
     yield
     return
   workdir = make(workdir)
@@ -274,11 +315,11 @@ def timed(workdir: str | os.PathLike) -> Iterator[None]:
 
 
 def _state(folder):
-  """Every file below a folder and when it was written; no locks."""
+  """Every file below a folder and when it was written; none that only helps."""
   return {
     path: path.stat().st_mtime_ns
     for path in folder.rglob("*")
-    if path.name != _LOCK
+    if path.name != _LOCK and PROGRAMS not in path.relative_to(folder).parts
   }
 
 
@@ -335,23 +376,23 @@ def versions() -> dict[str, Any]:
 def _git_commit() -> str | None:
   """The commit of the checkout that holds this file, if there is one."""
   source = pathlib.Path(__file__)
-  git = ["git", "-C", str(source.parent)]
-  try:
-    # An installed copy may lie inside a checkout of something else.
-    subprocess.run(
-      [*git, "ls-files", "--error-unmatch", source.name],
-      check=True,
-      capture_output=True,
-    )
-    described = subprocess.run(
-      [*git, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+
+  def git(*arguments):
+    return subprocess.run(
+      # A killed run leaves no lock in the checkout, as by `describe --dirty`.
+      ["git", "--no-optional-locks", "-C", str(source.parent), *arguments],
       check=True,
       capture_output=True,
       text=True,
-    )
+    ).stdout.strip()
+
+  try:
+    # An installed copy may lie inside a checkout of something else.
+    git("ls-files", "--error-unmatch", source.name)
+    is_changed = git("status", "--porcelain", "--untracked-files=no")
+    return git("rev-parse", "HEAD") + ("-dirty" if is_changed else "")
   except (OSError, subprocess.CalledProcessError):
     return None
-  return described.stdout.strip()
 
 
 def _not_writable(path: pathlib.Path, error: OSError) -> str:

@@ -7,6 +7,7 @@ The same program runs on one CPU and on a pod. The axis type is Auto: vmapped
 from typing import Any
 
 import jax
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 
 DATA = "data"
@@ -29,6 +30,18 @@ def make_mesh(num_devices: int = 0) -> Mesh:
   )
 
 
+def check_all_take_part(mesh: Mesh) -> None:
+  """Raises where a process has no device in the mesh: it could only wait."""
+  missing = set(range(jax.process_count())) - {
+    device.process_index for device in mesh.devices.flat
+  }
+  if missing:
+    raise ValueError(
+      f"num_devices is {mesh.size}, takes 0 (all) or so many that process"
+      f" {min(missing)} of {jax.process_count()} has one, too"
+    )
+
+
 def check_divisible(batch_size: int, mesh: Mesh) -> None:
   """Raises where the tasks of a batch cannot be dealt out evenly."""
   if batch_size % mesh.shape[DATA]:
@@ -46,6 +59,18 @@ def replicated(mesh: Mesh) -> NamedSharding:
 def over_tasks(mesh: Mesh) -> NamedSharding:
   """The leading axis dealt out over the devices."""
   return NamedSharding(mesh, jax.P(DATA))
+
+
+def to_host(tree: Any) -> Any:
+  """Arrays of a mesh, however they are split, in NumPy on every process."""
+
+  def fetch(leaf):
+    # What a process has whole would be gathered once from each.
+    if leaf.is_fully_addressable:
+      return jax.device_get(leaf)
+    return multihost_utils.process_allgather(leaf, tiled=True)
+
+  return jax.tree.map(fetch, tree)
 
 
 def state_shardings(abstract_state: Any, mesh: Mesh, *, rule: str) -> Any:

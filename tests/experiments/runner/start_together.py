@@ -1,7 +1,7 @@
 """Starts `experiments.main` as a launcher does: several processes at once.
 
-Reads a JSON list of groups, each a list of `[arguments, variables]`; of a
-group all are started before any is waited for. Each start is a fork of a
+Reads a JSON list of groups, each a list of `[arguments, variables]`; all are
+started before any is waited for. Each start is a fork of a
 process that has done the imports, which take seconds. Prints, for each start,
 `status` and `stderr`.
 """
@@ -17,7 +17,7 @@ from absl import app
 from experiments import main
 
 # One that waits for another that never comes dies by a signal.
-_MOST_SECONDS = 100
+_MOST_SECONDS = 300
 
 
 def start(arguments, variables):
@@ -44,8 +44,6 @@ def wait(number, stderr):
 
 
 if __name__ == "__main__":
-  results = []
-  for group in json.load(sys.stdin):
-    started = [start(*own) for own in group]
-    results.append([wait(*own) for own in started])
-  json.dump(results, sys.stdout)
+  # What they do is mostly to wait for each other.
+  started = [[start(*own) for own in group] for group in json.load(sys.stdin)]
+  json.dump([[wait(*own) for own in group] for group in started], sys.stdout)

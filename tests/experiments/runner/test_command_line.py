@@ -178,6 +178,26 @@ BAD = {
     "['refiner', 'tgmm-d2', 'baselines']",
   ),
   "empty workdir": ([SMOKE, "--workdir="], "--workdir is empty", "a folder"),
+  "bucket as workdir": (
+    [SMOKE, "--workdir=gs://bucket/run"],
+    "--workdir is 'gs://bucket/run'",
+    "a bucket has to be mounted",
+  ),
+  "bucket to restore": (
+    [SMOKE, "--config.restore_dir=gs://bucket/run"],
+    "config.restore_dir is 'gs://bucket/run'",
+    "takes a folder of a file system",
+  ),
+  "no time to wait": (
+    [SMOKE, "--config.start.heartbeat_timeout=0"],
+    "config.start.heartbeat_timeout is 0",
+    "at least 1 second",
+  ),
+  "negative time to a save": (
+    [SMOKE, "--config.start.save_minutes=-1.0"],
+    "config.start.save_minutes is -1.0",
+    "takes >= 0",
+  ),
   "workdir is a file": (
     [SMOKE, "--workdir=file"],
     "file cannot be written",

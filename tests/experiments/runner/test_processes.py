@@ -12,7 +12,9 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
-from experiments.runner import processes
+from experiments.runner import fields, processes
+from tests.experiments.runner import joined_config
+from tgmm_jax.evaluation import evaluator
 
 ROOT = pathlib.Path(__file__).parents[3]
 HERE = pathlib.Path(__file__).parent
@@ -24,6 +26,37 @@ def free_port():
   with socket.socket() as free:
     free.bind(("127.0.0.1", 0))
     return free.getsockname()[1]
+
+
+def together(does, *flags):
+  """Two processes of an experiment that does something of its own."""
+  address = f"127.0.0.1:{free_port()}"
+  flags = [f"--config.does={does}", f"--coordinator={address}", *flags]
+  return [
+    ([*flags, "--num_processes=2", f"--process_id={rank}"], {})
+    for rank in range(2)
+  ]
+
+
+# By what the experiment does: the status, and the last lines of both.
+ENDS = {
+  "fail": (
+    1,
+    "error: process 1 has ended: seconds is 1, takes 2",
+    "error: seconds is 1, takes 2",
+  ),
+  "break": (
+    1,
+    "error: process 1 has ended: ZeroDivisionError: of nothing",
+    "ZeroDivisionError: of nothing",
+  ),
+  "disks": (
+    1,
+    "error: process 1 does not see what process 0 writes in {}/0, takes",
+    "error: process 1 does not see what process 0 writes in {}/1, takes",
+  ),
+  "evaluate": (75, "stopped by a signal", "stopped by a signal"),
+}
 
 
 def slurm(rank, port):
@@ -52,6 +85,8 @@ def ended(tmp_path_factory):
     "array": [
       ([f"--sweep_index={rank}"], slurm(rank, other)) for rank in range(2)
     ],
+    **{name: together(name) for name in ENDS},
+    "hang": together("hang", "--config.start.heartbeat_timeout=10"),
   }
   starts = [
     [
@@ -81,18 +116,24 @@ def did(ended, name):
   folder, results = ended[name]
   for result in results:
     assert result["status"] == 0, result["stderr"][-3000:]
-  return {path.name for path in folder.iterdir()}
+  return sorted(path.name for path in folder.glob("[!.]*"))
+
+
+def said(ended, name):
+  """What each of them has written."""
+  folder, _ = ended[name]
+  return [json.loads((folder / own).read_text()) for own in did(ended, name)]
 
 
 @pytest.mark.slow
 def test_variables_and_flags_name_the_processes_of_one_run(ended):
   # The second has the variables of the first: its flag wins.
-  assert did(ended, "named") == {"0 of 2", "1 of 2"}
+  assert did(ended, "named") == ["0 of 2", "1 of 2"]
 
 
 @pytest.mark.slow
 def test_elements_of_a_job_array_by_slurm_are_alone(ended):
-  assert did(ended, "array") == {"first0 of 1", "second0 of 1"}
+  assert did(ended, "array") == ["first0 of 1", "second0 of 1"]
 
 
 @pytest.mark.slow
@@ -110,12 +151,61 @@ def test_processes_that_were_started_otherwise_say_how_and_do_nothing(ended):
   assert not folder.exists()
 
 
+@pytest.mark.slow
+def test_contenders_are_dealt_out_and_each_process_gets_all_scores(ended):
+  first, second = said(ended, "named")
+  alone = joined_config.as_lists(evaluator.measure(joined_config.scored()))
+  # In the same order, too: rows are made of it.
+  assert first["values"] == second["values"] == alone
+  assert first["called"] == [[10, "a"], [10, "c"], [20, "b"]]
+  assert second["called"] == [[10, "b"], [20, "a"], [20, "c"]]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads Linux' tables")
+def test_the_first_listens_on_loopback_alone(ended):
+  first, second = (found["listens"] for found in said(ended, "named"))
+  assert [address.partition(":")[0] for address in first] == ["0100007F"]
+  assert second == []
+  for alone in said(ended, "array"):
+    assert alone["listens"] == []
+
+
+@pytest.mark.slow
+def test_a_save_by_time_is_at_the_same_poll_of_all(ended):
+  first, second = (found["saves_at"] for found in said(ended, "named"))
+  assert first == second > 1
+
+
+@pytest.mark.slow
+def test_one_that_hangs_ends_the_others(ended):
+  _, (first, second) = ended["hang"]
+  assert second["status"] == -9  # by itself it would not have ended
+  assert first["status"] not in (0, 75), first["stderr"][-3000:]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ENDS)
+def test_all_end_with_a_line_where_one_does(ended, name):
+  """In a collective, in an evaluation or at the start: none hangs or aborts."""
+  folder, results = ended[name]
+  status, *last = ENDS[name]
+  for result, line in zip(results, last, strict=True):
+    assert result["status"] == status, result["stderr"]
+    assert line.format(folder) in result["stderr"].splitlines()[-1]
+    if name != "break":  # which is an error of the code
+      assert "Traceback" not in result["stderr"]
+  assert not list(folder.glob(".seen*"))
+
+
 @pytest.fixture
 def start(monkeypatch):
   """Calls `processes.start`; returns what JAX is then asked for, or None."""
   asked = []
   monkeypatch.setattr(
-    jax.distributed, "initialize", lambda *own: asked.append(own)
+    jax.distributed,
+    "initialize",
+    lambda *own, **options: asked.append((own, options)),
   )
   for variable in NAMED:
     monkeypatch.delenv(variable, raising=False)
@@ -124,8 +214,10 @@ def start(monkeypatch):
     for variable, value in dict(variables).items():
       monkeypatch.setenv(variable, value)
     with flagsaver.flagsaver(**dict(arguments)):
-      processes.start(is_array_element=is_array_element)
-    return asked[0] if asked else None
+      processes.start(
+        is_array_element=is_array_element, timeouts=fields.Timeouts(3, 2, 1)
+      )
+    return asked[0] if asked else (None, {})
 
   # Programs that other tests import have flags that must be given: no parsing.
   is_parsed = flags.FLAGS.is_parsed()
@@ -162,8 +254,19 @@ ALL_FLAGS = {"coordinator": "b:2", "num_processes": 4, "process_id": 0}
 def test_who_says_how_many(
   start, arguments, variables, is_array_element, asked
 ):
-  found = start(arguments, variables, is_array_element=is_array_element)
+  found, options = start(
+    arguments, variables, is_array_element=is_array_element
+  )
   assert found == asked
+  if asked:
+    # It listens where it is named, and a cluster's choice is its own.
+    assert options["coordinator_bind_address"] == asked[0]
+    assert options["heartbeat_timeout_seconds"] == 2
+
+
+def test_where_the_first_listens_can_be_said(start):
+  _, options = start((), ALL | {"JAX_COORDINATOR_BIND_ADDRESS": "[::]:1"})
+  assert options["coordinator_bind_address"] == "[::]:1"
 
 
 @pytest.mark.parametrize(
@@ -190,11 +293,11 @@ def test_what_names_no_processes(start, arguments, variables, message):
 
 
 def test_what_nobody_says_is_missing(start, monkeypatch):
-  def initialize(*named):
+  def initialize(*named, **options):
     raise ValueError("Number of processes must be defined.")
 
   monkeypatch.setattr(jax.distributed, "initialize", initialize)
-  assert start() is None  # a single host
+  assert start() == (None, {})  # a single host
   with pytest.raises(ValueError, match="missing") as error:
     start((), {"JAX_COORDINATOR_ADDRESS": "127.0.0.1:1"})
   assert str(error.value) == (

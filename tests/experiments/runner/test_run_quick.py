@@ -31,7 +31,8 @@ def found(tmp_path):
   ):
     text = QUESTION.format(figures={"error": "Error"}, variants=variants)
     (folder / f"{name}.py").write_text(text)
-  (folder / "main.py").write_text("raise AssertionError")
+  for command in ("main.py", "launch.py"):
+    (folder / command).write_text("raise AssertionError")
   (folder / "room").mkdir()
   (folder / "room" / "other.py").write_text("raise AssertionError")
   return kept_runs.find(folder)
@@ -66,7 +67,9 @@ class Runner:
 def test_a_question_is_known_by_where_it_stands():
   names = {path.stem for path in kept_runs.questions()}
   folder = pathlib.Path(kept_runs.__file__).parents[1]
-  assert names == {path.stem for path in folder.glob("*.py")} - {"main"}
+  assert names == {path.stem for path in folder.glob("*.py")} - {
+    *("main", "launch"),
+  }
   found = kept_runs.find()
   # Of the shipped networks the variant that trains nothing is kept.
   quick = {kept.question for kept in found if kept.variant == "quick"}
