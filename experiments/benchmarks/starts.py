@@ -8,7 +8,8 @@ beside them one start from Ward's rule on all points (SciPy's). With `--folder`
 the same on point sets with reference labels: `NAME.data.gz` beside
 `NAME.labels0.gz`, `NAME.labels1.gz`, ..., in any sub-folder, 0 marking points
 that do not count (the format of Gagolewski's suite, SoftwareX 20:101270, 2022).
-Full covariances there; of larger sets a sample of 4,096 points.
+Full covariances there; of larger sets a sample of 4,096 points, and no labelling
+of more than 40 groups.
 """
 
 import functools
@@ -39,8 +40,8 @@ _WAYS = [
 # Ward's rule on all points, by SciPy: what `ward` is near to.
 _ALL_POINTS = "ward, all points"
 _SIZES = (3, 5)
-# Points of a set.
-_MOST_POINTS = 4096
+# Points and groups of a set.
+_MOST_POINTS, _MOST_GROUPS = 4096, 40
 
 
 def on_tasks(covariance_type: str, num_tasks: int) -> rich.table.Table:
@@ -161,10 +162,12 @@ def read_sets(
       np.loadtxt(labels, dtype=int)
       for labels in sorted(path.parent.glob(f"{name}.labels*.gz"))
     ]
+    labellings = [own for own in labellings if own.max() <= _MOST_GROUPS]
     if len(points) > _MOST_POINTS:
       rows = generator.choice(len(points), _MOST_POINTS, replace=False)
       points, labellings = points[rows], [own[rows] for own in labellings]
-    problems.append((points, labellings))
+    if labellings:
+      problems.append((points, labellings))
   return problems
 
 
@@ -191,6 +194,8 @@ def _fit_sets(problems, init, num_init):
     first = fits[int(labellings[0].max())]
     values.append(float(first.log_likelihood))
     is_lost.append(first.status == types.Status.DEGENERATE)
+  # Another way shares no program with this one.
+  jax.clear_caches()
   return np.array(scores), np.array(values), is_lost, seconds
 
 
