@@ -8,8 +8,8 @@ beside them one start from Ward's rule on all points (SciPy's). With `--folder`
 the same on point sets with reference labels: `NAME.data.gz` beside
 `NAME.labels0.gz`, `NAME.labels1.gz`, ..., in any sub-folder, 0 marking points
 that do not count (the format of Gagolewski's suite, SoftwareX 20:101270, 2022).
-Full covariances there; of larger sets a sample of 4,096 points, and no labelling
-of more than 40 groups.
+Full covariances there; of larger sets a sample of 4,096 points, and no
+labelling of more than 40 groups.
 """
 
 import functools
