@@ -28,7 +28,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tgmm_jax import types
 from tgmm_jax.constructed import (
   primitives,
   spectral_components,
@@ -58,18 +57,6 @@ class Steps(NamedTuple):
   num_newton: int = 4
   num_iters: int = 15
   num_polish: int = 15
-
-
-class Starts(NamedTuple):
-  """The auxiliary matrix: where power iterations begin; unit vectors.
-
-  Attributes:
-    eigenvectors: `[K, d]`.
-    seekers: `[K, R, K]`, in the coordinates of the eigenvectors.
-  """
-
-  eigenvectors: jax.Array
-  seekers: jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,7 +106,7 @@ def build(
   Args:
     max_dim: d0.
     max_components: K0, at most d0.
-    max_tokens: the largest T, see `num_tokens`; only its logarithm adds rows.
+    max_tokens: the largest T, see `spectral_method.num_tokens`; only its logarithm adds rows.
     segments: of the curves of 1 / x and `x^(-1/2)`.
     sharpness: of the soft maximum over starts; values are `w^(-1/2)`.
     dtype: of the weights.
@@ -162,13 +149,6 @@ def _slots(max_dim, max_components, max_tokens):
     **dict.fromkeys(scalars, 1),
     c=max((max_tokens - 1).bit_length(), 1),
   )
-
-
-def num_tokens(
-  num_points: int, dim: int, num_components: int, num_restarts: int
-) -> int:
-  """T: `N + d + (4 + R) K`."""
-  return num_points + dim + (4 + num_restarts) * num_components
 
 
 def schedule(
@@ -216,126 +196,3 @@ def schedule(
     run("unwhiten", *roots, "weigh", "add", *roots),
     run("normalise", repeats=2),
   )
-
-
-def encode(
-  network: SpectralNetwork,
-  points: jax.Array,
-  starts: Starts,
-  *,
-  sample_weight: jax.Array | None = None,
-  num_components: jax.Array | int | None = None,
-) -> jax.Array:
-  """The first state, `[D, T]`: points, and what every problem has.
-
-  Args:
-    network: from `build`.
-    points: `[N, d]`, in units of the noise's standard deviation; finite.
-    starts: of K components.
-    sample_weight: `[N]`, or None for ones; 0 is padding.
-    num_components: of the problem, at most K; the rest is padding, with
-      starts of 0 in its coordinates. None for K.
-
-  Raises:
-    ValueError: for more dimensions, components or tokens than the network
-      was built for.
-  """
-  (num_points, dim), dtype = points.shape, points.dtype
-  size, num_restarts, _ = starts.seekers.shape
-  total = num_tokens(num_points, dim, size, num_restarts)
-  slots = network.transformer.slots
-  for name, value, highest in (
-    ("points have d", dim, network.max_dim),
-    ("starts have K", size, min(network.max_components, dim)),
-    ("tokens have T", total, network.max_tokens),
-  ):
-    if value > highest:
-      raise ValueError(f"{name} = {value}, takes at most {highest}")
-  if sample_weight is None:
-    sample_weight = jnp.ones(num_points, dtype)
-  share = (sample_weight / jnp.sum(sample_weight)).astype(dtype)
-  count = size if num_components is None else num_components
-  is_component = (jnp.arange(size) < count).astype(dtype)
-  code = jnp.diag(is_component)
-  noise = _noise_tokens(is_component)
-  seekers = starts.seekers.reshape(-1, size)
-  parts = [
-    {"x": points, "w": share[:, None]},
-    {"q": jnp.eye(dim, dtype=dtype), "mf": jnp.ones((dim, 1), dtype)},
-    {
-      **{"fl": code, "st": code, "cf": is_component[:, None]},
-      "p": starts.eigenvectors * is_component[:, None],
-    },
-    noise,
-    {
-      "s": seekers * jnp.repeat(is_component, num_restarts)[:, None],
-      "sr": jnp.repeat(code, num_restarts, axis=0),
-    },
-  ]
-  binary = (np.arange(total)[:, None] >> np.arange(slots.size("c"))) & 1
-  parts_at = [(0, {"c": binary, "one": np.ones((total, 1))})]
-  first = 0
-  for part in parts:
-    parts_at.append((first, part))
-    first += len(next(iter(part.values())))
-  state = jnp.zeros((slots.width, total), dtype)
-  for first, part in parts_at:
-    for name, rows in part.items():
-      place = (slots[name].start, first)
-      rows = jnp.asarray(rows, dtype).T
-      state = jax.lax.dynamic_update_slice(state, rows, place)
-  return state
-
-
-def _noise_tokens(is_component):
-  """What the tokens of `m + s_l e_l`, `m - s_l e_l` and m are told, `[3 K]`."""
-  code = jnp.diag(is_component)
-  sign = jnp.concatenate([code, -code, jnp.zeros_like(code)])
-  term = jnp.repeat(jnp.array([-0.5, -0.5, 1.0], code.dtype), len(code))
-  is_there = jnp.tile(is_component, 3)[:, None]
-  term = term[:, None] * is_there
-  return {"ns": sign, "nf": is_there, "nc": term, "ncs": term * sign}
-
-
-def decode(
-  network: SpectralNetwork,
-  state: jax.Array,
-  num_points: int,
-  dim: int,
-  size: int,
-) -> types.Mixture:
-  """The mixture in a last state; padded components are 0.
-
-  Args:
-    network: from `build`.
-    state: `[D, T]`.
-    num_points: N.
-    dim: d.
-    size: K, static.
-  """
-  return types.Mixture(
-    read(network, state, "pi", num_points, dim, size)[:, 0],
-    read(network, state, "mean", num_points, dim, size)[:, :dim],
-  )
-
-
-def read(
-  network: SpectralNetwork,
-  state: jax.Array,
-  name: str,
-  num_points: int,
-  dim: int,
-  size: int,
-) -> jax.Array:
-  """What a slot holds in the tokens of the components, `[K, rows]`.
-
-  Args:
-    network: from `build`.
-    state: `[D, T]`.
-    name: of the slot.
-    num_points: N.
-    dim: d.
-    size: K, static.
-  """
-  first = num_points + dim
-  return network.transformer.slots.read(state, name)[:, first : first + size].T
