@@ -9,7 +9,7 @@ turn finds one component from the seekers whose turn it is (`sr`).
   unit, settle            (each with renew) `|y| = 1`
   measure   (after products and map) `val = T(y, y, y)`
   choose    y of the component is the soft maximum of its seekers'
-  store     `t, ct = y, -val y`: the component is off the tensor; next turn
+  store     `tt, ct = y y^T, -val y`: the component is off the tensor; next turn
   unwhiten  `mean = sum_l back_l (val t)_l`, `lo = val^2`
   weigh, add, normalise   `pi = val^-2 / sum val^-2`
 """
@@ -85,12 +85,14 @@ def _add_unit_length(made, segments):
 def _add_choice(made, barrier, sharpness):
   """The value of each vector, and a softmax over the seekers in turn.
 
-  All other tokens have no vector, so that those who do not choose (masked the
-  other way round) add 0.
+  No other token has a vector then (`renew` leaves none to those whose turn it
+  is not), so that who does not choose, and is masked the other way round, adds
+  0.
   """
   measure, choose = made["measure"], made["choose"]
   select = measure.slots.select
-  measure.dot("measure.product", "z", "y", "val")
+  # One head: of a vector that is an eigenvector the value is positive.
+  measure.dot("measure.product", "z", "y", "val", is_signed=False)
   measure.clear("measure.clear", "z")
   measure.clear("measure.clear", "r", is_positive=True)
   chooser, seeker, one = select("st", 0), select("sr", 0), select("one")
@@ -105,17 +107,15 @@ def _add_choice(made, barrier, sharpness):
     reads="y",
     writes="y",
   )
-  choose.clear("choose.clear", "val", "yy")
 
 
 def _add_store(layer):
   select = layer.slots.select
   turn = select("st", 0)
-  layer.product("store.term", "val", -select("y"), "ct", only=turn)
-  layer.product("store.value", "one", "val", "lv", only=turn, is_signed=False)
-  layer.gated("store.vector", select("y"), select("t"), turn)
+  flag = {"only": turn, "is_signed": False}
+  layer.product("store.term", "val", -select("y"), "ct", **flag)
+  layer.product("store.value", "one", "val", "lv", **flag)
   layer.gated("store.products", select("yy"), select("tt"), turn)
-  layer.clear("store.clear", "y", "yy", "val")
   for slot in ("st", "sr"):
     spectral_whitening.shift(layer, "store.turn", slot)
 

@@ -338,11 +338,13 @@ def _has_settled(network, state, problem, kept):
   second = second - linalg.matmul(to, to.T)
   is_component = jnp.arange(kept) < problem.num_components
   error = jnp.abs(second - jnp.diag(is_component.astype(second.dtype)))
-  vectors, values = look("t")[:, :kept], look("lv")
+  values = look("lv")
+  vectors = -look("ct")[:, :kept] / jnp.where(values > 0, values, 1.0)
+  first = num_points + dim
+  rows = rows.at[:, first : first + kept].set(vectors.T)
   squares = linalg.matmul(vectors, rows) ** 2
   # What was on the tensor when a component was found: not itself, not those
   # found later.
-  first = num_points + dim
   token = jnp.arange(rows.shape[1]) - first
   index = jnp.arange(kept)[:, None]
   is_later = (token >= index) & (token < kept)

@@ -10,7 +10,7 @@ by the power method of arXiv 2501.01312, whitening) and in
 Exact are all products, sums, deflations and copies: ReLU attention, two heads
 for a factor of either sign. Approximate are `1 / x`, which scales vectors
 alone, and `x^(-1/2)`, which Newton's steps (exact products) take to rounding;
-both by `segments` segments between 1e-8 and 1e8. One layer has a softmax: the
+both by `segments` segments between 1e-12 and 1e12. One layer has a softmax: the
 soft maximum over the starts of a component. What is left is what the power
 method and the tensor power method leave after so many steps.
 
@@ -46,7 +46,7 @@ class Steps(NamedTuple):
   Attributes:
     num_squarings: s, of the matrix for each eigenvector.
     num_multiplications: m, by that power: `m 2^s` steps of the power method.
-    num_newton: of each length and root; 3.2% off (64 segments) it takes 4 to
+    num_newton: of each length and root; 7% off (64 segments) it takes 4 to
       rounding of float64.
     num_iters: tensor power steps from each start.
     num_polish: and as many more from what is chosen of them.
@@ -106,7 +106,8 @@ def build(
   Args:
     max_dim: d0.
     max_components: K0, at most d0.
-    max_tokens: the largest T, see `spectral_method.num_tokens`; only its logarithm adds rows.
+    max_tokens: the largest T, see `spectral_method.num_tokens`; only its
+      logarithm adds rows.
     segments: of the curves of 1 / x and `x^(-1/2)`.
     sharpness: of the soft maximum over starts; values are `w^(-1/2)`.
     dtype: of the weights.

@@ -25,7 +25,7 @@ from tgmm_jax.constructed import piecewise_linear, primitives
 from tgmm_jax.constructed.token_layer import TokenLayer
 
 # Eigenvalues and squared lengths that the curves cover.
-LEAST, MOST = 1e-8, 1e8
+LEAST, MOST = 1e-12, 1e12
 
 NAMES = (
   *("share", "moment", "begin", "square", "total", "shrink", "multiply"),
@@ -211,11 +211,12 @@ def _add_pair(made, min_eigenvalue):
   value, scale, deflate = made["value"], made["scale"], made["deflate"]
   select = value.slots.select
   turn = select("st", 0)
-  value.signed_heads(
+  # One head each: an eigenvalue in range is positive.
+  value.head(
     "value.product", keys=["u"], queries=["v"], reads=turn, writes="lam"
   )
   value.clear("value.clear", "u")
-  scale.signed_heads(
+  scale.head(
     "scale.product", keys=[turn], queries=["lam"], reads="v", writes="u"
   )
   deflate.signed_heads(
@@ -226,7 +227,6 @@ def _add_pair(made, min_eigenvalue):
   deflate.units(
     "deflate.raise", min_eigenvalue * turn - select("lam"), select("lo")
   )
-  deflate.clear("deflate.clear", "u")
   shift(deflate, "deflate.turn", "st")
 
 
