@@ -49,14 +49,15 @@ class Steps(NamedTuple):
     num_newton: of each length and root; 7% off (64 segments) it takes 4 to
       rounding of float64.
     num_iters: tensor power steps from each start.
-    num_polish: and as many more from what is chosen of them.
+    num_polish: further ones from what is chosen of them. Quadratic convergence
+      needs ten; a noisy tensor, which is not a sum of orthogonal terms, more.
   """
 
   num_squarings: int = 10
   num_multiplications: int = 5
   num_newton: int = 4
   num_iters: int = 15
-  num_polish: int = 15
+  num_polish: int = 30
 
 
 @dataclasses.dataclass(frozen=True)
