@@ -19,11 +19,16 @@ from experiments.studies.constructed import rows as constructed_rows
 from experiments.studies.constructed import (
   spectral as constructed_spectral,
 )
+from experiments.studies.constructed import (
+  spectral_network as constructed_network,
+)
 from tgmm_jax.constructed import (
   em,
   em_network,
   power_method,
   primitives,
+  spectral_method,
+  spectral_network,
   tensor_power,
 )
 from tgmm_jax.evaluation import contenders, evaluator
@@ -137,6 +142,23 @@ _SETTINGS = {
     "num_steps": 30,  # tau
     "num_problems": 1000,
   },
+  "spectral_equality": {
+    "dims": (4, 8, 16),
+    "num_components": (2, 3, 4),
+    "num_points": (128, 1024),
+    "num_problems": 100,
+    "segments": 64,
+  },
+  "spectral_errors": {
+    "dim": 8,
+    "num_components": 3,
+    "num_points": 128,
+    "num_problems": 100,
+    "segments": (32, 64, 128, 256, 512),
+    "num_newton": (0, 1, 2),  # after each curve
+    "num_squarings": (0, 2, 4, 6, 8, 10),  # tau = 2^s
+    "num_iters": (1, 2, 3, 4, 6, 8, 12, 20),  # of the tensor, twice
+  },
   "sizes": {
     "dim": 32,  # d0
     "num_components": 5,  # K0
@@ -190,6 +212,9 @@ def _make_quick(settings):
   settings.power.num_problems = 40
   settings.two_classes.num_problems = 100
   settings.two_classes.separations = (0.5, 1.0, 1.5, 2.0, 3.0)
+  settings.spectral_equality.num_points = (128,)
+  settings.spectral_equality.num_problems = 40
+  settings.spectral_errors.num_problems = 16
   settings.solvers.dims = (8,)
   settings.solvers.num_tasks = 256
 
@@ -206,6 +231,12 @@ def _make_smoke(settings):
   settings.power.update(num_steps=10, num_problems=4)
   settings.two_classes.update(dims=(3,), num_points=(64,), num_problems=4)
   settings.two_classes.separations = (2.0,)
+  settings.spectral_equality.update(dims=(3,), num_components=(2,))
+  settings.spectral_equality.update(num_points=(32,), num_problems=4)
+  settings.spectral_errors.update(dim=3, num_components=2, num_points=32)
+  settings.spectral_errors.update(num_problems=4, segments=(64,))
+  settings.spectral_errors.update(num_newton=(4,), num_squarings=())
+  settings.spectral_errors.num_iters = ()
   settings.sizes.update(dim=4, num_vectors=2, segments=16, num_steps=3)
   settings.solvers.update(dims=(3,), num_components=(2,), num_points=32)
   settings.solvers.num_tasks = 8
@@ -235,6 +266,11 @@ def _measure_sizes(settings, seed, on_step):
   built["two classes"] = (
     power_method.build(dim),
     power_method.label_schedule(steps),
+  )
+  total = spectral_method.num_tokens(settings.num_points, dim, size, 10)
+  built["spectral method"] = (
+    spectral_network.build(dim, size, total).transformer,
+    spectral_network.schedule(size),
   )
   rows = []
   for done, (name, (network, schedule)) in enumerate(built.items()):
@@ -322,6 +358,18 @@ STUDIES = {
     "The residual stream of the network that performs EM, one step",
     constructed_em.residual_stream,
     constructed_figures.draw_residual_stream,
+  ),
+  "spectral_equality": studies.Study(
+    "The whole spectral method: network and method, same starts",
+    constructed_network.equality,
+    None,
+    constructed_figures.tabulate_equality,
+  ),
+  "spectral_errors": studies.Study(
+    "The whole spectral method: error against segments and steps",
+    constructed_network.errors,
+    constructed_figures.draw_spectral_errors,
+    constructed_figures.tabulate_orders,
   ),
   "sizes": studies.Study(
     "Sizes of the networks",

@@ -171,14 +171,13 @@ def test_layers_are_as_many_as_is_said(size):
   assert found.num_heads == max(2 * MAX_COMPONENTS + 1, 7)
 
 
-@functools.partial(jax.jit, static_argnames=("max_components",))
-def fit(points, num_components, weight, max_components=2):
+def fit(points, num_components, weight):
   return spectral_method.fit(
     jax.random.key(0),
     points,
     num_components,
     sample_weight=weight,
-    max_components=max_components,
+    max_components=2,
     network=network(),
     num_restarts=NUM_RESTARTS,
     steps=STEPS,

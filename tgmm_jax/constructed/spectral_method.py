@@ -247,11 +247,22 @@ def fit(
     sample_weight=sample_weight,
     max_components=size,
   )
-  (dim, num_points), dtype = problem.columns.shape, problem.columns.dtype
-  kept = min(size, dim)
+  dim, num_points = problem.columns.shape
   if network is None:
+    kept = min(size, dim)
     total = num_tokens(num_points, dim, kept, num_restarts)
-    network = build(dim, kept, total, dtype=dtype)
+    network = build(dim, kept, total, dtype=problem.columns.dtype)
+  return _fit(
+    key, problem, network, size=size, num_restarts=num_restarts, steps=steps
+  )
+
+
+# The network is an argument of the program: as constants its weights would
+# take long to compile.
+@functools.partial(jax.jit, static_argnames=("size", "num_restarts", "steps"))
+def _fit(key, problem, network, *, size, num_restarts, steps):
+  dim, dtype = problem.columns.shape[0], problem.columns.dtype
+  kept = min(size, dim)
   count = jnp.minimum(problem.num_components, kept)
   state = encode(
     network,
