@@ -290,3 +290,38 @@ def draw_spectral_errors(rows):
       if any(row.metric == f"median, against {what}" for row in rows)
     ],
   )
+
+
+def draw_em_truth(rows):
+  """Rate and floor against N."""
+  rows = [row for row in rows if row.series.endswith(", EM")]
+  return curve_figures.draw(
+    rows,
+    [
+      _panel("em_truth", metric, title, "N", label, is_log_x=True, is_log_y=y)
+      for metric, title, label, y in (
+        ("beta", "Rate of a step", "beta, median", False),
+        ("floor", "Distance from the truth", "largest of a mean, median", True),
+      )
+    ],
+  )
+
+
+def tabulate_em_truth(rows):
+  """Rate, floor and the floor's order with 90% intervals."""
+  found = {(row.series, row.metric, row.x): row.value for row in rows}
+  table = {}
+  for series, metric, x in found:
+    if metric not in ("beta", "floor", "order of the floor"):
+      continue
+    head = metric if not x else f"{metric}, N = {x:.0f}"
+    middle, low, high = (
+      found[series, metric + end, x] for end in ("", ", low", ", high")
+    )
+    line = table.setdefault(series, {})
+    line[head] = f"{middle:.2g} ({low:.2g} to {high:.2g})"
+  heads = dict.fromkeys(head for line in table.values() for head in line)
+  return {
+    name: {head: line.get(head, "–") for head in heads}
+    for name, line in table.items()
+  }
