@@ -114,10 +114,10 @@ _SETTINGS = {
     "num_exact": 1000,  # steps of EM taken for its limit
   },
   "em_truth": {
-    "cells": (  # d, K, distance of a mean from the nearest
-      *((2, 2, 2.0), (2, 2, 3.0), (2, 2, 4.0), (2, 3, 4.0), (2, 5, 4.0)),
-      *((8, 3, 4.0), (32, 2, 4.0), (32, 5, 4.0), (32, 5, 6.0)),
-    ),
+    # The first of each is a kind of problem, the second of each another.
+    "dims": (2, 2, 2, 2, 2, 8, 32, 32, 32),
+    "num_components": (2, 2, 2, 3, 5, 3, 2, 5, 5),
+    "separations": (2.0, 3.0, 4.0, 4.0, 4.0, 4.0, 4.0, 4.0, 6.0),  # of means
     "num_points": (64, 128, 256, 512, 1024, 2048, 4096, 8192),
     "num_population": 65536,
     "max_network": 256,  # largest N of the network
@@ -234,7 +234,8 @@ def _make_smoke(settings):
   settings.em_distance.update(segments=(16,), num_steps=3)
   settings.em_limit.update(num_points=(32,), num_problems=4, segments=(16,))
   settings.em_limit.update(num_steps=12, num_exact=100)
-  settings.em_truth.update(cells=((2, 2, 4.0),), num_points=(32, 64))
+  settings.em_truth.update(dims=(2,), num_components=(2,), separations=(4.0,))
+  settings.em_truth.num_points = (32, 64)
   settings.em_truth.update(num_population=128, max_network=32, segments=16)
   settings.em_truth.update(num_problems=4, num_steps=20, num_exact=100)
   settings.tensor.update(dim=3, num_points=16, num_problems=4, num_steps=6)

@@ -187,7 +187,12 @@ def order(
 @constructed_rows.in_float64
 def em_truth(settings, seed, on_step):
   """Rate and floor of EM, of the network, and of EM on very many points."""
-  cells = [Cell(*cell) for cell in settings.cells]
+  cells = [
+    Cell(*cell)
+    for cell in zip(
+      settings.dims, settings.num_components, settings.separations, strict=True
+    )
+  ]
   generator, rows = np.random.default_rng(seed), []
   for done, cell in enumerate(cells):
     floors = []
