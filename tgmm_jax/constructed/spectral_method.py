@@ -119,35 +119,42 @@ def encode(
   share = (sample_weight / jnp.sum(sample_weight)).astype(dtype)
   count = size if num_components is None else num_components
   is_component = (jnp.arange(size) < count).astype(dtype)
-  code = jnp.diag(is_component)
-  noise = _noise_tokens(is_component)
-  seekers = starts.seekers.reshape(-1, size)
+  binary = (np.arange(total)[:, None] >> np.arange(slots.size("c"))) & 1
   parts = [
     {"x": points, "w": share[:, None]},
     {"q": jnp.eye(dim, dtype=dtype), "mf": jnp.ones((dim, 1), dtype)},
-    {
-      **{"fl": code, "st": code, "cf": is_component[:, None]},
-      "p": starts.eigenvectors * is_component[:, None],
-    },
-    noise,
-    {
-      "s": seekers * jnp.repeat(is_component, num_restarts)[:, None],
-      "sr": jnp.repeat(code, num_restarts, axis=0),
-    },
+    *_component_tokens(starts, is_component),
   ]
-  binary = (np.arange(total)[:, None] >> np.arange(slots.size("c"))) & 1
-  parts_at = [(0, {"c": binary, "one": np.ones((total, 1))})]
-  first = 0
-  for part in parts:
-    parts_at.append((first, part))
-    first += len(next(iter(part.values())))
+  firsts = np.cumsum([0] + [len(next(iter(part.values()))) for part in parts])
+  parts = [{"c": binary, "one": np.ones((total, 1))}, *parts]
   state = jnp.zeros((slots.width, total), dtype)
-  for first, part in parts_at:
+  for first, part in zip((0, *firsts[:-1]), parts, strict=True):
     for name, rows in part.items():
-      place = (slots[name].start, first)
+      place = (slots[name].start, int(first))
       rows = jnp.asarray(rows, dtype).T
       state = jax.lax.dynamic_update_slice(state, rows, place)
   return state
+
+
+def _component_tokens(starts, is_component):
+  """What the tokens of components, noise and seekers are told."""
+  code = jnp.diag(is_component)
+  num_restarts = starts.seekers.shape[1]
+  seekers = starts.seekers * is_component[:, None, None]
+  components = {
+    "fl": code,
+    "st": code,
+    "cf": is_component[:, None],
+    "p": starts.eigenvectors * is_component[:, None],
+  }
+  return (
+    components,
+    _noise_tokens(is_component),
+    {
+      "s": seekers.reshape(-1, len(code)),
+      "sr": jnp.repeat(code, num_restarts, axis=0),
+    },
+  )
 
 
 def _noise_tokens(is_component):
