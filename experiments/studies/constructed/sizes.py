@@ -37,6 +37,8 @@ def sizes(settings, seed, on_step):
     power_method.build(dim),
     power_method.label_schedule(steps),
   )
+  # The method has at most d components.
+  size = min(size, dim)
   total = spectral_method.num_tokens(settings.num_points, dim, size, 10)
   built["spectral method"] = (
     spectral_network.build(dim, size, total).transformer,
