@@ -256,7 +256,8 @@ def tabulate_orders(rows):
   """The order p of `segments^-p`, where it is not rounding that counts."""
   lines = {}
   for row in rows:
-    if row.metric == "median, against segments" and row.value > 1e-12:
+    is_curve = row.metric == "median, against segments"
+    if is_curve and 1e-12 < row.value < 1.0:
       lines.setdefault(row.series, []).append((row.x, row.value))
   return {
     name: {

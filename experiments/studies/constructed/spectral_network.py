@@ -279,7 +279,8 @@ def errors(settings, seed, on_step):
 
 
 def _quantiles(metric, series, x, values):
-  """Median and largest of the problems."""
+  """Median and largest of the problems; those without an answer have failed."""
+  values = np.where(np.isfinite(values), values, np.nan)
   return [
     constructed_rows.point(
       "spectral_errors",
@@ -292,7 +293,7 @@ def _quantiles(metric, series, x, values):
     )
     for name, value in (
       ("median", np.median(values)),
-      ("largest", np.max(values, where=values < np.inf, initial=0.0)),
+      ("largest", np.fmax.reduce(values)),
     )
   ]
 
