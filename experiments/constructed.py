@@ -12,19 +12,16 @@ import ml_collections
 from experiments import results_pages
 from experiments.runner import fields, studies
 from experiments.studies.constructed import em as constructed_em
+from experiments.studies.constructed import em_truth as constructed_truth
 from experiments.studies.constructed import (
   figures as constructed_figures,
 )
-from experiments.studies.constructed import rows as constructed_rows
+from experiments.studies.constructed import sizes as constructed_sizes
 from experiments.studies.constructed import (
   spectral as constructed_spectral,
 )
-from tgmm_jax.constructed import (
-  em,
-  em_network,
-  power_method,
-  primitives,
-  tensor_power,
+from experiments.studies.constructed import (
+  spectral_network as constructed_network,
 )
 from tgmm_jax.evaluation import contenders, evaluator
 from tgmm_jax.evaluation import mixtures as mixture_evaluation
@@ -116,6 +113,19 @@ _SETTINGS = {
     "num_steps": 40,
     "num_exact": 1000,  # steps of EM taken for its limit
   },
+  "em_truth": {
+    # The first of each is a kind of problem, the second of each another.
+    "dims": (2, 2, 2, 2, 2, 8, 32, 32, 32),
+    "num_components": (2, 2, 2, 3, 5, 3, 2, 5, 5),
+    "separations": (2.0, 3.0, 4.0, 4.0, 4.0, 4.0, 4.0, 4.0, 6.0),  # of means
+    "num_points": (64, 128, 256, 512, 1024, 2048, 4096, 8192),
+    "num_population": 65536,
+    "max_network": 256,  # largest N of the network
+    "segments": 256,
+    "num_problems": 40,
+    "num_steps": 60,
+    "num_exact": 400,
+  },
   "tensor": {
     "dim": 8,
     "num_points": 128,
@@ -136,6 +146,23 @@ _SETTINGS = {
     "separations": (0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0),  # |mu|
     "num_steps": 30,  # tau
     "num_problems": 1000,
+  },
+  "spectral_equality": {
+    "dims": (4, 8, 16),
+    "num_components": (2, 3, 4),
+    "num_points": (128, 1024),
+    "num_problems": 100,
+    "segments": 64,
+  },
+  "spectral_errors": {
+    "dim": 8,
+    "num_components": 3,
+    "num_points": 128,
+    "num_problems": 100,
+    "segments": (32, 64, 128, 256, 512),
+    "num_newton": (0, 1, 2),  # after each curve
+    "num_squarings": (0, 2, 4, 6, 8, 10),  # tau = 2^s
+    "num_iters": (1, 2, 3, 4, 6, 8, 12, 20),  # of the tensor, twice
   },
   "sizes": {
     "dim": 32,  # d0
@@ -186,10 +213,16 @@ def _make_quick(settings):
   settings.em_distance.num_problems = 68
   settings.em_limit.segments = (16, 64, 256)
   settings.em_limit.num_problems = 48
+  settings.em_truth.num_points = (64, 256, 1024, 4096)
+  settings.em_truth.num_problems = 16
+  settings.em_truth.num_population = 16384
   settings.tensor.num_problems = 50
   settings.power.num_problems = 40
   settings.two_classes.num_problems = 100
   settings.two_classes.separations = (0.5, 1.0, 1.5, 2.0, 3.0)
+  settings.spectral_equality.num_points = (128,)
+  settings.spectral_equality.num_problems = 40
+  settings.spectral_errors.num_problems = 16
   settings.solvers.dims = (8,)
   settings.solvers.num_tasks = 256
 
@@ -201,50 +234,25 @@ def _make_smoke(settings):
   settings.em_distance.update(segments=(16,), num_steps=3)
   settings.em_limit.update(num_points=(32,), num_problems=4, segments=(16,))
   settings.em_limit.update(num_steps=12, num_exact=100)
+  settings.em_truth.update(dims=(2,), num_components=(2,), separations=(4.0,))
+  settings.em_truth.num_points = (32, 64)
+  settings.em_truth.update(num_population=128, max_network=32, segments=16)
+  settings.em_truth.update(num_problems=4, num_steps=20, num_exact=100)
   settings.tensor.update(dim=3, num_points=16, num_problems=4, num_steps=6)
   settings.power.update(dim=3, num_points=16, num_vectors=2, ratios=(0.5,))
   settings.power.update(num_steps=10, num_problems=4)
   settings.two_classes.update(dims=(3,), num_points=(64,), num_problems=4)
   settings.two_classes.separations = (2.0,)
+  settings.spectral_equality.update(dims=(3,), num_components=(2,))
+  settings.spectral_equality.update(num_points=(32,), num_problems=4)
+  settings.spectral_errors.update(dim=3, num_components=2, num_points=32)
+  settings.spectral_errors.update(num_problems=4, segments=(64,))
+  settings.spectral_errors.update(num_newton=(4,), num_squarings=())
+  settings.spectral_errors.num_iters = ()
   settings.sizes.update(dim=4, num_vectors=2, segments=16, num_steps=3)
   settings.solvers.update(dims=(3,), num_components=(2,), num_points=32)
   settings.solvers.num_tasks = 8
   settings.residual_stream.segments = 64
-
-
-def _measure_sizes(settings, seed, on_step):
-  """How large each network is, unrolled over its schedule."""
-  del seed
-  dim, size, steps = settings.dim, settings.num_components, settings.num_steps
-  built = {}
-  for design in em_network.DESIGNS:
-    network = em.build(dim, size, segments=settings.segments, design=design)
-    name = f"EM, {constructed_em.DESIGN_NAMES[design]}"
-    built[name] = (network.transformer, network.schedule(steps))
-  for is_normalised in (False, True):
-    network = tensor_power.build(
-      dim, settings.num_points, is_normalised=is_normalised
-    )
-    name = "tensor power" + (", normalised" if is_normalised else "")
-    built[name] = (network, tensor_power.schedule(network, steps))
-  count = settings.num_vectors
-  built["power method"] = (
-    power_method.build(dim, count),
-    power_method.schedule(count, steps),
-  )
-  built["two classes"] = (
-    power_method.build(dim),
-    power_method.label_schedule(steps),
-  )
-  rows = []
-  for done, (name, (network, schedule)) in enumerate(built.items()):
-    found = primitives.sizes(network, schedule)._asdict()
-    rows += [
-      constructed_rows.point("sizes", metric, name, steps, value, count=1)
-      for metric, value in found.items()
-    ]
-    on_step(done + 1, len(built))
-  return rows
 
 
 def _measure_solvers(settings, seed, on_step):
@@ -302,6 +310,12 @@ STUDIES = {
     constructed_figures.draw_em_limit,
     constructed_figures.tabulate_em_limit,
   ),
+  "em_truth": studies.Study(
+    "EM: rate, and distance from the truth, with N",
+    constructed_truth.em_truth,
+    constructed_figures.draw_em_truth,
+    constructed_figures.tabulate_em_truth,
+  ),
   "tensor": studies.Study(
     "Cubic tensor power iteration: exactness, growth and range",
     constructed_spectral.tensor,
@@ -323,9 +337,21 @@ STUDIES = {
     constructed_em.residual_stream,
     constructed_figures.draw_residual_stream,
   ),
+  "spectral_equality": studies.Study(
+    "The whole spectral method: network and method, same starts",
+    constructed_network.equality,
+    None,
+    constructed_figures.tabulate_equality,
+  ),
+  "spectral_errors": studies.Study(
+    "The whole spectral method: error against segments and steps",
+    constructed_network.errors,
+    constructed_figures.draw_spectral_errors,
+    constructed_figures.tabulate_orders,
+  ),
   "sizes": studies.Study(
     "Sizes of the networks",
-    _measure_sizes,
+    constructed_sizes.sizes,
     None,
     constructed_figures.tabulate_sizes,
   ),

@@ -9,6 +9,7 @@ Besides the dimension letters of `types`: T tokens, R rows of a query and key
 product, S rows that a head reads, F units of an MLP.
 """
 
+import collections
 import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -66,9 +67,12 @@ class Block(NamedTuple):
 
 
 class Run(NamedTuple):
-  """Part of a schedule: these layers in this order, so many times over."""
+  """Part of a schedule: these layers in this order, so many times over.
 
-  layers: tuple[int, ...]
+  In the place of a layer may stand a run of its own.
+  """
+
+  layers: "tuple[int | Run, ...]"
   repeats: int = 1
 
 
@@ -78,13 +82,13 @@ class ConstructedTransformer:
 
   Attributes:
     layers: each once, however often a schedule runs it.
-    activation: of the attention, one of `ACTIVATIONS`; static.
+    activations: of each layer's attention, of `ACTIVATIONS`; static.
     slots: of the residual stream; static.
     blocks: names and places of all heads and groups of units; static.
   """
 
   layers: tuple[Layer, ...]
-  activation: str
+  activations: tuple[str, ...]
   slots: Slots
   blocks: tuple[tuple[str, Block], ...]
 
@@ -97,7 +101,7 @@ class ConstructedTransformer:
 jax.tree_util.register_dataclass(
   ConstructedTransformer,
   data_fields=["layers"],
-  meta_fields=["activation", "slots", "blocks"],
+  meta_fields=["activations", "slots", "blocks"],
 )
 
 
@@ -129,7 +133,7 @@ def build(
   slots: Slots,
   layers: Sequence[LayerBuilder],
   *,
-  activation: str,
+  activation: str | Sequence[str],
   dtype: jax.typing.DTypeLike = jnp.float32,
 ) -> ConstructedTransformer:
   """Puts layers together.
@@ -137,14 +141,18 @@ def build(
   Args:
     slots: of the residual stream.
     layers: filled in.
-    activation: of the attention, one of `ACTIVATIONS`.
+    activation: of the attention, one of `ACTIVATIONS`, or one for each layer.
     dtype: of the weights, which are worked out in float64.
 
   Raises:
     ValueError: for another activation, or a name that occurs twice.
   """
-  if activation not in ACTIVATIONS:
-    raise ValueError(f"activation is {activation!r}, takes {ACTIVATIONS}")
+  activations = activation
+  if isinstance(activation, str):
+    activations = (activation,) * len(layers)
+  for each in activations:
+    if each not in ACTIVATIONS:
+      raise ValueError(f"activation is {each!r}, takes {ACTIVATIONS}")
   blocks, built = {}, []
 
   def add(name, block):
@@ -173,7 +181,7 @@ def build(
     )
   layers = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), tuple(built))
   return ConstructedTransformer(
-    layers, activation, slots, tuple(blocks.items())
+    layers, tuple(activations), slots, tuple(blocks.items())
   )
 
 
@@ -237,19 +245,32 @@ def apply(
   state = state.astype(network.layers[0].hidden.dtype)
   states = [state[None]]
   for run in schedule:
-
-    def advance(state, _, run=run):
-      passed = []
-      for index in run.layers:
-        state = attend(network.layers[index], state, network.activation)
-        state = feed_forward(network.layers[index], state)
-        passed.append(state)
-      return state, jnp.stack(passed) if return_states else None
-
-    state, passed = jax.lax.scan(advance, state, length=run.repeats)
+    state, passed = _repeat(network, state, run, return_states)
     if return_states:
-      states.append(passed.reshape(-1, *state.shape))
+      states.append(passed)
   return jnp.concatenate(states) if return_states else state
+
+
+def _repeat(network, state, run, return_states):
+  """The state after a run, and all those after its layers if they are asked."""
+
+  def advance(state, _):
+    passed = []
+    for part in run.layers:
+      if isinstance(part, Run):
+        state, states = _repeat(network, state, part, return_states)
+      else:
+        layer = network.layers[part]
+        state = attend(layer, state, network.activations[part])
+        state = feed_forward(layer, state)
+        states = state[None]
+      passed.append(states)
+    return state, jnp.concatenate(passed) if return_states else None
+
+  state, passed = jax.lax.scan(advance, state, length=run.repeats)
+  if return_states:
+    passed = passed.reshape(-1, *state.shape)
+  return state, passed
 
 
 def zero_block(
@@ -298,16 +319,13 @@ def sizes(network: ConstructedTransformer, schedule: Iterable[Run]) -> Sizes:
     network: the weights.
     schedule: as in `apply`.
   """
-  times = [0] * len(network.layers)
-  for run in schedule:
-    for index in run.layers:
-      times[index] += run.repeats
-  used = [(n, network.layers[i]) for i, n in enumerate(times) if n]
+  times = collections.Counter(_flatten(schedule))
+  used = [(n, network.layers[i]) for i, n in times.items()]
   width = network.slots.width
   stored = sum(n * count_parameters(layer) for n, layer in used)
   nonzero = sum(n * count_nonzero(layer) for n, layer in used)
   return Sizes(
-    num_layers=sum(times),
+    num_layers=times.total(),
     num_heads=max(len(layer.heads) for _, layer in used),
     width=width,
     mlp_width=max(layer.hidden.shape[0] for _, layer in used),
@@ -319,3 +337,14 @@ def sizes(network: ConstructedTransformer, schedule: Iterable[Run]) -> Sizes:
     num_distinct=sum(count_parameters(layer) for _, layer in used),
     nonzero_share=nonzero / max(stored, 1),
   )
+
+
+def _flatten(schedule):
+  """The layers that a state passes, one after the other."""
+  for run in schedule:
+    for _ in range(run.repeats):
+      for part in run.layers:
+        if isinstance(part, Run):
+          yield from _flatten([part])
+        else:
+          yield part

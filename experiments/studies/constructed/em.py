@@ -300,7 +300,7 @@ def residual_stream(settings, seed, on_step):
   transformer = network.transformer
   states = [em.encode(network, jnp.asarray(points), start)]
   for layer in transformer.layers:
-    states.append(primitives.attend(layer, states[-1], transformer.activation))
+    states.append(primitives.attend(layer, states[-1], "softmax"))
     states.append(primitives.feed_forward(layer, states[-1]))
   on_step(1, 1)
   tokens = [f"component {k + 1}" for k in range(len(means))]

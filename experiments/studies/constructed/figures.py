@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from experiments.studies.constructed import spectral_network
 from tgmm_jax.figures import curves as curve_figures
 
 
@@ -157,6 +158,8 @@ _CLAIMS = {
   "power method": "Theorem 2.1: symmetrise, tau iterations for each of k"
   " vectors, estimate and remove each",
   "two classes": "the same with k = 1 and a layer that labels",
+  "spectral method": "open in both papers: 17 + 6 n + K (20 + 3 (s + i + j) +"
+  " 2 m + 6 n) layers",
 }
 _SIZE_HEADS = {
   "num_layers": "layers",
@@ -228,3 +231,98 @@ def tabulate_power(rows):
     if row.metric == "1 - |cos| at the predicted tau, largest":
       table[row.series][f"vector {row.x:.0f}"] = f"{row.value:.1e}"
   return table
+
+
+def tabulate_equality(rows):
+  """Problems in range and the largest differences, a line for each cell."""
+  table = {}
+  for row in rows:
+    line = table.setdefault(f"d = {row.x:.0f}, {row.series}", {})
+    if row.metric == "in range":
+      line["problems"] = row.count
+      line["in range"] = f"{row.value:.0%}"
+    else:
+      kind, place = row.metric.split(", ")
+      line[f"{kind} difference, {place}"] = f"{row.value:.1e}"
+      line[f"above 1e-6, {place}"] = row.failures
+  heads = dict.fromkeys(head for line in table.values() for head in line)
+  return {
+    name: {head: line.get(head, "–") for head in heads}
+    for name, line in table.items()
+  }
+
+
+def tabulate_orders(rows):
+  """The order p of `segments^-p`, where it is not rounding that counts."""
+  lines = {}
+  for row in rows:
+    is_curve = row.metric == "median, against segments"
+    if is_curve and 1e-12 < row.value < 1.0:
+      lines.setdefault(row.series, []).append((row.x, row.value))
+  return {
+    name: {
+      "order": f"{spectral_network.order_of(*np.array(pairs).T):.1f}",
+      "from": f"{pairs[0][1]:.1e} at {pairs[0][0]:.0f}",
+      "to": f"{pairs[-1][1]:.1e} at {pairs[-1][0]:.0f}",
+    }
+    for name, pairs in lines.items()
+    if len(pairs) > 1
+  }
+
+
+def draw_spectral_errors(rows):
+  """Against segments, power steps and tensor steps."""
+  return curve_figures.draw(
+    rows,
+    [
+      _panel(
+        "spectral_errors",
+        f"median, against {what}",
+        title,
+        label,
+        "largest difference, median",
+        is_log_x=what != "tensor steps",
+      )
+      for what, title, label in (
+        ("segments", "Curves", "segments"),
+        ("power steps", "Power method", "tau"),
+        ("tensor steps", "Tensor power method", "steps, twice"),
+      )
+      if any(row.metric == f"median, against {what}" for row in rows)
+    ],
+  )
+
+
+def draw_em_truth(rows):
+  """Rate and floor against N."""
+  rows = [row for row in rows if row.series.endswith(", EM")]
+  return curve_figures.draw(
+    rows,
+    [
+      _panel("em_truth", metric, title, "N", label, is_log_x=True, is_log_y=y)
+      for metric, title, label, y in (
+        ("beta", "Rate of a step", "beta, median", False),
+        ("floor", "Distance from the truth", "largest of a mean, median", True),
+      )
+    ],
+  )
+
+
+def tabulate_em_truth(rows):
+  """Rate, floor and the floor's order with 90% intervals."""
+  found = {(row.series, row.metric, row.x): row.value for row in rows}
+  table = {}
+  for series, metric, x in found:
+    if metric not in ("beta", "floor", "order of the floor"):
+      continue
+    head = metric if not x else f"{metric}, N = {x:.0f}"
+    middle, low, high = (
+      found[series, metric + end, x] for end in ("", ", low", ", high")
+    )
+    line = table.setdefault(series, {})
+    line[head] = f"{middle:.2g} ({low:.2g} to {high:.2g})"
+  heads = dict.fromkeys(head for line in table.values() for head in line)
+  return {
+    name: {head: line.get(head, "–") for head in heads}
+    for name, line in table.items()
+  }

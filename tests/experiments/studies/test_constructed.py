@@ -8,6 +8,7 @@ import pytest
 
 from experiments import constructed
 from experiments.studies.constructed import em as constructed_em
+from experiments.studies.constructed import em_truth as constructed_truth
 from experiments.studies.constructed import (
   spectral as constructed_spectral,
 )
@@ -69,6 +70,38 @@ def test_bound_is_fitted_to_a_curve_of_its_own_form():
   )
 
 
+def test_rates_and_orders_are_those_of_curves_that_have_them():
+  generator = np.random.default_rng(0)
+  steps = np.arange(30)
+  curves = np.stack([0.5**steps, 3.0 * 0.8**steps, 0.5**steps + 1e-6])
+  found = constructed_truth.rates(curves)
+  np.testing.assert_allclose(found, [0.5, 0.8, 0.5], rtol=0.02)
+  counts = np.array([64, 256, 1024])
+  floors = (
+    2.0 * counts[:, None] ** -0.5 * np.exp(0.1 * generator.normal(size=(3, 40)))
+  )
+  middle, low, high = constructed_truth.order(counts, floors, generator)
+  assert low < 0.5 < high
+  assert middle == pytest.approx(0.5, abs=0.05)
+  values = np.append(generator.normal(size=400), np.nan)
+  middle, low, high = constructed_truth.interval(values, generator)
+  # 1.65 standard errors of a median, sqrt(pi / 2 / 400), each way.
+  assert high - low == pytest.approx(2 * 1.645 * 0.0627, rel=0.4)
+  assert low <= middle <= high
+
+
+def test_means_are_as_far_from_each_other_as_was_asked_for():
+  for cell in ((2, 5, 3.0), (8, 3, 4.0)):
+    cell = constructed_truth.Cell(*cell)
+    points, truth, _ = constructed_truth.draw_problems(0, cell, 4, 2)
+    assert points.shape == (2, 4, cell.dim)
+    apart = np.linalg.norm(
+      truth.means[0][:, None] - truth.means[0][None], axis=-1
+    )
+    np.fill_diagonal(apart, np.inf)
+    np.testing.assert_allclose(apart.min(axis=1), cell.separation, rtol=1e-5)
+
+
 def test_problems_have_the_spectrum_that_was_asked_for():
   settings = constructed.get_config("smoke").studies.power
   points, vectors = constructed_spectral.spectral_problems(
@@ -111,6 +144,8 @@ def test_networks_are_near_their_algorithms(run):
   means = curves_of(workdir, "em_distance", "means, 95th percentile")
   for series, curve in means.items():
     assert 0 < min(curve.values()) <= max(curve.values()) < 1.0, series
+  largest = curves_of(workdir, "spectral_equality", "largest, in range")
+  assert largest["K = 2, N = 32"][3.0] < 1e-9
   error = curves_of(workdir, "tensor", "error of the direction, largest")
   assert max(error["float64"].values()) < 1e-12
   assert 1e-9 < max(error["float32"].values()) < 1e-4

@@ -8,6 +8,7 @@ from tgmm_jax.solvers.spectral.method import (
   recover,
 )
 from tgmm_jax.solvers.spectral.moments import (
+  noise_edge,
   noise_variance,
   whitened_moments,
 )
@@ -19,6 +20,7 @@ __all__ = [
   "draw_starts",
   "fit",
   "fit_moments",
+  "noise_edge",
   "noise_variance",
   "recover",
   "whitened_moments",
