@@ -130,20 +130,27 @@ class _Board:
       self.asked.discard(what)
     if not self.who_said(f"asked/{name}"):
       return
-    with self.lock:  # nobody polls meanwhile
-      self.say(f"polls/{name}", str(self.num_polls).encode())
-      while len(said := self.who_said(f"polls/{name}")) < self.count:
-        if self.is_leaving.wait(_INTERVAL) or self.ended():
+    with self.lock:  # nobody polls meanwhile, or the number would be another
+      while True:
+        try:
+          polls = self._exchange(f"polls/{name}", self.num_polls)
           break
-      polls = [
-        int(self.read(f"polls/{name}", rank, size))
-        for rank, size in said.items()
-      ]
+        except RuntimeError:  # a call that took too long
+          if self.is_leaving.wait(_INTERVAL):
+            raise
       self.moments[what] = max(polls) + 1
     self._num_agreed[what] += 1
     self.seen.add(what)
     if what == STOP:
       self.on_stop()
+
+  def _exchange(self, name, number):
+    """The numbers of all processes that have not ended."""
+    self.say(name, str(number).encode())
+    while len(said := self.who_said(name)) < self.count:
+      if self.is_leaving.wait(_INTERVAL) or self.ended():
+        break
+    return [int(self.read(name, rank, size)) for rank, size in said.items()]
 
   def _follow(self, rank, ended):
     """Ends this process, whose main thread waits for one that has gone."""

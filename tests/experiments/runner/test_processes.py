@@ -119,6 +119,10 @@ def did(ended, name):
   return sorted(path.name for path in folder.glob("[!.]*"))
 
 
+# 127.0.0.1 as Linux writes it, and as an address of IPv6.
+LOOPBACK = ("0100007F", "0000000000000000FFFF00000100007F")
+
+
 def said(ended, name):
   """What each of them has written."""
   folder, _ = ended[name]
@@ -165,7 +169,9 @@ def test_contenders_are_dealt_out_and_each_process_gets_all_scores(ended):
 @pytest.mark.skipif(sys.platform != "linux", reason="reads Linux' tables")
 def test_the_first_listens_on_loopback_alone(ended):
   first, second = (found["listens"] for found in said(ended, "named"))
-  assert [address.partition(":")[0] for address in first] == ["0100007F"]
+  assert len(first) == 1
+  for address in first:
+    assert address.partition(":")[0] in LOOPBACK
   assert second == []
   for alone in said(ended, "array"):
     assert alone["listens"] == []
