@@ -22,7 +22,7 @@ from experiments.runner import (
   processes,
   programs,
 )
-from tgmm_jax.training import run_folder
+from tgmm_jax.training import hosts, run_folder
 
 _WORKDIR = flags.DEFINE_string(
   "workdir", None, "Folder of the run; by default runs/FILE-VARIANT."
@@ -65,15 +65,16 @@ def _resolve(question):
       "runs", f"{question.name}-{config.variant or 'full'}"
     )
   index = _SWEEP_INDEX.value
-  processes.check_same(
-    {
-      "config": fields.identity(config),
-      "mode": _MODE.value,
-      "workdir": os.path.abspath(workdir),
-      "sweep_index": index,
-      "code": derived.code(question.module.__file__, is_shown=True),
-    }
-  )
+  if hosts.is_several():
+    processes.check_same(
+      {
+        "config": fields.identity(config),
+        "mode": _MODE.value,
+        "workdir": os.path.abspath(workdir),
+        "sweep_index": index,
+        "code": derived.code(question.module.__file__, is_shown=True),
+      }
+    )
   programs.keep(config, pathlib.Path(workdir))
   if index is not None:
     sweep = question.module.sweep(config)

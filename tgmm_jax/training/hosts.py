@@ -62,7 +62,8 @@ class _Board:
     self.num_polls = 0
     self.asked = set()  # here, by a signal or a clock
     self.seen = set()  # asked by anybody
-    self.moments = {}  # for what, at which poll
+    # By what for, at which polls: one may be asked for before all had the last.
+    self.moments = {STOP: [], SAVE: []}
     self._num_agreed = {STOP: 0, SAVE: 0}
     self.lock = threading.Lock()
     self.is_leaving = threading.Event()
@@ -130,20 +131,29 @@ class _Board:
       self.asked.discard(what)
     if not self.who_said(f"asked/{name}"):
       return
-    with self.lock:  # nobody polls meanwhile
-      self.say(f"polls/{name}", str(self.num_polls).encode())
-      while len(said := self.who_said(f"polls/{name}")) < self.count:
-        if self.is_leaving.wait(_INTERVAL) or self.ended():
+    with self.lock:  # nobody polls meanwhile, or the number would be another
+      while True:
+        try:
+          polls = self._exchange(f"polls/{name}", self.num_polls)
           break
-      polls = [
-        int(self.read(f"polls/{name}", rank, size))
-        for rank, size in said.items()
-      ]
-      self.moments[what] = max(polls) + 1
+        except RuntimeError:  # a call that took too long
+          if self.is_leaving.wait(_INTERVAL):
+            raise
+      self.moments[what].append(max(polls) + 1)
     self._num_agreed[what] += 1
     self.seen.add(what)
     if what == STOP:
       self.on_stop()
+
+  def _exchange(self, name, number):
+    """The numbers of all processes that have not ended."""
+    self.say(name, str(number).encode())
+    has_missing = False
+    # One that has ended may have said its number before, so it comes first.
+    while len(said := self.who_said(name)) < self.count and not has_missing:
+      self.is_leaving.wait(_INTERVAL / 10)
+      has_missing = bool(self.ended()) or self.is_leaving.is_set()
+    return [int(self.read(name, rank, size)) for rank, size in said.items()]
 
   def _follow(self, rank, ended):
     """Ends this process, whose main thread waits for one that has gone."""
@@ -231,15 +241,15 @@ def poll() -> None:
 
 def is_now(what: str) -> bool:
   """Whether this poll is the moment, or one after it."""
-  at = _board.moments.get(what)
-  return at is not None and _board.num_polls >= at
+  moments = _board.moments[what]
+  return bool(moments) and _board.num_polls >= moments[0]
 
 
 def take(what: str) -> bool:
   """As `is_now`, once for each time that it was asked for."""
   is_due = is_now(what)
   if is_due:
-    del _board.moments[what]
+    del _board.moments[what][0]
   return is_due
 
 
@@ -255,26 +265,17 @@ def first_failure() -> str:
 
 
 def leave(status: int, message: str = "") -> None:
-  """Ends the part of this process in the run, and tells the others.
+  """Ends this process, and tells the others; of one alone it does nothing.
 
-  With status 1 it does not return: what others may still wait for in a
-  collective never comes, and neither would the end of JAX's own shutdown.
-  Otherwise it waits for the others, however long they take.
+  JAX's own shutdown is left out: it waits for others that may have gone, and
+  then aborts. The first has the store, so it goes last.
 
   Args:
     status: of the process.
     message: its last line.
   """
-  if not is_several():
-    return
-  if status == 1:
+  if is_several():
     _exit(_board, status, message)
-  _board.say("ended", json.dumps([status, message]).encode())
-  while len(ended := _board.ended()) < _board.count:
-    if any(own.status == 1 for own in ended.values()):
-      return  # the watcher says of whom
-    time.sleep(_INTERVAL)
-  _board.is_leaving.set()
 
 
 def _exit(board, status, message):
@@ -284,7 +285,7 @@ def _exit(board, status, message):
     stream.flush()
   with contextlib.suppress(RuntimeError):  # said before, or no store any more
     board.say("ended", json.dumps([status, message]).encode())
-  deadline = time.monotonic() + _LAST
+  deadline = time.monotonic() + (_LAST if status == 1 else _GRACE_STOPPED)
   with contextlib.suppress(RuntimeError):
     while board.rank == 0 and time.monotonic() < deadline:
       if len(board.ended()) == board.count:

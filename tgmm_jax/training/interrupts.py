@@ -7,9 +7,9 @@ handler, and further signals while the state is being saved do no harm. What
 has no state to save, an evaluation or a report, is left at once.
 """
 
-import _thread
 import contextlib
 import signal
+import threading
 from collections.abc import Iterator
 
 from tgmm_jax.training import hosts
@@ -44,7 +44,8 @@ class StopRequest:
         self._previous[number] = signal.signal(number, self._on_signal)
     if hosts.is_several() and signal.SIGTERM in self._previous:
       # Another's signal comes as if it were ours.
-      hosts.on_stop(lambda: _thread.interrupt_main(signal.SIGTERM))
+      main = threading.main_thread().ident
+      hosts.on_stop(lambda: signal.pthread_kill(main, signal.SIGTERM))
     return self
 
   def __exit__(self, *exc_info):
