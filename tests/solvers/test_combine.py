@@ -64,7 +64,10 @@ def test_then_em_brings_means_far_outside_back_to_the_points():
 def test_best_of_returns_the_most_likely_try():
   task = make_task()
   solve = functools.partial(
-    em.fit, sample_weight=task.sample_weight, max_components=4
+    em.fit,
+    sample_weight=task.sample_weight,
+    max_components=4,
+    init="k-means++",
   )
   key = jax.random.key(9)
   best = combine.best_of(solve, 6)(key, task.points, 4)
