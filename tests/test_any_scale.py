@@ -5,7 +5,6 @@ that is what each door must find, in units of a group's width.
 """
 
 import functools
-import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -135,23 +134,21 @@ def check(name, covariance_type, num_components, cases, folder):
   assert not wrong
 
 
-def ways(fast):
-  """Each door, type and K; slow all but some."""
-  every = itertools.product(doors.DOORS, ESTIMATED, (K, "auto"))
+def ways(names):
+  """Doors with full covariances, "fit" with all types; slow all but "full"."""
+  every = [(name, "full", K) for name in names]
+  every += [(name, "full", "auto") for name in names if name in doors.FIND]
+  every += [("fit", own, K) for own in ESTIMATED if own != "full"]
   return pytest.mark.parametrize(
     ("name", "covariance_type", "num_components"),
     [
-      pytest.param(*way, marks=() if way in fast else pytest.mark.slow)
+      pytest.param(*way, marks=() if way[1] == "full" else pytest.mark.slow)
       for way in every
-      if way[2] == K or way[0] in doors.FIND
     ],
   )
 
 
-@ways(
-  {(name, "full", K) for name in doors.DOORS}
-  | {("fit", "full", "auto"), ("fit", "spherical", K)}
-)
+@ways(doors.DOORS)
 def test_tables_of_any_scale_are_fitted_as_about_the_origin_in_widths(
   name, covariance_type, num_components, tmp_path
 ):
@@ -161,10 +158,9 @@ def test_tables_of_any_scale_are_fitted_as_about_the_origin_in_widths(
   check(name, covariance_type, num_components, cases, tmp_path)
 
 
-@ways({("fit", "full", K), ("fit", "full", "auto")})
+# In a file numbers have no precision.
+@ways([name for name in doors.DOORS if name != "command line"])
 def test_float32_is_as_good_as_its_rounding(
   name, covariance_type, num_components, tmp_path
 ):
-  # In a file numbers have no precision.
-  if name != "command line":
-    check(name, covariance_type, num_components, NARROW, tmp_path)
+  check(name, covariance_type, num_components, NARROW, tmp_path)

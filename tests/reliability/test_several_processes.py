@@ -4,7 +4,6 @@ The launcher starts real processes on loopback. Waits are long, for a machine
 may be busy; what is asked is that everything ends by itself.
 """
 
-import hashlib
 import json
 import os
 import pathlib
@@ -23,7 +22,7 @@ RUN = "tiny"
 STEPS_PER_CALL = 10  # as in tiny_config.py
 FLAGS = (
   "--config=tests/reliability/tiny_config.py",
-  f"--config.runs.{RUN}.num_steps=400",
+  f"--config.runs.{RUN}.num_steps=300",
   "--config.state_sharding=sharded",
 )
 
@@ -87,7 +86,7 @@ def wait_for_lines(process, workdir, count):
   while num_lines(workdir) < count:
     assert process.poll() is None, process.communicate()[1]
     assert time.monotonic() < deadline
-    time.sleep(0.002)
+    time.sleep(0.02)
 
 
 def what_came_out(workdir):
@@ -135,21 +134,3 @@ def test_stopped_killed_and_started_again_it_ends_as_one_never_stopped(
     assert "evaluating tgmm at d = 2" in texts[0]
   assert what_came_out(workdir) == what_came_out(tmp_path / "a")
   assert not list(workdir.rglob("*tmp*"))
-
-  # A finished run changes nothing, and says so in both processes.
-  before = contents(workdir)
-  again = begin(
-    "experiments.launch",
-    *("--processes=2", f"--logs={logs}", "--"),
-    *(*FLAGS, f"--workdir={workdir}"),
-  )
-  assert again.wait(timeout=400) == 0, again.communicate()[1]
-  assert contents(workdir) == before
-
-
-def contents(folder):
-  return {
-    path.relative_to(folder): hashlib.sha256(path.read_bytes()).hexdigest()
-    for path in folder.rglob("*")
-    if path.is_file()
-  }

@@ -39,6 +39,15 @@ def report(stop, *signals):
     time.sleep(60)
 
 
+@pytest.fixture(name="heard")
+def interrupt_is_heard():
+  """SIGINT as at a terminal: a process in the background ignores it."""
+  before = signal.signal(signal.SIGINT, signal.default_int_handler)
+  yield
+  signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heard")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_what_has_no_state_is_left_at_once(number):
   with interrupts.StopRequest() as stop:
