@@ -62,7 +62,7 @@ def _add_numbers_to(parser):
     type=values.integer(1),
     dest="num_restarts",
     metavar="R",
-    help="drawn starts besides the network's proposals",
+    help="k-means++ starts besides the network's proposals",
   )
   parser.add_argument(
     "--max-iter",

@@ -50,7 +50,7 @@ def fit(
     tol: EM ends when a step changes the mean log-likelihood by less.
     min_variance: floor of the variances, see `em.Options`, or None.
     num_views: proposals of the type's network, where one covers d and K.
-    num_restarts: drawn starts besides (`em.Options`, "ward").
+    num_restarts: k-means++ starts besides.
     seed: of views, starts and samples, less than 2^32.
 
   Returns:

@@ -34,7 +34,7 @@ class Settings(NamedTuple):
   Attributes:
     covariance_type: one of `gmm.COVARIANCE_TYPES`.
     num_views: of the network.
-    num_restarts: drawn starts.
+    num_restarts: k-means++ starts.
     options: of `em.Options`, when runs end and what floor variances have.
     seed: of everything.
   """
@@ -123,6 +123,9 @@ def _find_some(problems, num_components, way, settings):
   points = problems.widened(covariance_type=covariance_type)
   plan = em.make_plan(
     {
+      # Ten of these differ more than ten by Ward's rule: where groups have odd
+      # shapes their best is nearer.
+      "init": "k-means++",
       "num_init": settings.num_restarts,
       "prior_if_degenerate": PRIOR_SIZE,
       **settings.options,
