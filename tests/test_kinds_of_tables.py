@@ -184,7 +184,8 @@ def test_every_door_finds_them(door, tmp_path):
     if kind.has_spike and door != "command line":
       continue
     if kind.make is repeated and door == "select":
-      continue  # BIC takes copies for new points, and four fit them better
+      # BIC takes copies for new points: scikit-learn's falls from 3 to 5, too.
+      continue
     assert_right(ask(door, name, len(kind.sizes), tmp_path), name)
 
 

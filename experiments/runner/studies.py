@@ -5,7 +5,6 @@ so that elements of a job array share nothing but files; the report joins what
 is there.
 """
 
-import contextlib
 import inspect
 import pathlib
 import time
@@ -16,15 +15,8 @@ import ml_collections
 from absl import logging
 from matplotlib import figure as mpl_figure
 
-from experiments.runner import (
-  derived,
-  fields,
-  pages,
-  parts,
-  processes,
-  progress,
-)
-from tgmm_jax.training import hosts, interrupts, run_folder
+from experiments.runner import derived, fields, modes, pages, parts, progress
+from tgmm_jax.training import hosts, run_folder
 
 # `on_step(done, total)`, after each part of the work.
 OnStep = Callable[[int, int], None]
@@ -131,27 +123,16 @@ class StudyExperiment:
     """Does what a mode says; the folder is locked meanwhile."""
     if mode == "report":
       fields.check_workdir(self._workdir)
-    with contextlib.ExitStack() as stack:
-      stop = stack.enter_context(interrupts.StopRequest())
-      if not self._config.only:
-        stack.enter_context(run_folder.lock(self._workdir))
-      run_folder.check_identity(
-        self._workdir,
-        self._identity,
-        free_keys=fields.FREE_KEYS,
-      )
-      processes.check_one_folder(self._workdir)
-      if mode in ("train_and_evaluate", "evaluate"):
-        run_folder.note_versions(self._workdir)
-        if not self._config.only:
-          stack.enter_context(run_folder.timed(self._workdir))
-        self._measure_all(stop)
-        hosts.gather(None)  # all studies are there
-      is_whole = mode == "report" or (mode != "train" and not self._config.only)
-      if is_whole and hosts.is_first():
-        with stop.at_once("the report"):
-          self._report()
-      hosts.gather(None)  # the others wait
+    if mode == "train":
+      return  # nothing is trained
+    modes.run(
+      mode,
+      self._workdir,
+      self._config,
+      self._identity,
+      work=self._measure_all,
+      report=self._report,
+    )
 
   def _measure_all(self, stop):
     """Each study by one process."""

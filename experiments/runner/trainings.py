@@ -5,7 +5,7 @@ trains; elements of a job array share nothing but files. What is trained, how
 it is scored and what the page shows is up to the kind of experiment.
 """
 
-import contextlib
+import functools
 import math
 import pathlib
 import types
@@ -16,14 +16,7 @@ import ml_collections
 import numpy as np
 from absl import logging
 
-from experiments.runner import (
-  derived,
-  fields,
-  pages,
-  parts,
-  processes,
-  progress,
-)
+from experiments.runner import derived, fields, modes, pages, parts, progress
 from tgmm_jax.evaluation import results
 from tgmm_jax.figures import cells as cell_figures
 from tgmm_jax.models import parameters
@@ -31,7 +24,6 @@ from tgmm_jax.training import (
   checkpoints,
   files,
   hosts,
-  interrupts,
   loop,
   metric_writer,
   run_folder,
@@ -127,25 +119,14 @@ class TrainingExperiment:
   def run(self, mode: str) -> None:
     """Does what a mode says; the folder is locked meanwhile."""
     self._check_sources(mode)
-    with contextlib.ExitStack() as stack:
-      stop = stack.enter_context(interrupts.StopRequest())
-      if not self._config.only:
-        stack.enter_context(run_folder.lock(self._workdir))
-      run_folder.check_identity(
-        self._workdir, self._identity, free_keys=fields.FREE_KEYS
-      )
-      processes.check_one_folder(self._workdir)
-      if mode != "report":
-        run_folder.note_versions(self._workdir)
-        if not self._config.only:
-          stack.enter_context(run_folder.timed(self._workdir))
-        self._do_runs(mode, stop)
-      # The report is one process's.
-      is_whole = mode == "report" or (mode != "train" and not self._config.only)
-      if is_whole and hosts.is_first():
-        with stop.at_once("the report"):
-          self._report()
-      hosts.gather(None)  # the others wait
+    modes.run(
+      mode,
+      self._workdir,
+      self._config,
+      self._identity,
+      work=functools.partial(self._do_runs, mode),
+      report=self._report,
+    )
 
   def _check_sources(self, mode):
     """Raises, before a folder is made, where what is to be read is not there.

@@ -1,4 +1,6 @@
 import fcntl
+import itertools
+import json
 import os
 import pathlib
 import pickle
@@ -13,21 +15,31 @@ SECRET = "of-nobodys-business-7d1f"  # in the environment of the command
 
 
 @pytest.fixture(scope="session")
-def start():
+def start(tmp_path_factory):
   """Runs the command in a process of its own, to its end."""
+  logs = tmp_path_factory.mktemp("logs")
+  server = subprocess.Popen(
+    [sys.executable, "-m", "tests.experiments.forked"],
+    cwd=ROOT,
+    # The cache of programs is that of the whole run of the tests.
+    env=os.environ | {"JAX_PLATFORMS": "cpu", "MY_TOKEN": SECRET},
+    stdin=subprocess.PIPE,
+    stdout=subprocess.PIPE,
+    text=True,
+  )
+  numbers = itertools.count()
 
   def start(*flags):
-    return subprocess.run(
-      [sys.executable, "-m", "experiments.main", *map(str, flags)],
-      cwd=ROOT,
-      # The cache of programs is that of the whole run of the tests.
-      env=os.environ | {"JAX_PLATFORMS": "cpu", "MY_TOKEN": SECRET},
-      capture_output=True,
-      text=True,
-      timeout=600,
-    )
+    paths = [logs / f"{next(numbers)}" for _ in range(2)]
+    call = dict(zip(("stdout", "stderr"), map(str, paths), strict=True))
+    server.stdin.write(json.dumps({"flags": [*map(str, flags)], **call}) + "\n")
+    server.stdin.flush()
+    status = int(server.stdout.readline())
+    texts = [path.read_text() for path in paths]
+    return subprocess.CompletedProcess(flags, status, *texts)
 
-  return start
+  yield start
+  server.communicate()
 
 
 @pytest.fixture(scope="session")

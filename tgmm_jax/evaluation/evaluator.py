@@ -5,6 +5,7 @@ here, however different the answers are.
 """
 
 import io
+import itertools
 import json
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -53,28 +54,22 @@ def measure(
       deal the work out; each gets the values of all.
   """
   places = list(evaluator.problems)
-  turns = [
-    (number, name)
-    for number in range(len(places))
-    for name in evaluator.contenders
-  ]
-  mine = set(hosts.my_share(turns) if is_shared else turns)
-  scored = []
-  for number, place in enumerate(places):
-    batches = None
-    for name, contender in evaluator.contenders.items():
-      if (number, name) not in mine:
-        continue
-      batches = evaluator.problems[place]() if batches is None else batches
-      on_contender(place, name)
-      found = [jax.device_get(contender(*own)) for own in batches]
-      turn = turns.index((number, name))
-      scored += [
-        ((turn, number, series, metric), np.asarray(values))
-        for by_series in found
-        for series, by_metric in by_series.items()
-        for metric, values in by_metric.items()
-      ]
+  turns = list(
+    enumerate(itertools.product(range(len(places)), evaluator.contenders))
+  )
+  scored, drawn = [], None
+  for turn, (number, name) in hosts.my_share(turns) if is_shared else turns:
+    place = places[number]
+    if number != drawn:
+      batches, drawn = evaluator.problems[place](), number
+    on_contender(place, name)
+    contender = evaluator.contenders[name]
+    scored += [
+      ((turn, number, series, metric), np.asarray(values))
+      for batch in batches
+      for series, by_metric in jax.device_get(contender(*batch)).items()
+      for metric, values in by_metric.items()
+    ]
   if is_shared:
     scored = _gather(scored)
   return _by_place(places, scored)

@@ -1,6 +1,8 @@
 """How near the network that performs EM is to EM."""
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -183,7 +185,6 @@ def _distance_to_limit(network, problems, num_steps, num_exact):
 
   def one(problem):
     points, sample_weight, start = problem
-    size, dim = start.means.shape
     step = functools.partial(
       reference.step, points, sample_weight=sample_weight
     )
@@ -196,22 +197,52 @@ def _distance_to_limit(network, problems, num_steps, num_exact):
       weights = jnp.max(jnp.abs(mixture.weights - limit.weights))
       return jnp.maximum(means, weights)
 
-    def advance_exact(mixture, _):
-      mixture = step(mixture)
-      return mixture, distance(mixture)
-
-    def advance(state, _):
-      state = em.step(network, state)
-      return state, distance(em.decode(network, state, size, dim))
-
-    if network is None:
-      _, distances = jax.lax.scan(advance_exact, start, length=num_steps)
-    else:
-      state = em.encode(network, points, start, sample_weight=sample_weight)
-      _, distances = jax.lax.scan(advance, state, length=num_steps)
-    return jnp.concatenate([distance(start)[None], distances])
+    return trace(
+      *(network, points, start, num_steps, distance),
+      sample_weight=sample_weight,
+    )
 
   return jax.lax.map(one, problems, batch_size=constructed_rows.BATCH_SIZE)
+
+
+def trace(
+  network: em_network.EmNetwork | None,
+  points: jax.Array,
+  start: types.Mixture,
+  num_steps: int,
+  measure: Callable[[types.Mixture], Any],
+  *,
+  sample_weight: jax.Array,
+) -> Any:
+  """What is measured of the start and after each step, with a leading axis.
+
+  Args:
+    network: that takes the steps, or None for EM itself.
+    points: `[N, d]`.
+    start: where they begin.
+    num_steps: L, static.
+    measure: of a mixture, a tree of numbers.
+    sample_weight: `[N]`.
+  """
+
+  def advance_exact(mixture, _):
+    mixture = reference.step(points, mixture, sample_weight=sample_weight)
+    return mixture, measure(mixture)
+
+  def advance(state, _):
+    state = em.step(network, state)
+    return state, measure(em.decode(network, state, *start.means.shape))
+
+  if network is None:
+    _, measured = jax.lax.scan(advance_exact, start, length=num_steps)
+  else:
+    state = em.encode(network, points, start, sample_weight=sample_weight)
+    _, measured = jax.lax.scan(advance, state, length=num_steps)
+  return jax.tree.map(
+    lambda first, rest: jnp.concatenate([first[None], rest]),
+    measure(start),
+    measured,
+  )
 
 
 @constructed_rows.in_float64

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.studies.constructed import em as em_study
 from experiments.studies.constructed import rows as constructed_rows
 from tgmm_jax import types
 from tgmm_jax.constructed import em
@@ -86,10 +87,8 @@ def _trace(network, problems, num_steps, num_exact):
 
   def one(problem):
     points, truth, start = problem
-    size, dim = start.means.shape
-    step = functools.partial(
-      reference.step, points, sample_weight=jnp.ones(len(points))
-    )
+    weight = jnp.ones(len(points))
+    step = functools.partial(reference.step, points, sample_weight=weight)
     limit, _ = jax.lax.scan(
       lambda mixture, _: (step(mixture), None), start, length=num_exact
     )
@@ -100,23 +99,8 @@ def _trace(network, problems, num_steps, num_exact):
         for other in (truth, limit)
       )
 
-    def advance_exact(mixture, _):
-      mixture = step(mixture)
-      return mixture, distances(mixture)
-
-    def advance(state, _):
-      state = em.step(network, state)
-      return state, distances(em.decode(network, state, size, dim))
-
-    if network is None:
-      _, traces = jax.lax.scan(advance_exact, start, length=num_steps)
-    else:
-      state = em.encode(network, points, start)
-      _, traces = jax.lax.scan(advance, state, length=num_steps)
-    return jax.tree.map(
-      lambda first, rest: jnp.concatenate([first[None], rest]),
-      distances(start),
-      traces,
+    return em_study.trace(
+      *(network, points, start, num_steps, distances), sample_weight=weight
     )
 
   return jax.lax.map(one, problems, batch_size=4)

@@ -6,7 +6,9 @@ from experiments.benchmarks import starts
 
 @pytest.fixture(autouse=True)
 def two_ways(monkeypatch):
-  monkeypatch.setattr(starts, "_WAYS", [("k-means++", 1), ("k-means", 3)])
+  monkeypatch.setattr(
+    starts, "_WAYS", [("k-means++", 1), ("k-means", 3), (starts._ALL_POINTS, 1)]
+  )
 
 
 @pytest.fixture(name="folder")

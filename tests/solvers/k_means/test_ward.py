@@ -48,6 +48,18 @@ def test_it_is_wards_rule(seed, num_clusters):
     )
 
 
+def test_the_unit_of_mass_does_not_count():
+  """Nor where the product of two masses is beyond float32."""
+  generator = np.random.default_rng(3)
+  means = generator.normal(size=(12, 2)).astype(np.float32)
+  mass = generator.uniform(1.0, 2.0, 12).astype(np.float32)
+  first = k_means.merged(means, mass, 4)
+  for factor in (2.0**100, 2.0**-100):
+    found = k_means.merged(means, np.float32(factor) * mass, 4)
+    np.testing.assert_array_equal(found.labels, first.labels)
+    np.testing.assert_array_equal(found.means, first.means)
+
+
 def test_fewer_clusters_than_are_asked_for_stay():
   means = np.array([[1.0, 0.0], [5.0, 0.0], [0.0, 3.0]], np.float32)
   found = k_means.merged(means, np.array([1.0, 3.0, 0.0], np.float32), 3)

@@ -96,8 +96,9 @@ def _fit(key, points, sample_weight, plan, layout):
     _check_values(points, sample_weight, num_points)
     return _fit_sharded(
       em_starts.Inputs(
-        *(key, points, plan.form.max_components, sample_weight),
-        *(given, fixed, None, prior),
+        *(key, points, plan.form.max_components, sample_weight, given),
+        fixed=fixed,
+        prior=prior,
       ),
       plan.limits,
       form=plan.form,

@@ -64,7 +64,7 @@ def ward_centres(
   labels = clusters.labels[jnp.maximum(small.labels, 0)]
   share = lloyd.memberships(labels, max_components, sample_weight=sample_weight)
   mass = jnp.sum(share, axis=-1)[:, None]
-  # About one of the points' own centres nothing is lost to a large offset.
+  # About one of them nothing is lost to a large offset.
   means = clusters.means[:max_components]
   columns = jnp.where(weight > 0, points.T, 0.0)
   shift = linalg.matmul(share, columns.T - means[0]) / jnp.where(
@@ -124,7 +124,8 @@ def merged(
     """Of merging one with each of the others, `[M]`."""
     squared = jnp.sum((means - mean) ** 2, axis=-1)
     total = jnp.where(mass + own > 0, mass + own, 1.0)
-    costs = squared * (mass * own / total)
+    # The product of two masses may overflow.
+    costs = squared * (mass * (own / total))
     return jnp.where((mass > 0) & (own > 0), costs, jnp.inf)
 
   def merge(merging):
@@ -146,9 +147,10 @@ def merged(
     means, mass, means, mass
   )
   costs = jnp.where(jnp.eye(size, dtype=bool), jnp.inf, costs)
-  ended = jax.lax.while_loop(
-    lambda merging: jnp.sum(merging.mass > 0) > num_clusters,
-    merge,
+  ended = jax.lax.fori_loop(
+    0,
+    jnp.sum(mass > 0) - num_clusters,
+    lambda _, merging: merge(merging),
     _Merging(means, mass, costs, everyone),
   )
   order = jnp.argsort(-ended.mass)
